@@ -155,7 +155,7 @@ def test_what_a_document_names_of_the_code_is_there(document: str) -> None:
 
 
 @pytest.mark.parametrize("path", sorted((CHECKOUT / "docs").glob("*.png")), ids=lambda path: path.stem)
-def test_the_screenshots_are_small_pictures_that_somebody_shows(path: Path) -> None:
+def test_the_screenshots_are_small_and_shown_in_a_document(path: Path) -> None:
     picture = path.read_bytes()
     assert picture.startswith(b"\x89PNG\r\n")
     assert int.from_bytes(picture[16:20], "big") >= 390  # pixels across, as its header says
@@ -172,7 +172,7 @@ def test_scripts_can_be_run(script: str) -> None:
         subprocess.run(["bash", "-n", path], check=True)
 
 
-def test_the_image_is_built_from_the_pins_and_runs_as_nobody_special() -> None:
+def test_the_image_is_built_from_the_pins_and_runs_without_root() -> None:
     lines = (CHECKOUT / "docker/Dockerfile").read_text().splitlines()
     assert any("pip install" in line and "-c constraints.txt" in line for line in lines)
     assert "USER exlab" in lines

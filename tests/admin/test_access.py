@@ -84,7 +84,7 @@ def test_places_are_for_those_who_may_give_them(instrument):
     assert client.post(reverse("admin:cleanup_access_add"), {}).status_code == 403
 
 
-def test_a_bench_page_is_opened_to_everybody(people, instrument):
+def test_a_bench_page_can_be_made_public(people, instrument):
     address = reverse("admin:cleanup_instrument_change", args=[instrument.pk])
     text = people.admin.get(address).content.decode()
     assert reverse("bench", args=[instrument.token]) in text
@@ -105,7 +105,7 @@ def test_a_new_address_ends_the_printed_codes(people, instrument):
     assert "new address" in LogEntry.objects.get().change_message
 
 
-def test_an_instrument_is_changed_only_where_somebody_may(instrument, now):
+def test_an_instrument_is_changed_only_with_permission(instrument, now):
     client = staff("view_instrument")
     other = StagingRoot.objects.create(name="west", host="lab-pc", path="/srv/west", token="u")
     mine = Instrument.objects.create(root=other, equipment="FLOW_01")

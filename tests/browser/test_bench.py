@@ -70,7 +70,7 @@ def test_it_asks_again_and_says_what_has_changed(page: Page, live_server, instru
 
 
 @pytest.mark.browser_context_args
-def test_a_green_light_that_nobody_confirms_goes_out(page: Page, live_server, instrument, trouble):
+def test_an_unconfirmed_green_light_goes_out(page: Page, live_server, instrument, trouble):
     page.clock.install()
     open_bench(page, live_server, instrument)
     expect(page.locator("#silence")).to_be_hidden()

@@ -235,7 +235,7 @@ def test_not_a_day_after_it_was_asked_for(room: Room, refused: ClearBatch) -> No
     }
 
 
-def test_not_a_day_after_the_wish_though_it_was_queued_before(room: Room, refused: ClearBatch) -> None:
+def test_not_a_day_after_the_request_though_it_was_queued_before(room: Room, refused: ClearBatch) -> None:
     """A batch may be paused for days; after a day the operator has to ask again."""
     assert again.ask(now=later(minutes=2)) == 3
     assert batches.pause(refused, actor="bob", now=timezone.now())

@@ -190,7 +190,7 @@ def test_what_is_gone_cleared_or_on_a_root_in_trouble_stays(room: Room) -> None:
     }
 
 
-def test_what_nobody_knows_is_counted_and_not_named(room: Room) -> None:
+def test_unknown_runs_are_counted_and_not_named(room: Room) -> None:
     shown = preview.preview(room.operator, RequestedRuns.of([*room.keys, NOBODY_KNOWS]), room.now)
     assert (len(shown.items), shown.unknown) == (3, (NOBODY_KNOWS,))
     room.place(shown)
@@ -204,7 +204,9 @@ def test_a_recent_comparison_of_every_byte_is_shown(room: Room) -> None:
     assert proof_of(room.look(), BIG) == recent != old
 
 
-def test_at_most_so_many_go_at_once_and_the_others_are_counted(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_at_most_the_maximum_goes_at_once_and_the_others_are_counted(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run_status.judge_stale(room.now)
     monkeypatch.setattr(preview, "MAX_RUNS", 2)
     safe = preview.safe_on(room.operator, room.root)
@@ -337,7 +339,7 @@ def test_the_order_in_which_runs_are_named_is_no_matter(room: Room) -> None:
 # The request
 
 
-def test_a_wish_is_a_batch_with_its_attempts_and_tasks(room: Room) -> None:
+def test_a_request_is_a_batch_with_its_attempts_and_tasks(room: Room) -> None:
     before = everything(room.lab)
     shown = room.look()
     batch = room.place(shown, note="disk is full")
@@ -368,14 +370,14 @@ def test_a_preview_without_anything_that_goes_places_nothing(room: Room) -> None
     assert not ClearBatch.objects.exists()
 
 
-def test_the_same_wish_twice_is_one_batch(room: Room) -> None:
+def test_the_same_request_twice_is_one_batch(room: Room) -> None:
     shown, key = room.look(), uuid.uuid4()
     first = room.place(shown, key=key)
     assert room.place(shown, key=key) == first
     assert (ClearBatch.objects.count(), ClearAttempt.objects.count(), OrmQ.objects.count()) == (1, 3, 3)
 
 
-def test_nobody_gets_into_the_batch_of_another(room: Room) -> None:
+def test_a_batch_is_closed_to_other_people(room: Room) -> None:
     shown, key = room.look(), uuid.uuid4()
     room.place(shown, key=key)
     with pytest.raises(RunsChanged) as raised:
@@ -458,7 +460,7 @@ def test_permissions_that_were_narrowed_meanwhile_count(room: Room) -> None:
     assert (raised.value.preview.items, sorted(raised.value.preview.unknown)) == ((), room.keys)
 
 
-def test_nobody_locks_a_run_that_they_may_not_see(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_is_not_locked_by_people_who_may_not_see_it(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     shown = room.look()
     Access.objects.filter(group__name="operator").update(equipment="FLOW_01")
     locked: list[int] = []

@@ -392,7 +392,7 @@ def test_a_nas_that_hangs_is_asked_once_in_a_pass(
     assert {story(one) for one in two} == {(None, two[0].now + MINUTE, 1, "nas_timeout")}
 
 
-def test_a_long_history_does_not_hold_us_where_nobody_reads_it(cleared: Cleared, hanging: list[int]) -> None:
+def test_a_long_history_does_not_block_on_a_hanging_reader(cleared: Cleared, hanging: list[int]) -> None:
     with client.NasReader(str(cleared.lab.nas), cleared.root.nas_token, timeout=0.3) as reader:
         started = time.monotonic()
         with pytest.raises(client.NasError, match="nas_timeout"):

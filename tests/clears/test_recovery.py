@@ -284,7 +284,7 @@ def test_a_queued_attempt_of_an_operator_is_left_alone(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("requester", Requester.values)
-def test_a_queued_attempt_that_nobody_will_perform_ends(scene: Scene, requester: str) -> None:
+def test_a_queued_attempt_without_a_task_ends(scene: Scene, requester: str) -> None:
     attempt = new_attempt(scene.run, requester=Requester(requester), actor="ada", now=scene.now)
     recovery.recover(now=scene.now + timedelta(minutes=1))
     attempt.refresh_from_db()

@@ -273,7 +273,7 @@ def test_a_slip_in_a_name_names_the_setting_that_was_meant(
     assert f"write {meant} instead" in sentence(monkeypatch, slip, "1")
 
 
-def test_names_of_others_are_none_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_of_other_programs_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     """ExLab-Wizard, compose.yaml and the tests have their own names; only a similar name is a warning."""
     others = ("EXLAB_STAGING", "EXLAB_NAS", "EXLAB_EMAIL", "EXLAB_STATE_DIR", "EXLAB_TESTS_X", "EXLAB_REQUIRE_X")
     assert read_anew(monkeypatch, **dict.fromkeys(others, "x")).read.strangers == ()

@@ -32,11 +32,11 @@ from tests.tools.lab import METADATA, Lab, read_sync_state, write_sync_state
 
 FOLDER = "CONFOCAL_01/PROJ-0042/Runs"
 NEIGHBOUR = f"{FOLDER}/Run_2026-01-01T00-00"
-SOMEBODYS = "5" * 32  # the id of an attempt that does not exist
+UNKNOWN_ATTEMPT = "5" * 32  # the id of an attempt that does not exist
 
 RESERVE = ".exlab-reserve"
 LOOK_ALIKES = (
-    f".exlab-clearing-{SOMEBODYS}",
+    f".exlab-clearing-{UNKNOWN_ATTEMPT}",
     ".exlab-clearing-",
     ".exlab-clearing-notes",
     "Run_2026-01-01T00-00-copy",
@@ -262,7 +262,7 @@ class Stage:
         for name in LOOK_ALIKES:
             (self.folder / name).mkdir()
             (self.folder / name / "plate.raw").write_bytes(b"somebody's")
-        (self.folder / f".exlab-clearing-{SOMEBODYS}.ingest.json").write_bytes(b"{}")
+        (self.folder / f".exlab-clearing-{UNKNOWN_ATTEMPT}.ingest.json").write_bytes(b"{}")
 
     def fresh(self) -> Subject:
         if not self._spare:

@@ -502,7 +502,7 @@ def test_a_new_folder_with_the_inode_of_a_fence_is_left_alone(
     assert story_of(scene) == story
 
 
-def test_what_somebody_puts_into_a_fence_makes_no_count_smaller(
+def test_files_added_to_a_fence_make_no_count_smaller(
     scene: Scene, quick: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fence = leave_incomplete(scene, monkeypatch)

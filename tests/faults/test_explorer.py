@@ -128,7 +128,7 @@ def on_subvolumes(base: Path, now: datetime) -> Iterator[Stage]:
         yield stack.enter_context(staged(base / "disk/stage", now, make_folder=mounts.subvolume))
 
 
-def test_a_subvolume_that_was_committed_is_cleared_whatever_happens(tmp_path: Path, now: datetime) -> None:
+def test_a_committed_subvolume_is_always_cleared(tmp_path: Path, now: datetime) -> None:
     """Takes 3 s: every other step after the commit, on a real btrfs."""
     with on_subvolumes(tmp_path, now) as stage:
         expect_none(explorer.crashes(stage, since="_commit", every=2, skip=skip()), at_least=10)

@@ -261,7 +261,7 @@ CASES = {
     "backwards": disagrees(with_states("staging", "complete", "sync_queued", "sync_verified", "complete")),
     "verified twice": disagrees(with_states("staging", "complete", "sync_queued", "sync_verified", "sync_verified")),
     "out of nowhere": disagrees(with_states("sync_verified")),
-    "cleared by somebody else": Case(Reason.ALREADY_CLEARED, edited(append_cleared), swept=True),
+    "cleared by another program": Case(Reason.ALREADY_CLEARED, edited(append_cleared), swept=True),
     "cleared twice": disagrees(lambda r: (append_cleared(r), append_cleared(r))),
     "cleared in the middle": disagrees(with_states("staging", "complete", "sync_queued", "cleared", "sync_verified")),
     # discovery does not believe it either
@@ -289,7 +289,7 @@ CASES = {
     "spaces and another order of keys": clears(
         rewritten(lambda content: json.dumps(dict(reversed(json.loads(content).items())), indent=3).encode())
     ),
-    "keys that nobody knows": clears(edited(lambda r: r.update(x_vendor={"a": [1, 2.5, None, True]}))),
+    "unknown keys": clears(edited(lambda r: r.update(x_vendor={"a": [1, 2.5, None, True]}))),
     "unseen and reversed characters": clears(spoil=lambda run: edit(run, lambda r: r.update(project_name=BIDI))),
     "three thousand keys": clears(edited(lambda r: r.update({f"k{number}": number for number in range(3000)}))),
 }

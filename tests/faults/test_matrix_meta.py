@@ -111,7 +111,7 @@ def test_a_case_that_declares_what_does_not_happen_fails(
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("place", ["run", "twin", "sibling", "outside", "row"])
-def test_whatever_else_changes_is_noticed(
+def test_any_other_change_is_noticed(
     lab: Lab,
     root: Any,
     now: datetime,

@@ -42,7 +42,7 @@ def told(stage: Stage, attempt: ClearAttempt) -> Answer:
     return Answer(attempt.phase, attempt.reason, page(stage))
 
 
-def wish(stage: Stage) -> None:
+def clicked_already(stage: Stage) -> None:
     queue.request_clear(stage.run, actor="bob", now=stage.now)
 
 
@@ -130,7 +130,7 @@ def cleared_by_the_other(stage: Stage) -> None:
     stage.scene.assert_freed(stage.scene.files, stage.scene.bytes)
 
 
-def nobody_performs_it(stage: Stage) -> Answer:
+def never_performed(stage: Stage) -> Answer:
     """A sweep was killed between its request and its first step, so no task will come for it."""
     attempt = stage.scene.attempt()
     recovery.recover(now=stage.now + task_queues.LOST_AFTER * 2)
@@ -213,7 +213,7 @@ def nothing_happened(stage: Stage) -> None:
 
 
 CASES = {
-    "somebody has clicked already": Case(Reason.ALREADY_CLEARING, wish, then=untouched, swept=True),
+    "an operator has clicked already": Case(Reason.ALREADY_CLEARING, clicked_already, then=untouched, swept=True),
     "the run is locked elsewhere": Case(
         Reason.ALREADY_CLEARING, locked_elsewhere, then=untouched_but_told, alone=True, swept=True
     ),
@@ -237,13 +237,13 @@ CASES = {
     "killed, and swept by the next": Case(
         Reason.INTERRUPTED, action="aborted", then=cleared_by_the_other, act=killed_and_swept, alone=True
     ),
-    "nobody performs it": Case(Reason.INTERRUPTED, action="aborted", then=only_told, act=nobody_performs_it),
+    "its task never comes": Case(Reason.INTERRUPTED, action="aborted", then=only_told, act=never_performed),
     "a fence of no attempt of ours": Case(
         Reason.STRAY_FENCE, action="reported", then=hidden_but_whole, act=leave_a_fence
     ),
     "the look fails": Case(Reason.LOOK_FAILED, action="reported", then=nothing_happened, act=fail_to_look),
-    "nobody has looked yet": Case(Reason.NOT_LOOKED_AT, action="shown", then=nothing_happened, act=never_looked_at),
-    "verified, and nobody has compared": Case(
+    "no look yet": Case(Reason.NOT_LOOKED_AT, action="shown", then=nothing_happened, act=never_looked_at),
+    "verified, and not compared yet": Case(
         Reason.NOT_COMPARED,
         action="shown",
         then=nothing_happened,

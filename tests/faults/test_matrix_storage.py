@@ -161,7 +161,7 @@ def lost_answer(stage: Stage) -> Iterator[None]:
 
 
 @contextmanager
-def changed_by_somebody_else(stage: Stage) -> Iterator[None]:
+def changed_by_another_process(stage: Stage) -> Iterator[None]:
     """The run's row has changed when the commit comes; afterwards it is as before."""
 
     def interfere() -> None:
@@ -416,7 +416,7 @@ CASES = {
     "the fenced run cannot be read": puts_back(Reason.STORAGE_ERROR, failing(last_checks, "expect_planned", BROKEN)),
     # the database
     "the commit fails": puts_back(Reason.DATABASE_ERROR, failing_commit, alone=True, swept=True),
-    "somebody else changes the run": puts_back(Reason.DATABASE_ERROR, changed_by_somebody_else, alone=True),
+    "another process changes the run": puts_back(Reason.DATABASE_ERROR, changed_by_another_process, alone=True),
     "the answer to the commit is lost": clears(lost_answer, alone=True, by_hand=True),
     "the database stays away": Case(
         Reason.INTERRUPTED, action="aborted", then=rolled_back, act=away_for_good, alone=True

@@ -128,7 +128,7 @@ def test_what_cannot_be_written_at_all_is_no_race(now: datetime) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_many_at_once_make_one_row_and_nobody_fails(now: datetime) -> None:
+def test_many_at_once_make_one_row_and_none_fails(now: datetime) -> None:
     faults: list[BaseException] = []
     barrier = threading.Barrier(4)
 

@@ -125,7 +125,7 @@ def test_a_permission_from_one_group_finds_no_place_in_another(places, person):
     assert seen(person, CLEAR) == set()
 
 
-def test_somebody_elses_group_gives_nothing(places, person):
+def test_another_group_gives_nothing(places, person):
     other = User.objects.create_user("jlee")
     give(team(other, "view_run", "clear_run"))
     permit(person, "view_run")
@@ -133,7 +133,7 @@ def test_somebody_elses_group_gives_nothing(places, person):
     assert seen(other) == EVERYTHING
 
 
-def test_somebody_elses_place_gives_nothing(places, person):
+def test_another_users_place_gives_nothing(places, person):
     other = User.objects.create_user("jlee")
     for one in (person, other):
         permit(one, "view_run")
@@ -231,7 +231,7 @@ def test_thousands_of_places_are_one_condition(places, person, django_assert_num
         assert list(lab_permissions.roots(person)) == [east]
 
 
-def test_what_knows_no_instrument_belongs_to_whoever_has_one_of_its_root(places, person):
+def test_what_has_no_instrument_is_seen_with_one_of_its_root(places, person):
     """Passes and breakers belong to a whole staging root."""
     permit(person, "view_run")
     east = StagingRoot.objects.get(name="east")

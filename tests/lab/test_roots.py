@@ -242,7 +242,7 @@ def test_what_is_no_directory(built: Lab, now: datetime) -> None:
 
 
 @pytest.mark.parametrize("name", ["", " lab", "lab\n", "x" * 65, "a\x00b"])
-def test_a_name_that_nobody_could_type(built: Lab, now: datetime, name: str) -> None:
+def test_a_name_that_cannot_be_typed(built: Lab, now: datetime, name: str) -> None:
     refused("short printable name", name, str(built.staging), now=now)
 
 

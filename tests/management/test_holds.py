@@ -76,7 +76,7 @@ def test_holding_and_releasing_twice_is_harmless(run: Run) -> None:
     assert call("release", RUN_PATH) == (0, f"{RUN_PATH} is not held\n")
 
 
-def test_releases_whatever_people_have_laid(run: Run) -> None:
+def test_releases_all_holds_of_people(run: Run) -> None:
     User.objects.create_user("bob")
     hold()
     hold("--user", "bob")

@@ -85,7 +85,7 @@ def test_the_evening_before_says_what_the_pass_then_takes(
 
 
 @pytest.mark.both_engines
-def test_it_is_told_once_whoever_looks_and_at_the_same_moment(
+def test_two_hosts_at_the_same_moment_announce_once(
     stock: Any, root: StagingRoot, mailing: None, monkeypatch: Any
 ) -> None:
     stock(12)

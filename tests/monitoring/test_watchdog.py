@@ -286,7 +286,7 @@ def test_a_timed_task_that_does_not_run_is_told(now: datetime, change: dict[str,
     assert look(now + SECOND) == {}
 
 
-def test_what_was_due_while_nobody_ran_has_a_moment(now: datetime) -> None:
+def test_what_was_due_while_nothing_ran_has_a_grace(now: datetime) -> None:
     """After a start the night's schedules are late; an alert of another watchdog stays."""
     Schedule.objects.filter(name="cleanup sweep").update(next_run=now - 9 * HOUR)
     assert look(now, listening_since=now) == {}
@@ -553,7 +553,7 @@ def test_a_pace_that_makes_no_sense_is_refused(pace: str) -> None:
 # The pages
 
 
-def test_the_pages_say_that_nobody_watches(lab: Lab, root: Any, now: datetime, admin_client: Any) -> None:
+def test_the_pages_say_that_no_watchdog_runs(lab: Lab, root: Any, now: datetime, admin_client: Any) -> None:
     run = seen(lab, root, now)
     pages = (reverse("run-list"), reverse("run-detail", args=[run.pk]))
     for page in pages:

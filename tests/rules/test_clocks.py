@@ -158,7 +158,7 @@ steps = st.tuples(
 
 @given(st.lists(steps, max_size=12))
 @settings(max_examples=200)
-def test_holds_run_ahead_of_the_true_time_by_no_more_than_what_nobody_can_see(
+def test_holds_run_ahead_of_the_true_time_by_no_more_than_what_is_invisible(
     days: list[tuple[int, int, bool, bool]],
 ) -> None:
     """Without another clock: by nothing on one boot, and by three days and some hours for each restart."""

@@ -146,7 +146,7 @@ class TestRetention:
         assert answer(Gate.RETENTION, GOOD, replace(DAILY, retain_hours=0), now=VERIFIED_AT)[0] is PASS
 
     @pytest.mark.parametrize("hours", [0, 24])
-    def test_manual_blocks_whatever_the_hours(self, hours: float) -> None:
+    def test_manual_blocks_with_any_hours(self, hours: float) -> None:
         assert answer(Gate.RETENTION, GOOD, replace(MANUAL, retain_hours=hours)) == (
             BLOCK,
             Reason.POLICY_MANUAL,
@@ -185,7 +185,7 @@ class TestPath:
     def test_any_finding_blocks(self, reason: Reason) -> None:
         assert answer(Gate.PATH, facts(path_findings=(Finding(reason),))) == (BLOCK, reason, None)
 
-    def test_a_run_that_nobody_looked_at_is_blocked(self) -> None:
+    def test_a_run_without_a_look_is_blocked(self) -> None:
         assert answer(Gate.PATH, facts(files=None)) == (BLOCK, Reason.NOT_LOOKED_AT, None)
 
     def test_a_run_without_files_is_no_unseen_run(self) -> None:

@@ -242,7 +242,7 @@ class TestStages:
         assert stage_of_next(None, scoped(mode=Mode.SCHEDULED), rehearse=None) is Stage.REHEARSING
         assert stage_of_next(None, scoped(mode=Mode.SCHEDULED), rehearse=True) is Stage.REHEARSING
 
-    def test_unless_nobody_wants_that(self) -> None:
+    def test_unless_that_is_not_wanted(self) -> None:
         off = scoped(mode=Mode.SCHEDULED, stage=Stage.OFF)
         assert stage_of_next(None, off, rehearse=False) is Stage.OFF
         assert stage_of_next(off, scoped(2, mode=Mode.SCHEDULED, retain_hours=0), rehearse=None) is Stage.OFF

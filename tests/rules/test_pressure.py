@@ -173,7 +173,7 @@ def test_what_was_left_over_comes_first() -> None:
 
 
 @given(st.lists(st.integers(0, 5), max_size=12), st.integers(1, 4))
-def test_nobody_is_starved_however_the_budget_falls(ages: list[int], budget: int) -> None:
+def test_no_run_starves_with_any_budget(ages: list[int], budget: int) -> None:
     candidates = [
         candidate(key, due=True, verified_at=START + timedelta(hours=hours)) for key, hours in enumerate(ages)
     ]

@@ -52,7 +52,7 @@ PARSERS = [
 
 @pytest.mark.parametrize("parse", PARSERS)
 @pytest.mark.parametrize("text", NEVER)
-def test_what_nobody_means_is_refused_in_a_sentence(parse, text):
+def test_nonsense_is_refused_in_a_sentence(parse, text):
     with pytest.raises(ValueError, match=r" is no \w+") as refused:
         parse(text)
     assert "\n  " not in str(refused.value)

@@ -369,7 +369,7 @@ def test_a_short_hold_has_its_first_half_in_peace(run: Run, now: datetime) -> No
     assert [reminder.hold for reminder in holds.reminders(now + DAY)] == [hold]
 
 
-def test_nobody_is_reminded_while_another_hold_lasts_longer(run: Run, path: Path, now: datetime) -> None:
+def test_no_reminder_while_another_hold_lasts_longer(run: Run, path: Path, now: datetime) -> None:
     hold = lay(run, now)
     longer = lay(run, now, owner="bob", until=now + 30 * DAY)
     assert holds.reminders(now + 8 * DAY) == []
@@ -391,7 +391,7 @@ def test_a_file_is_asked_after_when_it_has_held_for_thirty_days(run: Run, path: 
 
 
 @pytest.mark.parametrize("fields", [{"state": "cleared"}, {"gone_at": datetime.fromisoformat("2026-06-01T00:00Z")}])
-def test_nobody_is_reminded_of_what_is_gone(run: Run, now: datetime, fields: dict[str, Any]) -> None:
+def test_no_reminder_for_a_run_that_is_gone(run: Run, now: datetime, fields: dict[str, Any]) -> None:
     lay(run, now)
     Run.objects.filter(pk=run.pk).update(**fields)
     assert holds.reminders(now + 8 * DAY) == []

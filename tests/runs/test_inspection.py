@@ -261,7 +261,7 @@ def test_a_run_that_is_not_verified_has_no_twin_to_describe(lab: Lab, root: Any,
 
 
 @pytest.mark.django_db
-def test_a_run_that_nobody_looked_at_is_not_clearable(scene: Scene, now: datetime) -> None:
+def test_a_run_without_a_look_is_not_clearable(scene: Scene, now: datetime) -> None:
     Run.objects.update(facts={})
     run = Run.objects.with_root().get()
     decision = stored_facts.decision(run, [], now)

@@ -137,7 +137,7 @@ def test_a_directory_that_the_database_does_not_know(
     assert Orphan.objects.get().gone_at == now + 2 * SECOND
 
 
-def test_nobody_has_ever_looked(lab: Lab, root: StagingRoot, now: datetime, old: datetime) -> None:
+def test_a_run_before_any_discovery(lab: Lab, root: StagingRoot, now: datetime, old: datetime) -> None:
     date(lab.run(), old)
     look(root, now)
     assert kinds() == {RUN_PATH: ("unknown", Reason.UNKNOWN_DIRECTORY)}
@@ -183,7 +183,7 @@ def test_what_came_or_went_has_an_hour_of_its_own(lab: Lab, root: StagingRoot, n
     assert kinds()[RUN_PATH][0] == "missing"
 
 
-def test_leftovers_of_clears_that_nobody_will_finish(lab: Lab, root: StagingRoot, now: datetime, old: datetime) -> None:
+def test_leftovers_of_abandoned_clears(lab: Lab, root: StagingRoot, now: datetime, old: datetime) -> None:
     date(lab.run(), old)
     prepared = f"{FOLDER}/.exlab-clearing-{'b' * 32}.ingest.json"
     higher = "CONFOCAL_01/.exlab-clearing-x"
@@ -216,7 +216,7 @@ def test_a_clear_that_recovery_will_settle_leaves_none(
         assert not Orphan.objects.exists()
 
 
-def test_a_run_in_its_own_nobodys_fence_is_not_missing(
+def test_a_run_in_its_own_abandoned_fence_is_not_missing(
     lab: Lab, root: StagingRoot, now: datetime, old: datetime
 ) -> None:
     scene = set_scene(lab, root, now)
@@ -738,7 +738,7 @@ def test_looking_again_measures_again(lab: Lab, root: StagingRoot, now: datetime
     assert orphan.gone_at == now + 2 * SECOND
 
 
-def test_looking_again_where_somebody_is_at_it(lab: Lab, root: StagingRoot, now: datetime, old: datetime) -> None:
+def test_looking_again_during_another_look(lab: Lab, root: StagingRoot, now: datetime, old: datetime) -> None:
     put(lab.staging / "notes.txt", old)
     without_record(lab, old)
     both(root, now)

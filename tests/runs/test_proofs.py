@@ -276,7 +276,7 @@ HANGS = Finding(Reason.NAS_TIMEOUT, "silent for 60 s")
 FAILS = Finding(Reason.NAS_IO_ERROR, "Input/output error")
 
 
-def test_a_nas_that_hung_is_not_asked_again_by_anybody_for_five_minutes(answering: Nas, time_machine: Any) -> None:
+def test_a_nas_that_hung_is_not_asked_by_any_process_for_five_minutes(answering: Nas, time_machine: Any) -> None:
     time_machine.move_to("2026-06-15T08:00:00Z", tick=False)
     answering.problem = HANGS
     assert ask(answering) == HANGS

@@ -370,7 +370,7 @@ class TestRetention:
         gate = stored(only_run(), now).gate(Gate.CLOCK)
         assert (gate.reason, gate.opens_at) == (Reason.CLOCK_UNTRUSTED, now + timedelta(hours=1))
 
-    def test_a_record_that_nobody_has_seen_yet_is_kept_from_now(
+    def test_an_edited_record_that_was_not_seen_yet_is_kept_from_now(
         self, lab: Lab, root: Any, now: datetime, policy: Callable[..., Any]
     ) -> None:
         self.scheduled(policy, 1)

@@ -320,7 +320,7 @@ def cleared_already(scene: Scene) -> None:
     clear_run(scene.run, now=scene.now)
 
 
-def test_what_nobody_can_declare_gone(lab: Lab, root: StagingRoot, now: datetime) -> None:
+def test_what_cannot_be_declared_gone(lab: Lab, root: StagingRoot, now: datetime) -> None:
     """Only where another run lies at the path; `missing` may be a disk that is away, and damage is no other run."""
     insisting = RegisterOrder(now=now, actor="ada", replaced=True)
     harms = {
@@ -702,7 +702,7 @@ def test_refuses_a_broken_token(full: Lab, root: StagingRoot, order: RegisterOrd
         assert (new / TOKEN).read_bytes() == content
 
 
-def test_refuses_a_place_where_none_of_the_runs_lies(full: Lab, root: StagingRoot, order: RegisterOrder) -> None:
+def test_refuses_a_place_without_any_of_the_runs(full: Lab, root: StagingRoot, order: RegisterOrder) -> None:
     home = full.base / "home"
     (home / "ada").mkdir(parents=True)
     refused(root, order, "None of the 3 staged runs", path=str(home))

@@ -256,7 +256,7 @@ def test_its_bytes_are_compared_like_any_others(lab: Lab, root: StagingRoot, now
 
 @pytest.mark.parametrize("level", ["record", "size"])
 @pytest.mark.parametrize("damage", ["staged", "twin", "gone"])
-def test_its_bytes_are_compared_whatever_the_policy_asks_for(
+def test_its_bytes_are_compared_under_any_policy(
     lab: Lab, root: StagingRoot, now: datetime, policy: Callable[..., Any], damage: str, level: str
 ) -> None:
     """The wizard's verified runs are cleared; files put there since have no record."""

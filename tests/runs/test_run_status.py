@@ -119,7 +119,7 @@ CASES: dict[str, tuple[Callable, Status, str]] = {
         Status.DONE,
         "",
     ),
-    "cleared by somebody else": (lambda run, now: change(run, state=State.CLEARED, cleared_at=now), Status.DONE, ""),
+    "cleared by another program": (lambda run, now: change(run, state=State.CLEARED, cleared_at=now), Status.DONE, ""),
     "cleared, with files left": (
         lambda run, now: (
             attempt_of(run, Phase.DONE, now, reason=Reason.REMOVAL_INCOMPLETE),
@@ -135,7 +135,7 @@ CASES: dict[str, tuple[Callable, Status, str]] = {
     ),
     "declared gone": (lambda run, now: change(run, gone_at=now), Status.DONE, ""),
 }
-HERE_NO_MORE = ("cleared", "cleared by somebody else", "cleared, with files left", "declared gone")
+HERE_NO_MORE = ("cleared", "cleared by another program", "cleared, with files left", "declared gone")
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -306,7 +306,7 @@ def test_the_schedule_never_takes_them(place: Place, policy: Callable[..., Any])
 
 
 @pytest.mark.parametrize("level", ["record", "size", "checksum"])
-def test_every_byte_is_read_whatever_the_policy_asks(place: Place, policy: Callable[..., Any], level: str) -> None:
+def test_every_byte_is_read_under_any_policy(place: Place, policy: Callable[..., Any], level: str) -> None:
     policy(proof=level)
     without_manifest(place)
     place.accept()

@@ -96,7 +96,7 @@ def test_no_link_is_followed(lab: Lab, top: int) -> None:
     assert passed_over_in(top) == {}
 
 
-def test_all_of_a_walk_looks_at_so_many_names_at_most(lab: Lab, top: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_walk_looks_at_a_limited_number_of_names(lab: Lab, top: int, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (".A", ".B"):
         for number in range(30):
             (lab.staging / name / "x" / str(number)).mkdir(parents=True)

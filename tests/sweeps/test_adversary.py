@@ -41,7 +41,7 @@ def count(swept: ClearReport) -> int:
 
 
 @pytest.mark.parametrize("seen", [False, True], ids=["before_discovery_saw_it", "after"])
-def test_whatever_lies_under_the_holds_name_keeps_the_run(
+def test_any_entry_under_the_holds_name_keeps_the_run(
     runs: list[Path], lab: Lab, root: Any, now: datetime, seen: bool
 ) -> None:
     kept = [run / ".exlab-hold" for run in runs]

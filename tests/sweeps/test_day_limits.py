@@ -147,9 +147,7 @@ def test_real_runs_are_counted_as_rows_are(
 # What counts
 
 
-def test_what_people_clear_counts_for_nobody(
-    lab: Lab, root: StagingRoot, now: datetime, night: Any, policy: Any
-) -> None:
+def test_what_people_clear_does_not_count(lab: Lab, root: StagingRoot, now: datetime, night: Any, policy: Any) -> None:
     runs = archive(lab, root, now, runs=100)
     policy(mode="scheduled", retain_hours=168, budget_runs=20, stage="promoted")
     night(0)

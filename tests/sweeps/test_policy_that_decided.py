@@ -119,7 +119,7 @@ def test_a_proof_that_was_promised_is_named_with_the_version_that_promised_it(
     assert (kept.phase, kept.decided_by["proof"]["version"], kept.proof and kept.proof.level) == ("done", 2, "size")
 
 
-def test_the_runs_of_a_batch_keep_it_from_the_wish_on(run: Run, now: Any, admin_user: Any) -> None:
+def test_the_runs_of_a_batch_keep_it_from_the_request_on(run: Run, now: Any, admin_user: Any) -> None:
     shown = preview.preview(admin_user, preview.RequestedRuns.of([run.pk]), now)
     batches.place_one(admin_user, run, digest=shown.digest, typed="", note="", now=now)
     assert ClearAttempt.objects.get().decided_by == expected()

@@ -132,7 +132,7 @@ def test_the_warning_ends_with_the_pressure(full: Callable[..., Any], now: datet
     assert not Alert.objects.filter(kind="pressure", ended_at=None).exists()
 
 
-def test_a_dry_run_shows_it_and_warns_nobody(full: Callable[..., Any], lab: Lab, now: datetime) -> None:
+def test_a_dry_run_shows_it_and_raises_no_alert(full: Callable[..., Any], lab: Lab, now: datetime) -> None:
     full(max_runs=0)
     before = everything(lab)
     shown = sweep(now=now, dry_run=True)

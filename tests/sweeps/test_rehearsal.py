@@ -101,7 +101,7 @@ def surprises(root: StagingRoot, now: datetime) -> dict[str, str]:
 # Surprises
 
 
-def test_runs_that_are_as_they_were_surprise_nobody(
+def test_unchanged_runs_are_no_surprise(
     root: StagingRoot, runs: dict[str, Run], rehearsed: RetentionPolicy, a_pass: Rehearse, now: datetime
 ) -> None:
     a_pass(now, *runs.values())
@@ -165,7 +165,7 @@ def test_what_the_next_pass_found_is_a_surprise_even_if_it_is_over(
     assert surprises(root, now + 3 * HOUR) == {}  # it is said again, so the rehearsal has seen it right since
 
 
-def test_a_run_that_no_rehearsal_would_have_taken_surprises_nobody(
+def test_a_run_that_no_rehearsal_would_have_taken_is_no_surprise(
     root: StagingRoot, runs: dict[str, Run], rehearsed: RetentionPolicy, a_pass: Rehearse, now: datetime
 ) -> None:
     a_pass(now, runs[OTHER])

@@ -136,7 +136,7 @@ def test_a_cleared_run_cannot_be_held(people, runs, now):
     assert not Hold.objects.exists()
 
 
-def test_anybody_who_may_hold_releases_anybodys_hold(people, runs, now):
+def test_all_who_may_hold_release_all_holds(people, runs, now):
     hold = lay(runs[SAFE], now, owner="ada")
     text = text_of(people.operator.post(f"/holds/{hold.pk}/release/", follow=True))
     assert "Released: the hold of ada on Run_2026-04-17T14-32." in text
@@ -177,7 +177,7 @@ def test_in_a_dialog_before_the_list(people, runs, now):
 # Extending
 
 
-def test_a_hold_is_extended_by_whoever_may_hold(people, runs, now):
+def test_a_hold_is_extended_by_all_who_may_hold(people, runs, now):
     hold = lay(runs[SAFE], now, owner="ada")
     Hold.objects.update(reminded_at=now)
     where = f"/holds/{hold.pk}/extend/"

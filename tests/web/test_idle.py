@@ -60,7 +60,7 @@ def test_polls_do_not_count_and_lead_to_the_sign_in_once(ask: Ask) -> None:
     assert "Sign in" in ask(HOURS, "/login/?next=%2Fruns%2F%3Fstate%3Dcleared").content.decode()
 
 
-def test_the_server_keeps_the_time_whatever_the_browser_keeps(ask: Ask) -> None:
+def test_the_server_keeps_the_time_not_the_browser(ask: Ask) -> None:
     Session.objects.update(expire_date="2036-01-01T00:00:00Z")
     assert ask(HOURS - 0.1, "/runs/changes/", **HTMX).status_code in (200, 204)
     assert ask(HOURS).status_code == 302
@@ -119,7 +119,7 @@ def test_a_session_of_before_gets_its_time_at_the_first_request_of_any_kind(peop
     assert ask(1 + HOURS, "/runs/changes/", **HTMX).status_code == 302
 
 
-def test_a_time_to_come_keeps_nobody_signed_in(people: Any, ask: Ask) -> None:
+def test_a_time_in_the_future_keeps_no_session_alive(people: Any, ask: Ask) -> None:
     ahead = people.operator.session
     ahead[sessions.SEEN] += 20 * 86_400
     ahead.save()

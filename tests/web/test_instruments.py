@@ -144,7 +144,7 @@ def test_what_belongs_to_no_run_is_not_touched(people, instrument, now):
         {"looked": timedelta(minutes=-10)},
     ],
 )
-def test_what_nobody_knows_is_not_touched(people, instrument, now, change):
+def test_an_unknown_state_says_do_not_touch(people, instrument, now, change):
     if "looked" in change:
         change = {"discovered_at": now - change["looked"]}
     StagingRoot.objects.update(**change)
@@ -156,7 +156,7 @@ def test_a_look_of_half_an_hour_ago_still_counts(people, instrument, now):
     assert word(people.viewer, instrument)[0] == "SAFE TO CLEAR"
 
 
-def test_where_this_host_cannot_clear_nobody_touches(people, instrument, monkeypatch):
+def test_a_host_that_cannot_clear_says_do_not_touch(people, instrument, monkeypatch):
     from cleanup.lab import readiness
     from cleanup.rules.facts import Finding
     from cleanup.rules.reasons import Reason
@@ -227,7 +227,7 @@ def test_not_if_it_is_public_and_then_it_says_no_more_than_it_must(people, instr
     assert people.stranger.get(address(instrument)).status_code == 200
 
 
-def test_whoever_may_not_see_the_instrument_finds_nothing(people, instrument):
+def test_without_view_of_the_instrument_nothing_is_found(people, instrument):
     flow = Instrument.objects.create(root=instrument.root, equipment="FLOW_01")
     guest = User.objects.create_user("guest")
     guest.user_permissions.add(Permission.objects.get(codename="view_run"))

@@ -410,7 +410,7 @@ def test_every_address_has_its_line():
 
 
 @pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
-def test_everybody_gets_what_they_may(scene, role):
+def test_each_role_gets_what_it_may(scene, role):
     client = client_of(scene, role)
     secrets = secrets_kept_from(scene, role) + names_kept_from(scene, role)
     place = scene.places[TARGET]
@@ -591,7 +591,7 @@ def addresses_of_the_admin() -> list[str]:
 
 
 @pytest.mark.parametrize("name", ["anonymous", "viewer", "operator"])
-def test_the_admin_is_closed_to_everybody_else(scene, name):
+def test_the_admin_is_closed_to_all_others(scene, name):
     addresses = addresses_of_the_admin()
     assert len(addresses) > 100
     client = client_of(scene, ROLE[name])

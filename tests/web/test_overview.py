@@ -46,7 +46,7 @@ def card_of(client: Client):
 
 
 @pytest.fixture
-def somebody(db) -> Client:
+def operator_of_one(db) -> Client:
     user = User.objects.create_user("somebody")
     operator = Group.objects.get(name="operator")
     user.user_permissions.add(*operator.permissions.all())
@@ -160,14 +160,14 @@ def test_runs_of_unknown_size_are_counted(people, runs):
     assert "1 run of unknown size counts as nothing" in text_of(people.operator.get("/"))
 
 
-def test_a_backlog_of_judgements_is_told_to_whom_it_concerns(people, somebody, runs, monkeypatch):
+def test_a_backlog_of_judgements_is_told_to_whom_it_concerns(people, operator_of_one, runs, monkeypatch):
     monkeypatch.setattr("cleanup.web.overview.overview.JUDGED_AT_ONCE", 1)
     Run.objects.filter(equipment="CONFOCAL_01").update(tone=Status.WAIT, reason="")
     Run.objects.filter(equipment="CONFOCAL_01").doubt()
     text = text_of(people.operator.get("/"))
     assert "2 runs are being looked at again" in text
     monkeypatch.setattr("cleanup.web.overview.overview.JUDGED_AT_ONCE", 0)
-    assert "looked at again" not in text_of(somebody.get("/"))
+    assert "looked at again" not in text_of(operator_of_one.get("/"))
     Run.objects.filter(equipment="CONFOCAL_01").update(tone=Status.WAIT)
     text = text_of(people.operator.get("/"))
     assert "Nothing is known to be safe yet" in text
@@ -195,14 +195,14 @@ def test_the_button_counts_what_this_person_may_clear(people, runs, root):
     assert card_of(client).mine.runs == 2
 
 
-def test_of_one_instrument_only_its_sums_are_seen(somebody, people, runs, now):
+def test_of_one_instrument_only_its_sums_are_seen(operator_of_one, people, runs, now):
     DiskUsage.objects.create(root=runs[SAFE].root, at=now, total_bytes=8 * TB, free_bytes=TB)
-    card = card_of(somebody)
+    card = card_of(operator_of_one)
     flow = [run for run in runs.values() if run.equipment == "FLOW_01"]
     assert card.runs == len(flow) < card_of(people.viewer).runs
     assert not card.go.runs
     assert card.outlook.total_bytes == 8 * TB
-    assert "CONFOCAL" not in somebody.get("/").content.decode()
+    assert "CONFOCAL" not in operator_of_one.get("/").content.decode()
 
 
 # Trouble
@@ -395,7 +395,7 @@ def test_a_host_with_a_worker_has_its_own_next_sweep(people, runs, root, now, po
     assert card_of(people.operator).next_sweep == now + timedelta(minutes=5)
 
 
-def test_batches_under_way_are_told(people, runs, somebody, now):
+def test_batches_under_way_are_told(people, runs, operator_of_one, now):
     batch = ClearBatch.objects.create(actor="jlee", digest="d", created_at=now - timedelta(minutes=3))
     for path, phase, freed in ((SAFE, "done", 5 * GB), (TEST_RUN, "queued", 0)):
         runs[path].attempts.create(
@@ -407,7 +407,7 @@ def test_batches_under_way_are_told(people, runs, somebody, now):
     text = text_of(answer)
     assert "Clearing 2 of 2 runs…" in text
     assert "5.00 GB freed so far" in text
-    assert str(batch.pk) not in somebody.get("/").content.decode()
+    assert str(batch.pk) not in operator_of_one.get("/").content.decode()
     batch.attempts.filter(phase="queued").update(phase="refused")
     assert "Clearing" not in text_of(people.viewer.get("/"))
 

@@ -74,7 +74,7 @@ def test_the_page_says_how_long_and_what_an_admin_can_do(sign_in: SignIn) -> Non
     assert "no-store" in answers[-1]["Cache-Control"]
 
 
-def test_it_is_over_after_a_quarter_of_an_hour_whatever_is_tried_meanwhile(sign_in: SignIn, now: Any) -> None:
+def test_it_is_over_after_a_quarter_of_an_hour_despite_new_tries(sign_in: SignIn, now: Any) -> None:
     for _ in range(5):
         sign_in()
     with time_machine.travel(now + timedelta(minutes=14, seconds=50), tick=False):

@@ -247,7 +247,7 @@ class TestSlowTwin:
             assert not reader.given_up
             assert reader.read(OTHER_RUN, with_bytes=True).files
 
-    def test_nobody_is_asked_who_might_hang_as_a_fourth(self, lab: Lab, token: str) -> None:
+    def test_no_further_reader_is_started_beyond_the_limit(self, lab: Lab, token: str) -> None:
         with NasReader(str(lab.nas), token, timeout=30, abandoned=Counted(most=0)) as reader:
             reader.present([])
             reader._timeout = 0.3
@@ -368,7 +368,7 @@ class TestChild:
             os.devnull,
         }
 
-    def test_whoever_reads_our_errors_does_not_wait_for_it(self, lab: Lab, token: str) -> None:
+    def test_a_reader_of_the_commands_errors_does_not_wait_for_it(self, lab: Lab, token: str) -> None:
         """A hanging reader outlives the command; a pipe on the command's output must end with the command."""
         script = (
             "import os, signal, sys\nfrom cleanup.storage.nas.client import NasReader\n"
@@ -397,7 +397,7 @@ class TestChild:
         assert "Traceback" in caplog.text
         assert reader.read(RUN_PATH, with_bytes=False).files  # by a new one
 
-    def test_leaves_nothing_open_and_nobody_behind(self, lab: Lab, token: str) -> None:
+    def test_leaves_nothing_open_and_no_process_behind(self, lab: Lab, token: str) -> None:
         lab.run()
         before = os.listdir("/proc/self/fd")
         with NasReader(str(lab.nas), token) as reader:

@@ -29,7 +29,7 @@ def child(tmp_path: Path) -> Iterator["subprocess.Popen[bytes]"]:
         process.kill()
 
 
-def test_a_process_lives_until_it_has_ended_also_if_nobody_has_asked_for_its_end(
+def test_an_ended_process_is_not_alive_even_if_not_waited_for(
     child: "subprocess.Popen[bytes]",
 ) -> None:
     process = process_of(child.pid)

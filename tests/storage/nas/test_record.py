@@ -325,7 +325,7 @@ def test_a_folder_that_may_not_be_written_is_left_as_it_is(copy: Copy) -> None:
     copy.folder.chmod(0o700)
 
 
-def test_the_record_of_somebody_else_is_never_made_our_own(copy: Copy) -> None:
+def test_a_record_with_another_owner_is_never_taken_over(copy: Copy) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can give a file to somebody else, and then stop being root")
     copy.record.chmod(0o666)

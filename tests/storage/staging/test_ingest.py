@@ -206,7 +206,7 @@ class TestRefusesWhatDisagrees:
     def test_a_current_state_that_is_not_the_last(self) -> None:
         assert reason_of(record(current_state="staging")) == "ingest_disagrees"
 
-    def test_the_detail_can_be_read_whatever_was_written(self) -> None:
+    def test_the_detail_is_always_printable(self) -> None:
         with pytest.raises(IngestError) as refused:
             parse(record(run_path="a\x1b[2J\u202eb"), RUN)
         assert refused.value.detail.isprintable()

@@ -254,7 +254,7 @@ class TestHoldFile:
         assert [entry.path for entry in seen.data_files] == [entry.path for entry in before.data_files]
         assert seen.metadata_files == before.metadata_files
 
-    def test_where_nobody_can_tell_whether_it_is_held_that_is_a_problem(self, tmp_path: Path) -> None:
+    def test_an_undecidable_hold_is_a_problem(self, tmp_path: Path) -> None:
         """An empty run that may be listed and not entered: only the hold file's name can fail."""
         give_away(tmp_path)
         descriptor = handles.open_root(str(tmp_path))

@@ -68,7 +68,7 @@ def test_a_writer_is_found_after_the_run_was_renamed(data_file: Path) -> None:
         assert len(found(moved, LEAF, b".exlab-clearing-ab12")) == 1
 
 
-def test_a_writer_elsewhere_is_none_of_ours(data_file: Path, tmp_path: Path) -> None:
+def test_a_writer_elsewhere_does_not_count(data_file: Path, tmp_path: Path) -> None:
     other = tmp_path / "other" / os.fsdecode(LEAF)
     other.mkdir(parents=True)
     (other / "t.tif").touch()

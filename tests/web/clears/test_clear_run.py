@@ -110,7 +110,7 @@ def test_the_question_about_a_blocked_run_has_no_button(people, runs):
     assert 'name="note"' not in text
 
 
-def test_a_wish_is_an_attempt_with_its_task(people, runs, lab):
+def test_a_request_is_an_attempt_with_its_task(people, runs, lab):
     before = snapshot(lab.staging)
     answer = ask(people.operator, runs[SAFE], note="disk is full")
     assert (answer.status_code, answer.url) == (302, f"/runs/{runs[SAFE].pk}/")

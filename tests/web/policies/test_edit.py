@@ -406,7 +406,7 @@ def test_a_first_version_is_not_written_over_another_first_one(people, policy):
     assert RetentionPolicy.objects.count() == 1
 
 
-def test_a_version_of_another_scope_is_in_nobodys_way(people, runs, policy):
+def test_a_version_of_another_scope_does_not_conflict(people, runs, policy):
     policy(mode="scheduled", retain_hours=24)
     sent = filled(people.admin, LAB, retain_hours="1h")
     policy(equipment="FLOW_01", mode="manual")
@@ -526,7 +526,7 @@ def test_in_place_with_htmx(people, runs):
     assert RetentionPolicy.objects.count() == 1
 
 
-def test_policies_are_written_only_for_what_somebody_may_see(people, runs, root, policy):
+def test_policies_are_written_only_for_visible_scopes(people, runs, root, policy):
     user = User.objects.create_user("keeper")
     user.user_permissions.set(Permission.objects.filter(content_type__app_label="cleanup"))
     StagingRoot.objects.create(name="other", host="h", path="/other")

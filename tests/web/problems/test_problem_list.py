@@ -157,7 +157,7 @@ def test_looking_again_at_what_was_taken_away(people, found, lab):
     assert nav(text) == "4"
 
 
-def test_looking_again_while_somebody_does_or_without_the_disk(people, found, lab, root):
+def test_looking_again_during_a_look_or_without_the_disk(people, found, lab, root):
     address = f"/problems/{found['stray'].pk}/look/"
     with opening.data_dir().lock(f"orphans-{root.pk}"):
         assert "is being looked at just now" in people.operator.post(address, follow=True).content.decode()
@@ -329,7 +329,7 @@ def test_a_nas_that_is_not_asked_just_now(people, root, now):
     assert "All is well." in page(people.viewer)
 
 
-def test_a_host_that_nobody_watches(people, root, now):
+def test_a_host_without_a_watchdog(people, root, now):
     Heartbeat.objects.update(at=now - timedelta(minutes=3))
     text = page(people.viewer)
     assert f"No watchdog runs on {root.host}" in text

@@ -67,7 +67,7 @@ def tried(run, now, **fields):
     return ClearAttempt(**{"run": run, "created_at": now - timedelta(hours=1), **asked, **ended, **fields})
 
 
-def somebody(*places, permissions=("view_run", "clear_run", "hold_run")):
+def client_with(*places, permissions=("view_run", "clear_run", "hold_run")):
     user = User.objects.create_user("somebody")
     user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
     for place in places:
@@ -113,17 +113,17 @@ def test_at_record_no_gate_speaks_of_the_nas(people, safe, policy):
     assert "The NAS has every file" not in text
 
 
-def test_a_run_that_somebody_may_not_see_is_not_there(runs):
-    client = somebody({"equipment": "FLOW_01"})
+def test_a_hidden_run_is_not_found(runs):
+    client = client_with({"equipment": "FLOW_01"})
     assert client.get(f"/runs/{runs[EXTRA].pk}/").status_code == 200
     assert client.get(f"/runs/{runs[SAFE].pk}/").status_code == 404
 
 
-def test_buttons_are_there_where_somebody_may_press_them(safe, root):
-    client = somebody({"root": None})
+def test_buttons_are_there_only_with_permission(safe, root):
+    client = client_with({"root": None})
     assert 'id="clear"' in page(client, safe)
     User.objects.all().delete()
-    looks = somebody({"root": root}, permissions=("view_run",))
+    looks = client_with({"root": root}, permissions=("view_run",))
     text = page(looks, safe)
     assert 'id="clear"' not in text
     assert 'id="hold"' not in text
@@ -372,7 +372,7 @@ def test_while_a_clear_is_under_way_only_head_and_attempts_come_anew(people, saf
     assert "hx-get" not in changed.content.decode()
 
 
-def test_a_run_nobody_has_looked_at(people, safe):
+def test_a_run_without_a_look(people, safe):
     Run.objects.filter(pk=safe.pk).update(facts={}, looked_at=None, bytes=None, files=None)
     assert Reason.NOT_LOOKED_AT.sentence.replace("'", "&#x27;") in page(people.viewer, safe)
 

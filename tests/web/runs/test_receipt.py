@@ -170,7 +170,7 @@ def test_who_may_see_the_run_may_see_its_receipt(people, row):
     assert client.get(address).status_code == 200
 
 
-def test_somebody_elses_clear_has_no_receipt_of_ours(people, runs):
+def test_another_programs_clear_has_no_receipt(people, runs):
     Run.objects.filter(pk=runs[QUEUED].pk).update(state="cleared")
     assert people.viewer.get(f"/runs/{runs[QUEUED].pk}/receipt/").status_code == 404
     assert "receipt" not in people.viewer.get(f"/runs/{runs[QUEUED].pk}/").content.decode()

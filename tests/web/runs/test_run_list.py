@@ -43,7 +43,7 @@ def row(text, run_path):
     return " ".join(re.sub(r"<[^>]+>", " ", found).split())
 
 
-def test_everybody_must_sign_in_and_have_a_role(people):
+def test_all_must_sign_in_and_have_a_role(people):
     assert people.nobody.get("/runs/").status_code == 302
     assert people.nobody.get("/runs/").url == "/login/?next=/runs/"
     refused = people.stranger.get("/runs/")
@@ -310,7 +310,7 @@ def test_what_opens_within_a_day_is_told_and_can_be_taken_out(people, runs, now)
     assert '<input type="hidden" name="opens" value="day"' in text
 
 
-def test_more_than_anybody_needs_to_know_is_not_counted(people, runs, many, monkeypatch):
+def test_beyond_the_ceiling_is_not_counted(people, runs, many, monkeypatch):
     monkeypatch.setattr(run_rows, "COUNTED", 10)
     many(20)
     text = page(people.operator)
@@ -322,7 +322,7 @@ def test_more_than_anybody_needs_to_know_is_not_counted(people, runs, many, monk
     assert "More than 10 runs cleared" in page(people.operator, "?state=cleared")
 
 
-def test_everybody_sees_what_they_may_see(people, runs):
+def test_all_see_what_they_may_see(people, runs):
     user = User.objects.create_user("flow")
     user.user_permissions.add(*Permission.objects.filter(codename__in=["view_run", "clear_run", "hold_run"]))
     Access.objects.create(user=user, equipment="FLOW_01")

@@ -193,7 +193,7 @@ def test_a_large_pass_is_paged_in_few_queries(people, runs, many, root, swept, d
         assert words in page(people.viewer, f"/sweeps/{sweep.pk}/?page={number}")
 
 
-def test_a_pass_that_nobody_knows(people, swept):
+def test_an_unknown_pass(people, swept):
     assert people.viewer.get(f"/sweeps/{swept().pk + 1}/").status_code == 404
     assert people.viewer.get(f"/sweeps/{'9' * 40}/").status_code == 404
 
@@ -427,7 +427,7 @@ def test_the_admin_spells_out_what_people_and_instruments_wrote(people, runs, br
 
 
 @pytest.mark.parametrize("model", ["sweep", "sweptrun", "sweepbreaker", "surprise"])
-def test_the_admin_shows_the_record_and_changes_none_of_it(people, runs, breaker, said, now, model):
+def test_the_admin_shows_the_record_and_changes_nothing(people, runs, breaker, said, now, model):
     said(runs[SAFE], breaker.sweep)
     Surprise.objects.create(policy_version=1, run=runs[SAFE], at=now, reason=Reason.HELD)
     row = {"sweep": Sweep, "sweptrun": SweptRun, "sweepbreaker": SweepBreaker, "surprise": Surprise}[
