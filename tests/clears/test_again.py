@@ -265,7 +265,7 @@ def test_a_refusal_of_the_run_itself_is_final(room: Room) -> None:
     assert not ClearAttempt.objects.waiting_for_another_try().exists()
 
 
-def test_what_was_promised_of_the_proof_holds_for_every_try(room: Room) -> None:
+def test_the_promised_proof_holds_for_every_try(room: Room) -> None:
     """A try uses the policy in force then and records its version; the request was made under an older one."""
     batch = room.batch()
     asked = batch.attempts.first().asked_version  # type: ignore[union-attr]

@@ -185,7 +185,7 @@ def test_a_superuser_needs_no_place(places):
     assert seen(boss) == seen(boss, CLEAR) == EVERYTHING
 
 
-def test_who_is_no_longer_active_may_do_nothing(places, person):
+def test_an_inactive_user_may_do_nothing(places, person):
     permit(person, "view_run")
     give(person)
     boss = User.objects.create_superuser("boss")
@@ -193,7 +193,7 @@ def test_who_is_no_longer_active_may_do_nothing(places, person):
     assert seen(person) == seen(boss) == set()
 
 
-def test_who_has_not_signed_in_may_do_nothing(places):
+def test_an_anonymous_user_may_do_nothing(places):
     assert list(lab_permissions.runs(AnonymousUser())) == list(lab_permissions.roots(AnonymousUser())) == []
     assert lab_permissions.places(AnonymousUser(), VIEW).nowhere
 

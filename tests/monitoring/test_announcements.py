@@ -315,7 +315,7 @@ def test_the_task_and_the_pass_itself_tell(stock: Any, root: StagingRoot, mailin
     assert Announcement.objects.get().runs == 12
 
 
-def test_who_sees_one_instrument_sees_its_part_on_the_overview(
+def test_a_user_of_one_instrument_sees_its_part_on_the_overview(
     stock: Any, root: StagingRoot, client: Client, time_machine: Any
 ) -> None:
     stock(12)

@@ -94,7 +94,7 @@ def test_after_a_week_it_is_read_again_and_told_once_more(damaged: Scene, read: 
     assert Difference.objects.get().at == damaged.now + WEEK
 
 
-def test_of_a_difference_from_the_future_nothing_is_taken_for_granted(damaged: Scene, read: list[bytes]) -> None:
+def test_a_difference_from_the_future_does_not_count(damaged: Scene, read: list[bytes]) -> None:
     swept(damaged.now)
     read.clear()
     swept(damaged.now - hours(1))

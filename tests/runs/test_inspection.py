@@ -239,7 +239,7 @@ def test_few_large_files_are_kept_and_no_endless_name(lab: Lab, root: Any, now: 
 
 
 @pytest.mark.django_db
-def test_of_a_run_without_a_twin_everything_is_missing(lab: Lab, root: Any, now: datetime) -> None:
+def test_a_run_without_a_twin_misses_everything(lab: Lab, root: Any, now: datetime) -> None:
     lab.run(twin=False)
     discovery.discover(root, now=now)
     facts = stored_facts.facts_of(Run.objects.with_root().get())

@@ -240,7 +240,7 @@ def test_a_hold_that_is_laid_extended_or_released_later_counts_at_once(
         clear_run(run_at(new), now=now + 2 * HOUR, actor="bob")
 
 
-def test_to_mark_the_old_row_as_gone_releases_nothing(lab: Lab, root: StagingRoot, known: Run, now: datetime) -> None:
+def test_marking_the_old_row_as_gone_releases_nothing(lab: Lab, root: StagingRoot, known: Run, now: datetime) -> None:
     new = project_renamed(lab)
     discovery.discover(root, now=now + HOUR)
     gone.mark_gone(Run.objects.with_root().get(pk=known.pk), actor="bob", reason="renamed", now=now + HOUR)
@@ -335,7 +335,7 @@ def test_a_person_says_that_it_is_not_the_same_run_and_no_look_says_otherwise(
     assert ((lab.staging / new).exists(), (lab.staging / RUN_PATH).exists()) == (False, True)
 
 
-def test_to_release_the_copy_does_not_release_the_run(
+def test_releasing_the_copy_does_not_release_the_run(
     lab: Lab, root: StagingRoot, known: Run, now: datetime, capsys: pytest.CaptureFixture[str]
 ) -> None:
     new = a_copy_of_it(lab)
@@ -365,7 +365,7 @@ def test_what_the_page_shows_and_does(
     assert "It is not the held run…" not in admin_client.get(f"/runs/{found.pk}/").content.decode()
 
 
-def test_to_release_it_on_the_page_of_the_renamed_run_leads_back_to_it(
+def test_releasing_it_on_the_renamed_runs_page_leads_back_there(
     lab: Lab, root: StagingRoot, known: Run, now: datetime, admin_client: Any
 ) -> None:
     new = project_renamed(lab)
@@ -487,7 +487,7 @@ NOTHING = {
         ({"origin": "a", "leaf": LEAF, "verified_at": traits().verified_at}, False, True),
     ],
 )
-def test_by_what_two_runs_are_alike(fields: dict[str, Any], there: bool, away: bool) -> None:
+def test_the_signs_by_which_two_runs_are_alike(fields: dict[str, Any], there: bool, away: bool) -> None:
     """A run still in place has only copies; for one that is away, any one sign is enough."""
     ours, theirs = traits(**{**NOTHING, **fields}), traits()
     assert bool(likeness(ours, theirs, away=False)) is there

@@ -265,7 +265,7 @@ def test_it_stays_listed_until_it_is_taken_away(path: Path, root: StagingRoot, n
     assert (row.state, row.state_at) == ("taken", now + timedelta(hours=1))
 
 
-def test_of_a_cleared_run_nothing_is_put_back(path: Path, root: StagingRoot, now: datetime) -> None:
+def test_nothing_is_put_back_into_a_cleared_run(path: Path, root: StagingRoot, now: datetime) -> None:
     (row,) = move(now)
     discovery.discover(root, now=now + timedelta(minutes=1))
     clear_run(the_run(), now=now)

@@ -210,7 +210,7 @@ def test_too_little_to_tell_is_not_waited_for(disk: Disk) -> None:
     assert time.monotonic() - began < 5
 
 
-def test_of_a_full_disk_the_reserve_counts(disk: Disk) -> None:
+def test_the_reserve_of_a_full_disk_counts(disk: Disk) -> None:
     """Root can fill a disk to its last byte; the first freed bytes are not for ordinary users."""
     top = disk("ext4", "64M")
     removed = written(top / "big", 5 * MIB)

@@ -408,7 +408,7 @@ def test_a_version_written_in_between_stops_a_promotion(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_of_many_who_promote_at_once_one_is_first(rehearsed: RetentionPolicy, now: datetime) -> None:
+def test_one_of_many_promotions_at_once_is_first(rehearsed: RetentionPolicy, now: datetime) -> None:
     def promote(author: int) -> str:
         try:
             return str(rehearsal.promote(rehearsed, str(author), now).author)

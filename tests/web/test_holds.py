@@ -224,7 +224,7 @@ def test_only_who_may_hold_extends(people, runs, now):
 # Who sees what
 
 
-def test_of_another_instrument_nothing_is_found(people, runs, now):
+def test_nothing_is_found_of_another_instrument(people, runs, now):
     mine, theirs = lay(runs[EXTRA], now), lay(runs[SAFE], now, reason="not for you")
     user = User.objects.create_user("keeper")
     user.user_permissions.set(Permission.objects.filter(group__name="operator"))
@@ -239,7 +239,7 @@ def test_of_another_instrument_nothing_is_found(people, runs, now):
     assert client.post(address(runs[SAFE]), FORM).status_code == 404
 
 
-def test_who_may_look_everywhere_and_hold_on_one_instrument(people, runs, now):
+def test_a_viewer_everywhere_who_may_hold_on_one_instrument(people, runs, now):
     mine, theirs = lay(runs[EXTRA], now), lay(runs[SAFE], now)
     user = User.objects.get(username="viewer")
     user.user_permissions.add(Permission.objects.get(codename="hold_run"))

@@ -126,7 +126,7 @@ def test_a_time_in_the_future_keeps_no_session_alive(people: Any, ask: Ask) -> N
     assert ask(0).status_code == 302
 
 
-def test_who_signs_in_again_in_the_same_browser_begins_anew(people: Any, ask: Ask, now: Any) -> None:
+def test_a_new_sign_in_in_the_same_browser_begins_anew(people: Any, ask: Ask, now: Any) -> None:
     assert ask(HOURS).status_code == 302
     with time_machine.travel(now + timedelta(hours=HOURS), tick=False):
         people.operator.post("/login/", {"username": "operator", "password": "operator"})

@@ -195,7 +195,7 @@ def test_the_button_counts_what_this_person_may_clear(people, runs, root):
     assert card_of(client).mine.runs == 2
 
 
-def test_of_one_instrument_only_its_sums_are_seen(operator_of_one, people, runs, now):
+def test_a_user_of_one_instrument_sees_only_its_sums(operator_of_one, people, runs, now):
     DiskUsage.objects.create(root=runs[SAFE].root, at=now, total_bytes=8 * TB, free_bytes=TB)
     card = card_of(operator_of_one)
     flow = [run for run in runs.values() if run.equipment == "FLOW_01"]
@@ -342,7 +342,7 @@ def test_what_was_freed_in_a_week(people, runs, root, now):
     assert "Freed in 7 days 3.00 GB" in text_of(people.operator.get("/"))
 
 
-def test_by_hand_and_by_schedule_lead_to_the_runs_that_they_count(people, runs, root, now):
+def test_the_links_by_hand_and_by_schedule_show_the_counted_runs(people, runs, root, now):
     """Also to a run that both freed in part, and to one that is back since."""
 
     def freed(path: str, days: float, requester: str) -> None:

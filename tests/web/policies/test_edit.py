@@ -192,7 +192,7 @@ def test_a_duration_of_nothing_is_a_value(people, policy):
     assert people.admin.get(LAB).context["form"]["retain_hours"].value() == "0 h"
 
 
-def test_to_let_runs_go_at_once_is_asked_about(people, runs):
+def test_a_policy_that_lets_runs_go_at_once_asks_first(people, runs):
     """Shown, saved, asked with the number of runs that go, and only then written."""
     sent = filled(people.admin, LAB, mode="scheduled", retain_hours="0", rehearse="no")
     shown = people.admin.post(ADDRESS, sent)

@@ -102,7 +102,7 @@ def test_what_happens_to_each_instruments_runs_in_a_sentence(people, runs, polic
         assert sentence in text
 
 
-def test_of_very_many_projects_with_a_policy_some_are_told(people, runs, policy, monkeypatch):
+def test_some_of_very_many_projects_with_a_policy_are_named(people, runs, policy, monkeypatch):
     monkeypatch.setattr("cleanup.web.policies.policy_list.SHOWN_PROJECTS", 1)
     for project in ("PROJ-0051", "PROJ-0060", "PROJ-0061"):
         policy(equipment="CONFOCAL_01", project=project, mode="scheduled", retain_hours=24)

@@ -340,7 +340,7 @@ def test_a_host_without_a_watchdog(people, root, now):
 # Who sees what
 
 
-def test_who_has_one_instrument_sees_its_problems_alone(keeper, people, found, runs, root, now):
+def test_a_user_of_one_instrument_sees_only_its_problems(keeper, people, found, runs, root, now):
     for path in (SAFE, BROKEN):
         alerts.open_alert(AlertKind.STALLED_RUN, path, reason=Reason.STALLED, now=now, detail=path, run=runs[path])
     client = keeper(root=root, equipment="CONFOCAL_01")
@@ -386,7 +386,7 @@ def test_a_batch_that_was_paused_and_forgotten_is_told_with_its_next_step(keeper
     assert "paused and not resumed" not in page(people.viewer)
 
 
-def test_who_has_no_place_sees_nothing_and_who_has_another_root_neither(keeper, people, found, root, now):
+def test_a_user_without_this_root_sees_nothing(keeper, people, found, root, now):
     other = StagingRoot.objects.create(name="other", host=root.host, path="/other")
     sweep = Sweep.objects.create(root=root, kind="timed", host="lab-pc", now=now, started_at=now)
     SweepBreaker.objects.create(root=root, sweep=sweep, kind="share", detail="94 %", opened_at=now)
@@ -401,7 +401,7 @@ def test_who_has_no_place_sees_nothing_and_who_has_another_root_neither(keeper, 
     assert "All is well." in page(people.viewer)
 
 
-def test_who_may_look_everywhere_and_clear_on_one_root_looks_again_there_alone(people, found, root):
+def test_look_again_needs_clear_on_that_root(people, found, root):
     user = User.objects.get(username="viewer")
     user.user_permissions.add(Permission.objects.get(codename="clear_run"))
     other = StagingRoot.objects.create(name="other", host=root.host, path="/other")

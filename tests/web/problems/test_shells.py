@@ -101,7 +101,7 @@ def test_what_is_gone_or_no_shell_is_not_removed(people, shell, now):
     assert not ClearAttempt.objects.filter(kind="shell").exists()
 
 
-def test_who_may_not_clear_there_may_not(people, shell, keeper):
+def test_without_clear_permission_there_it_is_refused(people, shell, keeper):
     assert people.viewer.post(f"/problems/{shell.pk}/shell/").status_code == 403
     assert keeper(root=shell.root, equipment="FLOW_01").post(f"/problems/{shell.pk}/shell/").status_code == 404
     assert people.operator.get(f"/problems/{shell.pk}/shell/").status_code == 405

@@ -153,7 +153,7 @@ def test_there_is_none_before_the_end_of_a_clear(people, row, phase):
     assert people.viewer.get(f"/runs/{row.pk}/receipt/").status_code == 404
 
 
-def test_who_may_see_the_run_may_see_its_receipt(people, row):
+def test_all_who_see_the_run_see_its_receipt(people, row):
     address = f"/runs/{row.pk}/receipt/"
     assert people.nobody.get(address).status_code == 302
     assert people.stranger.get(address).status_code == 403

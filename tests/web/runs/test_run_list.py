@@ -340,7 +340,7 @@ def test_all_see_what_they_may_see(people, runs):
     assert "No run is staged." in page(client)
 
 
-def test_who_may_look_in_two_places_clears_in_one(people, runs):
+def test_a_viewer_of_two_places_clears_in_one(people, runs):
     user = User.objects.create_user("flow")
     user.user_permissions.add(Permission.objects.get(codename="clear_run"))
     user.groups.add(Group.objects.get(name="viewer"))

@@ -128,7 +128,7 @@ def test_what_was_taken_away_is_told_so(people, blocked, root, now):
     assert "Set aside" not in people.viewer.get("/problems/").content.decode()
 
 
-def test_of_a_run_without_a_manifest_the_question_says_why_not(people, blocked):
+def test_the_question_says_why_not_for_a_run_without_a_manifest(people, blocked):
     run, path = blocked
     (path / ".exlab-wizard/checksums.sha256").unlink()
     assert "no manifest" in people.admin.get(address(run)).content.decode()

@@ -466,7 +466,7 @@ def test_who_may_ask_for_a_dry_run(people, root, keeper):
     assert "Dry run now" not in page(people.viewer, "/sweeps/")
 
 
-def test_who_may_look_at_a_root_and_not_clear_there_may_not_ask(people, root):
+def test_a_viewer_of_a_root_may_not_ask_for_a_dry_run(people, root):
     user = User.objects.get(username="viewer")
     user.user_permissions.add(Permission.objects.get(codename="clear_run"))
     Access.objects.create(user=user, root=StagingRoot.objects.create(name="other", host="h", path="/other"))
@@ -548,7 +548,7 @@ def test_what_lies_on_another_root_is_not_found(keeper, people, swept, breaker, 
     assert breaker.closed_at is None
 
 
-def test_of_a_pass_the_runs_of_other_instruments_are_not_shown(keeper, runs, swept, said):
+def test_a_pass_hides_the_runs_of_other_instruments(keeper, runs, swept, said):
     sweep = swept(scanned=2)
     for path in (SAFE, EXTRA):
         said(runs[path], sweep)
@@ -559,7 +559,7 @@ def test_of_a_pass_the_runs_of_other_instruments_are_not_shown(keeper, runs, swe
     assert "Below stand the runs that you may see." in text
 
 
-def test_who_has_one_instrument_lets_no_sweep_of_all_go_on(keeper, runs, breaker, root):
+def test_a_user_of_one_instrument_lets_no_sweep_of_all_go_on(keeper, runs, breaker, root):
     client = keeper(root=root, equipment="FLOW_01")
     assert "It would clear 41 runs." in page(client, "/sweeps/")
     assert "/go-on/" not in page(client, "/sweeps/")
