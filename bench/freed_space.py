@@ -1,8 +1,7 @@
-"""What it costs to measure the space that a removal gives back: .venv/bin/python bench/freed_space.py, as root.
+"""The cost of measuring the space that a removal frees: .venv/bin/python bench/freed_space.py, as root.
 
-Each filesystem for which there is an mkfs gets a disk image below the temporary directory; 100 MB are removed from it,
-three times as one file and three times as 2,000. Printed are the medians: the removal alone, what the measuring adds
-before and after it, and the share that had come back when it was done.
+On an image of each filesystem with an mkfs it removes 100 MB, three times as one file and three times as
+2,000. It prints medians: the removal, the measuring before and after, and the share freed by then.
 """
 
 import contextlib
@@ -26,7 +25,6 @@ TIMES = 3
 
 @contextlib.contextmanager
 def disk(base: Path, kind: str) -> Iterator[Path]:
-    """A filesystem of its own in an image."""
     image, place = base / f"{kind}.img", base / kind
     place.mkdir()
     subprocess.run(["truncate", "-s", "1G", image], check=True)
@@ -39,7 +37,7 @@ def disk(base: Path, kind: str) -> Iterator[Path]:
 
 
 def written(folder: Path, files: int) -> int:
-    """Files of 100 MB together, written out; returns their allocated bytes."""
+    """Write files of 100 MB together; return their allocated bytes."""
     folder.mkdir()
     for number in range(files):
         (folder / str(number)).write_bytes(os.urandom(SIZE // files))
@@ -65,7 +63,6 @@ def removed(top: Path, counter: Path, files: int) -> tuple[float, float, float]:
 
 
 def main() -> None:
-    """Print a line for each filesystem and number of files."""
     os.environ["PATH"] += ":/usr/sbin:/sbin"
     with tempfile.TemporaryDirectory() as name:
         for kind in filter(lambda kind: shutil.which(f"mkfs.{kind}"), ("ext4", "xfs", "btrfs")):

@@ -1,12 +1,12 @@
-"""How long the list of runs takes with very many of them, in a database of its own that is thrown away.
+"""Times the pages of runs with very many rows, in a database of its own.
 
     python bench/runs.py --runs 1000000 --staged 0.5 --engine sqlite
     python bench/runs.py --runs 1000000 --staged 0.5 --engine postgresql
 
-Makes the rows by one statement (a minute or two for a million), asks each page five times as an operator, and prints
-the middle of the five times with the number of queries. `--staged` is the share of runs that still lie on the staging
-disk. `--only` names the pages whose name begins so. PostgreSQL comes from the wheel that the tests use. Everything
-lies in a temporary directory, 4 GB for a million, that goes at the end, also after Ctrl-C.
+Asks each page five times as an operator, and prints the median with the number of queries. `--staged` is the share
+of runs on the staging disk; `--only` selects pages by the start of their name. PostgreSQL comes from the wheel of the
+tests. A million runs take a minute or two to make, and 4 GB in a temporary directory that is removed at the end, also
+after Ctrl-C.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from tests.tools import engines
 TIMES = 5
 INSTRUMENTS = 40
 PROJECTS = 400
-# One staged run in so many has these codes: in this order of tone, reason, state.
+# One staged run in N has these codes: tone, reason, state.
 KINDS = (
     (1, "", "sync_verified"),
     (1, "", "sync_verified"),
@@ -78,7 +78,6 @@ def _measure(options: argparse.Namespace) -> None:
 
 
 def _make(number: int, staged: float) -> None:
-    """One real run, and as many rows as it takes that look like it."""
     from django.db import connection
 
     from cleanup.lab import roots
@@ -162,7 +161,6 @@ def _padded(prefix: str, number: str, width: int, sqlite: bool) -> str:
 
 
 def _pages() -> Iterator[tuple[str, str]]:
-    """What is asked, by name."""
     from django.urls import reverse
 
     from cleanup.models import Run
@@ -204,7 +202,7 @@ def _pages() -> Iterator[tuple[str, str]]:
 
 
 def _near_the_end(order: Any) -> str:
-    """A place nine tenths down the order, found without asking how many there are."""
+    """A place nine tenths down the order, found without a count."""
     from cleanup.models import Run
     from cleanup.web import paging
 

@@ -1,4 +1,4 @@
-"""What every test may rely on: both engines, a small lab, and a guard that keeps removals inside the tests."""
+"""Common fixtures: both engines, a small lab, and the removal guard."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -44,7 +44,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(report, "explored")
     distribution.begin(config, connection.vendor)
     config.pluginmanager.register(distribution, "distribution")
-    # The real one is slow on purpose; it still reads what other processes have written.
+    # The real hasher is slow on purpose; it still reads what other processes have written.
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher", *settings.PASSWORD_HASHERS]
     settings.STORAGES["staticfiles"] = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
     if config.getoption("tx", None):
@@ -60,7 +60,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _warm_processes() -> Iterator[None]:
-    """The product's readers of the NAS, and what tests start by `tests.tools.warm`, need not import anything first."""
+    """NAS readers and the processes of `tests.tools.warm` are forked with everything imported."""
     warm.start_waiting()
     reader_process.start = warm.start_reader
     yield
@@ -72,13 +72,13 @@ def _warm_processes() -> Iterator[None]:
 
 @pytest.fixture
 def now() -> datetime:
-    """The instant at which tests take place: two months after the lab's first runs."""
+    """The instant of all tests: two months after the lab's first runs."""
     return datetime(2026, 6, 15, 8, 0, tzinfo=UTC)
 
 
 @pytest.fixture(autouse=True)
 def _sessions_last(settings: Any) -> None:
-    """Tests set the clock by months, and a person who has signed in before stays so; what ends sessions undoes it."""
+    """Tests jump by months and stay signed in; tests of session ends undo this."""
     settings.EXLAB_SESSION_IDLE = timedelta(days=3650)
     settings.SESSION_COOKIE_AGE = int(settings.EXLAB_SESSION_IDLE.total_seconds())
 
@@ -117,7 +117,7 @@ def policy(db: None, now: datetime) -> Callable[..., Any]:
 
 @pytest.fixture
 def enter() -> Iterator[Callable[[AbstractContextManager[Any]], None]]:
-    """Mount something for the rest of the test; skips it with a sentence where that cannot be."""
+    """Mount for the rest of the test, or skip it with a sentence."""
     from tests.faults.means import Unavailable, skip_or_fail  # which need Django, and that is not ready yet
 
     with ExitStack() as stack:

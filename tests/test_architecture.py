@@ -1,4 +1,4 @@
-"""The rooms of the product and what each may import; who may remove; what no module may do."""
+"""What each room may import, and who may remove."""
 
 import ast
 import sys
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.one_engine(by="function")
 
 # The rooms, lowest first. A room may import the rooms before it, and itself without a circle.
 ROOMS = ("rules", "storage", "models", "lab", "ledger", "runs", "clears", "sweeps", "monitoring")
-# Each edge uses all rooms, and of the others what stands beside it.
+# Each edge uses all rooms, and of the other edges those beside it.
 EDGES: dict[str, set[str]] = {
     "text": set(),
     "templatetags": {"text"},
@@ -79,7 +79,6 @@ def module_of(path: Path) -> str:
 
 
 def room_of(module: str) -> str:
-    """The room or the edge in which a module of ours stands; KeyError for a module without one."""
     if module.startswith("exlab"):
         return "exlab"
     room = ".".join(module.split(".")[1:2])
@@ -89,13 +88,11 @@ def room_of(module: str) -> str:
 
 
 def may_import(room: str) -> set[str]:
-    """The rooms and edges that a room may import besides itself."""
     rooms = set(ROOMS[: ROOMS.index(room)]) if room in ROOMS else set(ROOMS) | EDGES[room]
     return ONLY.get(room, rooms)
 
 
 def violations(module: str, source: str) -> list[str]:
-    """Everything in one module that breaks a rule, as sentences."""
     tree = ast.parse(source)
     return [f"{module}:{line} {words}" for line, words in sorted({*_imports(module, tree), *_deeds(module, tree)})]
 
@@ -121,14 +118,12 @@ def _imports(module: str, tree: ast.Module) -> Iterator[tuple[int, str]]:
 
 
 def _is_kept_out(top: str, room: str, module: str) -> bool:
-    """Whether a room does without what another project offers."""
     if room in STANDARD_LIBRARY_ONLY:
         return top not in sys.stdlib_module_names
     return module in WITHOUT_DJANGO and top == "django"
 
 
 def _imported(module: str, tree: ast.Module) -> Iterator[tuple[int, str]]:
-    """Every module that is imported anywhere in a source, by its full name."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
@@ -175,7 +170,6 @@ def _deeds(module: str, tree: ast.Module) -> Iterator[tuple[int, str]]:
 
 
 def _with_function(node: ast.AST, function: str = "") -> Iterator[tuple[str, ast.AST]]:
-    """Every node with the name of the function it stands in."""
     for child in ast.iter_child_nodes(node):
         inner = child.name if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef) else function
         yield inner, child
@@ -208,13 +202,13 @@ def _asks_the_clock(call: ast.Call) -> bool:
 
 
 def imported_at_once(module: str, tree: ast.Module) -> set[str]:
-    """What a module of ours imports of ours when it is loaded itself: not in a function, not for types alone."""
+    """The product's modules that are imported at load time: not in a function, not for types only."""
     now = ast.Module([node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)], [])
     return {name for _line, name in _imported(module, now) if name.startswith("cleanup.") and name != module}
 
 
 def circle_in(imports: dict[str, set[str]]) -> list[str]:
-    """Some way by imports from a module back to itself; empty if there is none."""
+    """A circular chain of imports; empty if there is none."""
     done: set[str] = set()
 
     def follow(module: str, way: list[str]) -> list[str]:

@@ -126,7 +126,7 @@ def test_the_command_runs_them_all(subprocess_env: dict[str, str]) -> None:
 
 
 def test_migrate_repairs_before_the_tables_are_complete(subprocess_env: dict[str, str]) -> None:
-    """The hint of E002 works: migrate itself would be refused by its own check."""
+    """The hint of E002, `--skip-checks`, works: otherwise migrate's own check refuses."""
     triggers.remove(connection)
     command = [sys.executable, "manage.py", "migrate", "--skip-checks", "-v", "0"]
     subprocess.run(command, cwd=CHECKOUT, env=subprocess_env, check=True)
@@ -134,7 +134,6 @@ def test_migrate_repairs_before_the_tables_are_complete(subprocess_env: dict[str
 
 
 def test_deployment_settings_pass(tmp_path: Path) -> None:
-    """`check --deploy` finds nothing to say where the one switch for https is on."""
     environment = {**os.environ, "EXLAB_HTTPS": "1", "EXLAB_DATA_DIR": str(tmp_path / "data")}
     environment.pop("EXLAB_SECRET_KEY")
     environment.pop("DJANGO_ALLOW_ASYNC_UNSAFE", None)  # set by the tests that drive a browser

@@ -1,4 +1,4 @@
-"""The demonstration lab: every state, a few that must not go, and the same one the next time."""
+"""The demonstration lab."""
 
 import stat
 from collections import Counter
@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.one_engine(by
 
 @pytest.fixture
 def moment() -> datetime:
-    """Close to the real time, which the clear's own entries carry."""
+    """Close to the real time, which the clear's entries carry."""
     return datetime.now(UTC)
 
 
@@ -34,8 +34,6 @@ _made: list[demo.Demo] = []
 
 @pytest.fixture
 def made(db: None, settings: Any, moment: datetime, tmp_path_factory: pytest.TempPathFactory) -> demo.Demo:
-    """The demonstration, made within the last minute."""
-
     def data_of(lab: Lab) -> Path:
         return lab.base / "data"
 
@@ -94,7 +92,7 @@ def test_cleared_through_the_product(made: demo.Demo) -> None:
 
 
 def test_does_not_clear_itself_empty(made: demo.Demo, moment: datetime) -> None:
-    """By its schedule, that is; a person's own sweep takes what the rehearsed policy says, and is meant to."""
+    """By its schedule; an operator's own sweep may take what the rehearsed policy says."""
     today = all_roots.sweep(now=moment, dry_run=True, timed=True)
     assert today.freeing == []
     assert today.count(Action.WOULD_CLEAR) >= 2  # only rehearsed

@@ -1,4 +1,4 @@
-"""Names of modules from before the rooms still lead to what stood there."""
+"""Old module names still lead to the moved code."""
 
 import importlib
 import subprocess

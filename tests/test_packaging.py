@@ -1,4 +1,4 @@
-"""What a reader of the checkout relies on: pins, commands and tables in the documents, scripts that run."""
+"""What a reader of the checkout relies on: pins, documents, scripts."""
 
 import os
 import re
@@ -61,19 +61,16 @@ def test_the_readme_is_short_and_makes_seven_promises() -> None:
 
 
 def sections() -> dict[str, str]:
-    """What docs/commands.md says of each command."""
     parts = re.split(r"^## ", DOCUMENTS["docs/commands.md"].read_text(), flags=re.MULTILINE)[1:]
     return {part.partition("\n")[0]: part for part in parts}
 
 
 def options_of(command: BaseCommand) -> set[str]:
-    """The options that the help of a command lists."""
     lines = re.findall(r"^  (-\S.*)$", command.create_parser("manage.py", "command").format_help(), re.MULTILINE)
     return {option for line in lines for option in named_in(line.partition("  ")[0])}
 
 
 def own_options(name: str) -> set[str]:
-    """The options of a command, but for those that Django gives to all."""
     return options_of(load_command_class("cleanup", name)) - options_of(BaseCommand())
 
 
@@ -87,7 +84,7 @@ def test_the_document_has_every_command_and_no_other() -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_document_has_every_option_of_a_command(name: str) -> None:
-    """`--json` alone is explained once for all of them."""
+    """`--json` is explained once for all of them."""
     assert own_options(name) - {"--json"} - named_in(sections()[name]) == set()
     assert ("--json" in own_options(name)) == (name not in ("check", "migrate"))
 
@@ -98,7 +95,7 @@ def test_the_document_names_no_option_that_is_not_there() -> None:
 
 
 def test_every_setting_stands_in_the_document_as_it_is_read() -> None:
-    """Costs a process. What it says of a setting comes from the line that reads it."""
+    """Takes one process. The text on a setting comes from the line that reads it."""
     made = subprocess.run(
         [sys.executable, "docs/make_settings.py"], cwd=CHECKOUT, capture_output=True, text=True, check=True
     ).stdout
@@ -118,7 +115,6 @@ def test_every_gate_stands_in_the_document_in_its_order() -> None:
 
 
 def anchors(path: Path) -> set[str]:
-    """The headings of a document, as an address names them."""
     headings = re.findall(r"^#+ (.+)$", path.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -138,13 +134,11 @@ ROOMS = {folder.name for folder in (CHECKOUT / "cleanup").iterdir() if folder.is
 
 
 def names_of_modules_in(text: str) -> set[tuple[str, str]]:
-    """The modules that a document names as `room.module` or `exlab.module`, each with the class that it names there."""
     named = re.findall(r"`(?:cleanup\.)?([a-z_]+(?:\.[a-z_]+)+)(?:\.([A-Z]\w+))?`", text)
     return {(name, inside) for name, inside in named if name.partition(".")[0] in ROOMS | {"exlab"}}
 
 
 def files_named_in(text: str) -> set[str]:
-    """The files and folders that a document names by their paths in the checkout or in `cleanup`."""
     named = re.findall(r"`((?:[a-z_]+/)+(?:\w+\.py)?)", text)
     return {name for name in named if name.partition("/")[0] in ROOMS | {"cleanup", "exlab", "tests", "docs", "bench"}}
 
@@ -161,7 +155,7 @@ def test_what_a_document_names_of_the_code_is_there(document: str) -> None:
 
 
 @pytest.mark.parametrize("path", sorted((CHECKOUT / "docs").glob("*.png")), ids=lambda path: path.stem)
-def test_the_screenshots_are_small_pictures_that_somebody_shows(path: Path) -> None:
+def test_the_screenshots_are_small_and_shown_in_a_document(path: Path) -> None:
     picture = path.read_bytes()
     assert picture.startswith(b"\x89PNG\r\n")
     assert int.from_bytes(picture[16:20], "big") >= 390  # pixels across, as its header says
@@ -178,7 +172,7 @@ def test_scripts_can_be_run(script: str) -> None:
         subprocess.run(["bash", "-n", path], check=True)
 
 
-def test_the_image_is_built_from_the_pins_and_runs_as_nobody_special() -> None:
+def test_the_image_is_built_from_the_pins_and_runs_without_root() -> None:
     lines = (CHECKOUT / "docker/Dockerfile").read_text().splitlines()
     assert any("pip install" in line and "-c constraints.txt" in line for line in lines)
     assert "USER exlab" in lines

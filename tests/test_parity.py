@@ -1,4 +1,4 @@
-"""`docs/parity.md` says what stands here for everything that the seeds do; every row names tests that are there."""
+"""`docs/parity.md` covers everything that the seeds do; every row names existing tests."""
 
 import ast
 import functools
@@ -18,7 +18,7 @@ SEEDS = ("ExLab-Wizard's cleanup", "agent-exec `gc`", "The orphan reaper", "moad
 WIZARD = ("ExLab-Wizard's cleanup", "`clear_run`", "`freed_bytes_and_count`", "Its watcher and its page")
 GC = ("agent-exec `gc`", "Its reasons", "Its holes")
 
-# What the seeds do for their users, in their own words.
+# The seeds' features, in their own words.
 OPTIONS = ("older_than", "max_jobs", "max_bytes", "dry_run")
 REASONS = (
     "too_recent",
@@ -31,12 +31,11 @@ REASONS = (
     "post_delete_check_failed",
     "delete_failed",
 )
-# What `max_jobs` there keeps although it is old: no limit here keeps anything.
+# `max_jobs` there keeps old runs: no limit here keeps any.
 WITHOUT_COUNTERPART = ("policy_not_matched",)
 
 
 def rows(heading: str) -> list[list[str]]:
-    """The rows of the first table below a heading: there, here, tests."""
     section = re.split(r"^#+ ", PARITY.partition(f" {heading}\n")[2], maxsplit=1, flags=re.MULTILINE)[0]
     table = [line.strip().strip("|").split(" | ") for line in section.splitlines() if line.startswith("| ")]
     return [[cell.strip() for cell in row] for row in table[1:]]
@@ -47,7 +46,6 @@ ALL = [row for heading in dict.fromkeys((*WIZARD, *GC, *SEEDS)) for row in rows(
 
 @functools.cache
 def ids_in(path: str) -> set[str]:
-    """The ids of a file's tests behind its name, with their class where they have one, as pytest takes them."""
     found = set()
     for node in ast.parse((CHECKOUT / path).read_text()).body:
         inner = node.body if isinstance(node, ast.ClassDef) else [node]

@@ -1,4 +1,4 @@
-"""`docs/promises.md` names for each promise the tests that hold it; they must be there, and all promises with them."""
+"""`docs/promises.md` names existing tests for every promise."""
 
 import ast
 import re
@@ -16,7 +16,6 @@ PROMISES = (CHECKOUT / "docs" / "promises.md").read_text()
 
 
 def parts() -> dict[str, str]:
-    """The text below each heading."""
     return {part.partition("\n")[0]: part for part in re.split(r"^## ", PROMISES, flags=re.MULTILINE)[1:]}
 
 
@@ -25,18 +24,15 @@ def named_in(text: str) -> list[str]:
 
 
 def promises() -> dict[int, list[str]]:
-    """The numbered promises, each with the tests that it names."""
     numbered = {heading: part for heading, part in parts().items() if re.match(r"\d+\. ", heading)}
     return {int(heading.split(".")[0]): named_in(part) for heading, part in numbered.items()}
 
 
 def promises_of_the_schedule() -> dict[str, list[str]]:
-    """The promises about sweeps by their first words, each with the tests that it names."""
     return promises_below("The schedule")
 
 
 def promises_of_batches() -> dict[str, list[str]]:
-    """The same about many runs at once."""
     return promises_below("Many runs at once")
 
 

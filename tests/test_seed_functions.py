@@ -1,4 +1,4 @@
-"""The three functions of ExLab-Wizard's own cleanup, called as its callers call them, and as ours do."""
+"""The three functions of ExLab-Wizard's own cleanup, called as its callers and this program call them."""
 
 import ast
 import asyncio
@@ -47,8 +47,6 @@ DAY, SECOND = timedelta(days=1), timedelta(seconds=1)
 
 
 class WizardState(enum.StrEnum):
-    """States as the wizard's records hold them: members of an enum of its own."""
-
     STAGING = "staging"
     COMPLETE = "complete"
     SYNC_QUEUED = "sync_queued"
@@ -57,24 +55,19 @@ class WizardState(enum.StrEnum):
 
 
 class WizardMode(enum.Enum):
-    """An enum whose members are no text, as a later wizard may have them."""
-
     MANUAL = "manual"
     SCHEDULED = "scheduled"
 
 
 def wizard_record(state: str, history: Any) -> Any:
-    """A record as the wizard holds it: an object, with its entries as dicts."""
     return SimpleNamespace(schema_version="1.1", current_state=WizardState(state), history=history)
 
 
 def parsed_record(state: str, history: Any) -> Any:
-    """What `json.loads` makes of an `ingest.json`."""
     return json.loads(json.dumps({"schema_version": "1.1", "current_state": state, "history": history}))
 
 
 def our_record(state: str, history: Any) -> Any:
-    """A record as this program holds it."""
     entries = [
         ingest.HistoryEntry(entry["state"], ingest.parse_instant(entry.get("at")), str(entry.get("at")), "", "")
         for entry in history
@@ -115,8 +108,6 @@ def entries(*instants: str | None, state: str = "sync_verified") -> list[dict[st
 
 
 class TestEligible:
-    """Each answer is the wizard's own, whichever kinds of objects ask for it."""
-
     @pytest.mark.parametrize(("after", "eligible"), [(DAY - SECOND, False), (DAY, True), (DAY + SECOND, True)])
     def test_scheduled_after_its_hours_and_the_boundary_counts(
         self, rule: Any, record: Any, after: timedelta, eligible: bool
@@ -186,7 +177,7 @@ class TestEligible:
 
 
 class TestStricterThanTheWizard:
-    """Where the wizard's function takes a chance or crashes, ours keeps the run or says what is wrong."""
+    """Where the wizard's function takes a chance or crashes, this one keeps the run or says what is wrong."""
 
     LONG_AFTER = VERIFIED_AT + 9000 * DAY
 
@@ -340,7 +331,7 @@ class TestClearRun:
 
     @pytest.mark.parametrize("clear", [clear_run, async_to_sync(aclear_run)], ids=["sync", "async"])
     def test_the_wizards_arguments_are_taken_and_ignored(self, scene: Scene, settings: Any, clear: Any) -> None:
-        """Neither a manual mode nor another host's name changes who clears, and by which policy."""
+        """A manual mode or another host's name changes neither who clears nor the policy."""
         writer = SimpleNamespace()
         config = wizard_config("manual", 24)
         freed = clear(scene.path, config=config, ingest_writer=writer, host="another host")
@@ -351,7 +342,7 @@ class TestClearRun:
         assert abs(event.at - datetime.now(UTC)) < timedelta(minutes=5)  # `now` left out
 
     def test_a_way_that_climbs_out_of_a_link_is_followed_as_the_disk_follows_it(self, scene: Scene) -> None:
-        """Spelt out it would be the one run, and it leads to another."""
+        """Normalised it would be the one run, but it leads to another."""
         path = scene.lab.run(RUN_PATH.replace("CONFOCAL_01", "FLOW_01"))
         (scene.lab.staging / "CONFOCAL_01" / "link").symlink_to(path.parents[1])
         counted = freed_bytes_and_count(path)
@@ -401,7 +392,7 @@ class TestClearRun:
         assert scene.states()[-1] == "sync_verified"
 
     def test_a_run_that_discovery_has_not_seen_is_looked_at_first(self, scene: Scene) -> None:
-        """The wizard's watcher clears a run at the very look at which it finds it verified."""
+        """The wizard's watcher clears a run at the look that finds it verified."""
         path = scene.lab.run(OTHER_RUN)
         counted = freed_bytes_and_count(path)
         assert clear_run(path, now=scene.now) == counted
@@ -459,7 +450,7 @@ class TestClearRun:
         assert survey(path) == before
 
     def test_a_run_without_its_record_stays(self, scene: Scene) -> None:
-        """The wizard removes such a run all the same."""
+        """The wizard removes such a run."""
         path = scene.lab.staging / OTHER_RUN
         path.mkdir(parents=True)
         (path / "data.bin").write_bytes(b"hello")
@@ -477,10 +468,9 @@ class TestClearRun:
 
 @pytest.mark.django_db
 class TestNoOtherPath:
-    """The wizard's function removes what its path leads to, be it a run or not."""
+    """The wizard's function removes any path, run or not."""
 
     def refused(self, scene: Scene, path: Any) -> Reason:
-        """Why a path is refused; nothing on either side has changed, and nothing was tried."""
         before = survey(scene.lab.base.parent)
         with pytest.raises(Refused) as refused:
             clear_run(path, now=scene.now)
@@ -520,7 +510,7 @@ class TestNoOtherPath:
         assert self.refused(scene, inside) is Reason.UNSAFE_PATH
 
     def test_of_a_run_that_the_disk_finds_under_another_spelling(self, scene: Scene, tmp_path: Path) -> None:
-        """A row for each spelling would be a run without holds. One second: a mount that ignores case."""
+        """A row for each spelling would be a run without holds. Takes 1 s: a mount that ignores case."""
         disk = tmp_path / "disk"
         scene.lab.staging.rename(disk)
         scene.lab.staging.mkdir()
@@ -558,7 +548,6 @@ class TestNoOtherPath:
         scene.assert_whole()
 
     def test_where_two_roots_have_it_the_path_must_say_which(self, scene: Scene, now: datetime) -> None:
-        """Whether discovery has seen them or not."""
         other = Lab(scene.lab.base / "west")
         roots.register(
             "west", str(other.staging), nas_path=str(other.nas), allow_same_filesystem=True, accept_empty=True, now=now
@@ -575,7 +564,7 @@ class TestNoOtherPath:
         assert clear_run(other.staging / OTHER_RUN, now=now) == counted
         assert not (other.staging / OTHER_RUN).exists()
         assert (scene.lab.staging / OTHER_RUN).exists()
-        assert clear_run(RUN_PATH, now=now) == (scene.files, scene.bytes)  # known in one of them
+        assert clear_run(RUN_PATH, now=now) == (scene.files, scene.bytes)
 
     @pytest.mark.parametrize("path", ["", "CONFOCAL_01\0/x", f"/{RUN_PATH}\0"])
     def test_that_is_no_path(self, scene: Scene, path: str) -> None:
@@ -604,14 +593,13 @@ class TestNoOtherPath:
 
 
 def in_a_loop(work: Coroutine[Any, Any, Any]) -> Any:
-    """Run a coroutine in a thread of its own: the tests that drive a browser leave a loop in the main one."""
+    """Run a coroutine in its own thread: the browser tests leave a loop in the main one."""
     with ThreadPoolExecutor(max_workers=1) as pool:
         return pool.submit(asyncio.run, work).result()
 
 
 @pytest.mark.django_db(transaction=True)
 def test_the_event_loop_goes_on_during_a_clear(scene: Scene) -> None:
-    """As the wizard's watcher awaits it: in a loop that has other things to do."""
     ticks = 0
 
     async def tick() -> None:
@@ -663,7 +651,6 @@ def test_counts_every_file_of_a_run_once(scene: Scene) -> None:
 
 
 def python(program: str, *arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """A program in an interpreter of its own, without any settings unless `env` has them."""
     if env is None:
         env = {name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"}
     command = [sys.executable, "-c", program, *arguments]
@@ -718,7 +705,7 @@ def test_counting_and_deciding_need_no_django_at_all(lab: Lab) -> None:
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("call", ["clear_run(path)", "asyncio.run(aclear_run(path))"])
 def test_a_plain_program_clears_a_run(scene: Scene, subprocess_env: dict[str, str], call: str) -> None:
-    """Costs the start of an interpreter with Django, about a second."""
+    """Takes 1 s: an interpreter with Django starts."""
     program = (
         "import asyncio, pathlib, sys, django\n"
         "from cleanup import aclear_run, clear_run\n"

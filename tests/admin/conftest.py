@@ -1,5 +1,3 @@
-"""People, and a lab that has been discovered, for the tests of pages."""
-
 from tests.tools.pages import _clock as _clock
 from tests.tools.pages import beating as beating
 from tests.tools.pages import keeper as keeper

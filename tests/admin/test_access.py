@@ -1,4 +1,4 @@
-"""The admin's pages for who may do what where, for instruments, and for what else came with them."""
+"""The admin's pages for permissions, places and instruments."""
 
 import uuid
 
@@ -21,7 +21,6 @@ def instrument(db, now):
 
 
 def staff(*permissions):
-    """Somebody who may come into the admin, with permissions everywhere."""
     person = User.objects.create_user("clerk", is_staff=True)
     person.user_permissions.set(Permission.objects.filter(codename__in=permissions))
     Access.objects.create(user=person)
@@ -31,7 +30,7 @@ def staff(*permissions):
 
 
 def test_an_operator_gets_one_instrument(people, instrument):
-    """As docs/admin.md says: look everywhere as a viewer, clear on one instrument."""
+    """As docs/admin.md says: view everywhere, clear on one instrument."""
     mkhan = User.objects.create_user("mkhan")
     mkhan.groups.add(Group.objects.get(name="viewer"))
     mkhan.user_permissions.add(Permission.objects.get(codename="clear_run"))
@@ -85,7 +84,7 @@ def test_places_are_for_those_who_may_give_them(instrument):
     assert client.post(reverse("admin:cleanup_access_add"), {}).status_code == 403
 
 
-def test_a_bench_page_is_opened_to_everybody(people, instrument):
+def test_a_bench_page_can_be_made_public(people, instrument):
     address = reverse("admin:cleanup_instrument_change", args=[instrument.pk])
     text = people.admin.get(address).content.decode()
     assert reverse("bench", args=[instrument.token]) in text
@@ -106,7 +105,7 @@ def test_a_new_address_ends_the_printed_codes(people, instrument):
     assert "new address" in LogEntry.objects.get().change_message
 
 
-def test_an_instrument_is_changed_only_where_somebody_may(instrument, now):
+def test_an_instrument_is_changed_only_with_permission(instrument, now):
     client = staff("view_instrument")
     other = StagingRoot.objects.create(name="west", host="lab-pc", path="/srv/west", token="u")
     mine = Instrument.objects.create(root=other, equipment="FLOW_01")

@@ -1,4 +1,4 @@
-"""The admin: what records the past is read-only, and the ledger adds up."""
+"""Records of the past are read-only in the admin, and the ledger adds up."""
 
 import uuid
 
@@ -22,7 +22,6 @@ READ_ONLY += ["rootnote", "hostclock", "likeness", "announcement"]
 
 @pytest.fixture
 def ledger(runs, now):
-    """Two clears and a refusal, as ledger rows of their attempts."""
     for path, actor, sizes in (
         (SAFE, "mkhan", [("partial", 10, 1_000, 2_048), ("completed", 2, 500, 512)]),
         (TEST_RUN, "jlee", [("completed", 5, 70_000, 71_680)]),
@@ -156,7 +155,6 @@ def test_an_impossible_nas_root_is_refused(people, root, path):
 
 
 def test_a_proposed_layout_is_chosen(people, runs, root):
-    """The overview leads to the form, which says what was found; once it is chosen the overview proposes it no more."""
     StagingRoot.objects.update(layout_proposal={"layout": "equipment/leaf", "found": 12, "of": 14})
     address = reverse("admin:cleanup_stagingroot_change", args=[root.pk])
     said = "12 of 14 verified runs have a copy under <code>equipment/leaf</code>"
@@ -191,7 +189,7 @@ def test_the_admin_is_for_staff(people, root):
 
 @pytest.mark.parametrize("model", ["schedule", "ormq", "success", "failure"])
 def test_the_queue_is_shown_and_takes_no_orders(people, model):
-    """A schedule of one's own would run any function, `os.system` for one."""
+    """A schedule made by hand could run any function, `os.system` for one."""
     assert people.admin.get(reverse(f"admin:django_q_{model}_changelist")).status_code == 200
     address = reverse(f"admin:django_q_{model}_add")
     assert people.admin.get(address).status_code == 403

@@ -1,4 +1,4 @@
-"""A real Chromium before a live server, and watchers of its console, its requests and every page's policy."""
+"""A real Chromium before a live server; console, requests and policies are watched."""
 
 import os
 import shutil
@@ -20,7 +20,7 @@ from tests.tools.pages import runs as runs
 if TYPE_CHECKING:
     pass
 
-# Playwright's loop runs in the tests' thread, and Django takes every query there for one from asynchronous code.
+# Playwright's loop runs in the tests' thread, so Django takes every query there for asynchronous code.
 os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
@@ -33,7 +33,7 @@ FLAGS = [
     "--no-first-run",
 ]
 
-# What every page has to say, whatever the settings say: without it a browser would find no fault with anything.
+# Every page must send this under all settings: without it a browser reports nothing.
 POLICY = {
     "default-src 'self'",
     "object-src 'none'",
@@ -67,10 +67,10 @@ def browser_type_launch_args(browser_type_launch_args: dict[str, Any]) -> dict[s
     return {**browser_type_launch_args, "executable_path": path, "args": flags}
 
 
-# One page for all tests: a new one with its context takes longer than most of what is asked of it
+# One page for all tests: a new one takes longer than most tests.
 
 
-# What a page asks for every second or two is asked for every fifth of that; nothing below half a second is touched.
+# Timers of a second or two run five times as fast; shorter than half a second they are unchanged.
 QUICK_TIMERS = """(() => {
     const quick = (real) => (act, delay = 0, ...given) => real(act, delay < 500 ? delay : delay / 5, ...given);
     window.setTimeout = quick(window.setTimeout.bind(window));
@@ -90,9 +90,9 @@ def shared_page(browser: Browser, browser_context_args: dict[str, Any]) -> Itera
 
 @pytest.fixture
 def context(request: pytest.FixtureRequest, live_server: Any, transactional_db: None) -> Iterator[BrowserContext]:
-    """The context of all tests, as good as new; marked with `browser_context_args`, a test has one of its own.
+    """The context shared by all tests; one marked with `browser_context_args` has its own.
 
-    A page asks for nothing any more when the database is emptied.
+    No page asks for anything any more when the database is emptied.
     """
     if request.node.get_closest_marker("browser_context_args"):
         own: BrowserContext = request.getfixturevalue("new_context")()
@@ -129,7 +129,6 @@ def page(request: pytest.FixtureRequest, context: BrowserContext) -> Page:
 
 @pytest.fixture
 def asked(page: Page) -> Iterator[list[str]]:
-    """The addresses that the page asks for."""
     addresses: list[str] = []
 
     def on_request(request: Request) -> None:
@@ -150,7 +149,7 @@ def wait_until(page: Page, true: Callable[[], object], seconds: int = 40) -> Non
 
 @pytest.fixture(autouse=True)
 def trouble(context: BrowserContext, live_server: Any) -> Iterator[list[str]]:
-    """What the console said, what left the host, what came without policy; a test that expects some takes it out."""
+    """Console messages, requests that left the host, pages without policy; a test removes those it expects."""
     seen: list[str] = []
     host = urlsplit(live_server.url).netloc
 
@@ -182,7 +181,6 @@ def trouble(context: BrowserContext, live_server: Any) -> Iterator[list[str]]:
 
 @pytest.fixture
 def sign_in(context: BrowserContext, live_server: Any, transactional_db: None) -> Callable[..., None]:
-    """Sign in without the form."""
     from django.conf import settings
     from django.contrib.auth.models import Group, User
     from django.test import Client
@@ -201,7 +199,7 @@ def sign_in(context: BrowserContext, live_server: Any, transactional_db: None) -
 
 @pytest.fixture
 def site(transactional_db: None, tmp_path_factory: pytest.TempPathFactory) -> Lab:
-    """A few runs, verified some days ago by the real clock, and discovered within the last minute."""
+    """A few runs, verified some days ago by the real clock, discovered in the last minute."""
     return sites.lay("browser", _build, tmp_path_factory, lasts=60)
 
 

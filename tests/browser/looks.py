@@ -1,5 +1,3 @@
-"""What a page must look like, whatever it is about."""
-
 from typing import Any
 
 from axe_playwright_python.base import AXE_SCRIPT, AxeResults
@@ -22,7 +20,7 @@ EVERYTHING = "async () => (await axe.run({ resultTypes: ['violations'] })).viola
 
 
 def expect_good_to_read(page: Page) -> None:
-    """What axe knows of WCAG, light and dark; and no scrolling sideways from a phone to a wide screen."""
+    """axe finds nothing, light and dark, and no width from phone to wide screen scrolls sideways."""
     page.emulate_media(color_scheme="light", reduced_motion="reduce")
     page.set_viewport_size({"width": 1280, "height": 844})
     expect_readable(page)
@@ -38,7 +36,6 @@ def expect_good_to_read(page: Page) -> None:
 
 
 def expect_readable(page: Page) -> None:
-    """Nothing that axe finds, as the page stands."""
     if not page.evaluate("'axe' in window"):
         page.evaluate(AXE_SCRIPT)
     _expect_nothing_found(page, page.evaluate(EVERYTHING))

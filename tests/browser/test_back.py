@@ -1,4 +1,4 @@
-"""Back, forward and tabs that are opened again: always the page, as it is now, for the person who is signed in now."""
+"""Back, forward and reopened tabs show the page as it is now, for the present user."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ from tests.browser.conftest import EXTRA, QUEUED, SAFE, TEST_RUN
 pytestmark = pytest.mark.one_engine
 
 
-# What the tests' browser is told to do without, and a person's is not.
+# A switch of the tests' browser; users' browsers lack it.
 KEPT_ASIDE = "--disable-back-forward-cache"
 
 
@@ -40,7 +40,7 @@ def expect_page(page: Page, words: str) -> None:
 def test_back_to_a_page_that_renews_a_part_of_itself_shows_the_page(
     page: Page, live_server: Any, runs: dict[str, Run], root: Any, sign_in: Callable[..., None]
 ) -> None:
-    """A batch, a run and the sweeps, each after its page has asked for its part. Takes 8 s: they ask every 1 or 2 s."""
+    """A batch, a run and the sweeps, each after its page has renewed a part. Takes 8 s: they ask every 1 or 2 s."""
     sign_in()
     batch = batch_of(runs[SAFE])
     queue.request_clear(runs[TEST_RUN], actor="mkhan", now=timezone.now())
@@ -82,7 +82,7 @@ def test_back_through_filters_shows_each_list(
 def test_back_to_the_answer_of_a_form_asks_the_question_anew(
     page: Page, live_server: Any, runs: dict[str, Run], sign_in: Callable[..., None], trouble: list[str]
 ) -> None:
-    """What came as an answer is kept nowhere; a browser would only say that the form must be sent again."""
+    """Answers are not stored: a browser would only say that the form must be sent again."""
     sign_in()
     page.goto(f"{live_server.url}/runs/{runs[EXTRA].pk}/hold/")
     page.get_by_label("Reason").fill("figure 3")
@@ -100,7 +100,7 @@ def test_back_to_the_answer_of_a_form_asks_the_question_anew(
 def test_a_page_that_a_browser_brings_back_as_it_was_loads_itself_anew(
     page: Page, live_server: Any, runs: dict[str, Run], sign_in: Callable[..., None]
 ) -> None:
-    """Some browsers keep pages aside even where that is forbidden, this one does not: so the test says it instead."""
+    """Some browsers cache pages even where that is forbidden; this one does not, so the test simulates it."""
     sign_in()
     page.goto(f"{live_server.url}/runs/{runs[SAFE].pk}/")
     queue.request_clear(runs[SAFE], actor="jlee", now=timezone.now())
@@ -108,14 +108,13 @@ def test_a_page_that_a_browser_brings_back_as_it_was_loads_itself_anew(
     expect(page.locator("#head")).to_contain_text("Waiting in the queue")
 
 
-# A browser as people have it: with pages that it keeps aside, and with a disk
+# A user's browser: with cached pages and a disk
 
 
 @pytest.fixture
 def opened(
     browser_type: BrowserType, browser_type_launch_args: dict[str, Any], tmp_path: Path
 ) -> Iterator[Callable[..., BrowserContext]]:
-    """The browser of one person; once more after it was closed, with the tabs that were open then."""
     contexts: list[BrowserContext] = []
 
     def start(*flags: str) -> BrowserContext:
@@ -152,7 +151,7 @@ def sign_in_by_form(page: Page, live_server: Any, password: str) -> None:
 def test_a_page_that_was_kept_aside_is_loaded_anew(
     opened: Callable[..., BrowserContext], live_server: Any, runs: dict[str, Run], operator: str
 ) -> None:
-    """With what has changed since; and after a sign-out there is nothing to go back to. Takes 5 s: another browser."""
+    """After a sign-out Back shows nothing. Takes 5 s: another browser."""
     page = opened().pages[0]
     sign_in_by_form(page, live_server, operator)
     page.goto(f"{live_server.url}/runs/{runs[SAFE].pk}/")
@@ -168,7 +167,6 @@ def test_a_page_that_was_kept_aside_is_loaded_anew(
 
 
 def tab_with(context: BrowserContext, address: str) -> Page:
-    """The tab that shows an address, as soon as the browser has opened it again; it may stand beside a blank one."""
     deadline = time.monotonic() + 15
     while not (found := [page for page in context.pages if page.url == address]):
         assert time.monotonic() < deadline, [page.url for page in context.pages]
@@ -179,7 +177,7 @@ def tab_with(context: BrowserContext, address: str) -> Page:
 def test_a_tab_that_is_opened_again_shows_the_page(
     opened: Callable[..., BrowserContext], live_server: Any, runs: dict[str, Run], operator: str
 ) -> None:
-    """The browser is closed while a batch renews itself, and started with the tabs of last time. Takes 10 s."""
+    """The browser is closed while a batch renews itself. Takes 10 s."""
     page = opened().pages[0]
     sign_in_by_form(page, live_server, operator)
     batch = batch_of(runs[SAFE])

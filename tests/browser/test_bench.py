@@ -1,4 +1,4 @@
-"""The page on the bench in a real browser: to be read from across the room, and no green light that nobody confirms."""
+"""The bench page: readable from across the room, and green only when confirmed."""
 
 from datetime import timedelta
 
@@ -19,7 +19,6 @@ RUN = "CONFOCAL_01/PROJ-0042/Runs/Run_2026-04-17T14-32"
 
 @pytest.fixture
 def instrument(transactional_db) -> Instrument:
-    """A public instrument with a run that was judged safe to clear, and one that waits or is blocked by its name."""
     now = timezone.now()
     root = StagingRoot.objects.create(name="lab", host="lab-pc", path="/srv/staging", token="t", discovered_at=now)
     run_row(
@@ -71,7 +70,7 @@ def test_it_asks_again_and_says_what_has_changed(page: Page, live_server, instru
 
 
 @pytest.mark.browser_context_args
-def test_a_green_light_that_nobody_confirms_goes_out(page: Page, live_server, instrument, trouble):
+def test_an_unconfirmed_green_light_goes_out(page: Page, live_server, instrument, trouble):
     page.clock.install()
     open_bench(page, live_server, instrument)
     expect(page.locator("#silence")).to_be_hidden()

@@ -1,4 +1,4 @@
-"""A person clears runs: with a real browser, a real task cluster and real files."""
+"""Clears with a real browser, task cluster and files."""
 
 import contextlib
 import os
@@ -24,7 +24,6 @@ pytestmark = pytest.mark.one_engine
 
 @contextlib.contextmanager
 def cluster(environment: dict[str, str]) -> Iterator[None]:
-    """The real task cluster that clears."""
     environment = {**environment, "Q_CLUSTER_NAME": settings.EXLAB_CLEAR_CLUSTER}
     command = [sys.executable, str(settings.BASE_DIR / "manage.py"), "qcluster"]
     process = subprocess.Popen(command, env=environment, start_new_session=True)

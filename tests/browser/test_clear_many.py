@@ -1,4 +1,4 @@
-"""A person clears many runs at once: looks, asks, pauses, goes on; and what has changed meanwhile goes for nobody."""
+"""Clears of many runs in a browser; runs that changed meanwhile are left out."""
 
 from collections.abc import Callable
 from typing import Any

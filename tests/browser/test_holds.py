@@ -1,4 +1,4 @@
-"""A hold laid in Zurich: to the end of a day there, of its run under another name too, and lifted on its page."""
+"""A hold to the end of a day in Zurich: it follows the renamed run and is lifted on its page."""
 
 from datetime import datetime, time, timedelta
 from zoneinfo import ZoneInfo
@@ -21,7 +21,7 @@ ZURICH = ZoneInfo("Europe/Zurich")
 
 
 def test_a_hold_to_the_end_of_a_day_in_zurich(page: Page, live_server, runs, lab, root, sign_in, settings):
-    """Some six seconds of a real browser: the hold, a pass before its end, the renamed run, and its way out."""
+    """Takes 6 s: a real browser."""
     settings.TIME_ZONE = "Europe/Zurich"
     now = timezone.now()
     RetentionPolicy.objects.add_version(

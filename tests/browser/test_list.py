@@ -1,4 +1,4 @@
-"""The list of runs in a real browser: filters, orders, what is picked, the keys, rows that follow, no scripts."""
+"""The list of runs in a browser, also without scripts."""
 
 import copy
 import re
@@ -31,7 +31,6 @@ def link(page, run):
 
 @pytest.fixture
 def listed(page: Page, live_server, runs, sign_in):
-    """The list, as an operator opens it."""
     sign_in()
 
     def listed(query=""):
@@ -43,7 +42,6 @@ def listed(page: Page, live_server, runs, sign_in):
 
 @pytest.fixture
 def many(runs):
-    """Sixty more runs like the safe one, as rows alone."""
     for index in range(60):
         run = copy.copy(runs[SAFE])
         run.pk, run._state = None, copy.copy(run._state)

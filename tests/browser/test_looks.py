@@ -1,4 +1,4 @@
-"""Nothing that a machine can find wrong with the looks: WCAG, narrow screens, the admin under the strict policy."""
+"""WCAG, narrow screens, and the admin under the strict policy."""
 
 import re
 
@@ -33,8 +33,6 @@ PAGES = [
 
 @pytest.fixture
 def visit(page: Page, live_server, runs, sign_in):
-    """Open one of our pages, by the name it has here."""
-
     def visit(name: str) -> Page:
         now = timezone.now()
         if name not in ("sign-in",):
@@ -70,7 +68,7 @@ def visit(page: Page, live_server, runs, sign_in):
 
 
 def forget_expected(trouble):
-    """Chromium tells the console about every answer that is an error, also where that is the right answer."""
+    """Chromium logs every error answer, also an expected one."""
     trouble[:] = [line for line in trouble if not re.search("status of 40[34]", line)]
 
 

@@ -1,4 +1,4 @@
-"""Missing runs in a browser: many marked at once, a renamed folder, and what the wizard has cleared."""
+"""Missing runs in a browser."""
 
 import json
 from datetime import timedelta
@@ -21,7 +21,6 @@ OLD, NEW = "CONFOCAL_01/PROJ-0042", "CONFOCAL_01/PROJ-0042-cortex"
 
 @pytest.fixture
 def missing(runs, lab, root):
-    """A project that was renamed on both sides, two runs that are gone, and one that the wizard has cleared."""
     now = timezone.now()
     for side in (lab.staging, lab.nas):
         (side / OLD).rename(side / NEW)

@@ -1,4 +1,4 @@
-"""Where a form came from, as a real browser says it."""
+"""The origin of a form, as a real browser sends it."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.one_engine
 def test_one_signs_in_although_a_proxy_tells_browsers_to_hide_the_address(
     page: Page, live_server: Any, transactional_db: None
 ) -> None:
-    """With `Referrer-Policy: no-referrer` a browser sends `Origin: null`, unless the page itself says otherwise."""
+    """With `Referrer-Policy: no-referrer` a browser sends `Origin: null`, unless the page says otherwise."""
     User.objects.create_user("mkhan", password="a long password").groups.add(Group.objects.get(name="operator"))
 
     def hide(route: Route) -> None:
@@ -33,7 +33,7 @@ def test_one_signs_in_although_a_proxy_tells_browsers_to_hide_the_address(
 def test_what_is_refused_before_a_view_is_good_to_read(
     page: Page, live_server: Any, sign_in: Callable[..., None], settings: Any, trouble: list[str]
 ) -> None:
-    """An unknown host, the address of a button, and a foreign origin. Takes 8 s."""
+    """Takes 8 s."""
     sign_in()
     long = "an-instrument-pc-with-a-name-that-nobody-would-want-to-type.microscopy.biology.university.example:8443"
     page.set_extra_http_headers({"X-Forwarded-Host": long})

@@ -1,4 +1,4 @@
-"""The overview in a real browser: where signing in leads, how it keeps up to date, and what a full disk needs."""
+"""The overview in a browser."""
 
 from datetime import timedelta
 

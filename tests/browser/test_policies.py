@@ -1,4 +1,4 @@
-"""The pages of the policies: good to read, on a phone too, and a promotion by a click."""
+"""The policy pages in a browser, and a promotion by click."""
 
 import re
 from datetime import timedelta
@@ -17,7 +17,6 @@ pytestmark = pytest.mark.one_engine
 
 @pytest.fixture
 def rehearsed(runs):
-    """A policy that was rehearsed for a night: one run was pinned since, the others are still there."""
     now = timezone.now()
     version = RetentionPolicy.objects.add_version(
         author="ada", now=now - timedelta(days=2), mode="scheduled", retain_hours=24, note="from Monday on"

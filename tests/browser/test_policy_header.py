@@ -1,4 +1,4 @@
-"""The watcher of the policy: a page that comes without it, or with a weaker one, is seen."""
+"""The watcher notices a missing or weaker content policy."""
 
 from typing import Any
 

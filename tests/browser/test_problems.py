@@ -1,4 +1,4 @@
-"""The page of problems: WCAG, narrow screens, no word on the console, and its buttons without scripts."""
+"""The problems page in a browser, also without scripts."""
 
 from datetime import timedelta
 
@@ -22,7 +22,6 @@ pytestmark = pytest.mark.one_engine
 
 @pytest.fixture
 def found(runs, lab, root):
-    """An orphan with a long name, one that an admin must decide about, a missing run, an alert and a breaker."""
     now = timezone.now()
     stray = lab.staging / ("without-any-space-" * 13)
     stray.write_bytes(b"12345")
@@ -40,7 +39,6 @@ def found(runs, lab, root):
 
 @pytest.fixture
 def shell_and_conflict(runs, lab, root):
-    """An empty folder of the wizard at a cleared run's path, and a run that could not be put back."""
     now = timezone.now()
     cleared, kept = runs[SAFE], runs[EXTRA]
     (lab.staging / SAFE).rename(lab.base / "cleared")
@@ -62,7 +60,7 @@ def shell_and_conflict(runs, lab, root):
 
 
 def test_a_shell_and_a_conflict_are_good_to_read(page: Page, live_server, shell_and_conflict, sign_in):
-    """Some seconds, for two pages in two themes and five widths."""
+    """Takes some seconds: two pages, two themes, five widths."""
     sign_in("operator")
     for address in ("/problems/", f"/runs/{shell_and_conflict.pk}/"):
         page.goto(live_server.url + address)

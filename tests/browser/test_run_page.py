@@ -1,4 +1,4 @@
-"""The page of one run in every state, the receipt on paper, and a page that stays calm while a clear is under way."""
+"""The page of a run in every state, and its printed receipt."""
 
 from datetime import timedelta
 
@@ -20,7 +20,6 @@ NASTY = "\u202e<b>end</b>" + "without-any-space-" * 12
 
 
 def refuse(run, number):
-    """So many attempts that came to nothing, the latest an hour ago."""
     now = timezone.now()
     gate = {"gate": "proof", "verdict": "block", "reason": "nas_missing_file", "detail": "1 of 7", "opens_at": None}
     ClearAttempt.objects.bulk_create(
@@ -42,7 +41,6 @@ def refuse(run, number):
 
 
 def held_for_long(runs, lab):
-    """A run with a long life, a hold, and names that nobody would choose."""
     run, now = runs[LONG], timezone.now()
     refuse(run, 22)
     (lab.staging / LONG / ("n" * 200 + "\u202e.raw")).write_bytes(b"x" * 9999)

@@ -1,4 +1,4 @@
-"""Two runs that were stuck, cleared by click: one that a file more kept, and one that Windows had looked into."""
+"""Two blocked runs, cleared by click: one with an extra file, one with a Thumbs.db."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -28,7 +28,7 @@ def clear(page: Page, address: str) -> None:
 
 @pytest.mark.both_engines
 def test_a_run_with_a_file_more_and_one_with_thumbs(page: Page, live_server, runs, lab, root, sign_in):
-    """Some five seconds of a real browser: question, deed, and the clears that follow from it."""
+    """Takes 5 s: a real browser."""
     (lab.staging / SAFE / "Thumbs.db").write_bytes(b"seen")
     touch(lab.staging / EXTRA / NAME, datetime.now(UTC) - timedelta(days=4))
     discovery.discover(root, now=timezone.now())

@@ -1,4 +1,4 @@
-"""Signing in, and what a page does whose session ends while it is open."""
+"""Signing in, and an open page whose session ends."""
 
 import re
 from datetime import timedelta
@@ -20,11 +20,11 @@ LOOKS = [(375, "dark"), (1280, "light")]
 
 @pytest.fixture(autouse=True)
 def _sessions_last() -> None:
-    """Here they end when they do."""
+    """Overrides the fixture that keeps sessions alive."""
 
 
 def forget_expected(trouble: list[str]) -> None:
-    """Chromium tells the console about every answer that is an error, also where that is the right answer."""
+    """Chromium logs every error answer, also an expected one."""
     trouble[:] = [line for line in trouble if "status of 429" not in line]
 
 

@@ -1,4 +1,4 @@
-"""The pages of the record of sweeps: WCAG, narrow screens, no word on the console, and "go on" without scripts."""
+"""The pages of sweeps in a browser, also without scripts."""
 
 import pytest
 from django.utils import timezone
@@ -15,7 +15,6 @@ pytestmark = pytest.mark.one_engine
 
 @pytest.fixture
 def record(runs, root):
-    """A dry run, a rehearsal, and a breaker that is open."""
     now = timezone.now()
     RetentionPolicy.objects.add_version(author="admin", now=now, mode="scheduled", retain_hours=1, rehearse=True)
     all_roots.sweep(now=now, dry_run=True)
@@ -69,7 +68,7 @@ def test_an_operator_sees_what_a_sweep_would_clear(page: Page, live_server, runs
     with cluster(subprocess_env):
         expect(page.locator("#passes").get_by_text("Would clear 4 runs, ")).to_be_visible(
             timeout=40_000
-        )  # and nobody has reloaded it
+        )  # without a reload
     expect(page.locator("#announce")).to_contain_text("The dry run of lab is over. Would clear 4 runs, ")
     assert Sweep.objects.get().actor == "mkhan"
     page.locator("a.leaf").click()

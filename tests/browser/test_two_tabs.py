@@ -1,4 +1,4 @@
-"""Two tabs of one person, and a session that ends in the middle of a question: nothing is picked or cleared unasked."""
+"""Two tabs, and a session that ends during a question: nothing is picked or cleared unasked."""
 
 from collections.abc import Callable
 from typing import Any
@@ -28,7 +28,7 @@ def bar(page: Page) -> Any:
 def test_two_tabs(
     context: BrowserContext, page: Page, live_server: Any, runs: dict[str, Run], sign_in: Callable[..., None]
 ) -> None:
-    """About three seconds: two tabs of a real browser."""
+    """Takes 3 s: a real browser."""
     sign_in()
     old, new = page, context.new_page()
     old.goto(f"{live_server.url}/runs/")
@@ -39,7 +39,7 @@ def test_two_tabs(
     box(new, runs[SAFE]).uncheck()
     expect(bar(new)).to_contain_text("1 run")
 
-    # The old tab ticks another one. It still shows the first as ticked, and learns that it is not.
+    # The old tab ticks another run. It still shows the first as ticked, and learns that it is not.
     expect(box(old, runs[SAFE])).to_be_checked()
     box(old, runs[EXTRA]).check()
     expect(bar(old)).to_contain_text("1 run stays as another page has left it")
@@ -48,7 +48,7 @@ def test_two_tabs(
     expect(box(old, runs[EXTRA])).to_be_checked()
     expect_good_to_read(old)
 
-    # Having seen that, it may pick it again; and goes on as ever.
+    # Then it may pick it again.
     box(old, runs[SAFE]).check()
     expect(bar(old)).to_contain_text("3 runs")
     expect(bar(old)).not_to_contain_text("another page")
@@ -72,7 +72,7 @@ def test_two_tabs(
 
 @pytest.mark.browser_context_args
 def test_signing_in_again_in_the_middle_of_a_question(page: Page, live_server: Any, runs: dict[str, Run]) -> None:
-    """About two seconds: a real browser, which signs in twice."""
+    """Takes 2 s: a real browser, which signs in twice."""
     user = User.objects.create_user("mkhan", password="quiet water 7")
     user.groups.add(Group.objects.get(name="operator"))
     sign_in_by_form(page, live_server, "quiet water 7")

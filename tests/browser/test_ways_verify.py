@@ -1,4 +1,4 @@
-"""Two ways out, walked by a person in a browser: a damaged copy, and a run that was copied back."""
+"""A damaged copy, and a run that was copied back, in a browser."""
 
 import shutil
 
@@ -24,7 +24,6 @@ def press_clear(page: Page, name: str) -> None:
 
 
 def verify_again(page: Page) -> None:
-    """Ask on the page, and let a worker answer while the page looks on."""
     page.get_by_role("link", name="Verify again here…").click()
     page.get_by_role("button", name="Compare every byte").click()
     expect(page.locator("#verified")).to_contain_text("waits for a worker")
@@ -36,7 +35,7 @@ def verify_again(page: Page) -> None:
 
 
 def test_a_damaged_copy_is_kept_named_mended_and_then_cleared(page: Page, live_server, runs, lab, sign_in):
-    """Some ten seconds: two clears, two comparisons and the look of the page in two themes and five widths."""
+    """Takes 10 s: two clears and two comparisons."""
     sign_in("operator")
     copy, here = lab.twin(SAFE) / TILE, lab.staging / SAFE / TILE
     change_keeping_size_and_time(copy)
@@ -60,7 +59,7 @@ def test_a_damaged_copy_is_kept_named_mended_and_then_cleared(page: Page, live_s
 
 
 def test_a_run_that_was_copied_back_is_cleared_again(page: Page, live_server, runs, lab, root, sign_in):
-    """Some five seconds: two clears and three pages."""
+    """Takes 5 s: two clears and three pages."""
     sign_in("operator")
     protocol.clear_run(runs[SAFE], now=timezone.now(), actor="asmith")
     nas_history.tell(now=timezone.now())

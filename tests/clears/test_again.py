@@ -1,4 +1,4 @@
-"""Clears that are tried again by themselves: once for each fault, each run counted once, and never once withdrawn."""
+"""Clears are tried again once for each fault, and never after a withdrawal."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -34,7 +34,6 @@ MINUTE = timedelta(minutes=1)
 
 @contextmanager
 def away(where: Room) -> Iterator[None]:
-    """The NAS is not mounted meanwhile: nothing lies where it should be."""
     aside = where.lab.nas.with_name("nas-aside")
     where.lab.nas.rename(aside)
     where.lab.nas.mkdir()
@@ -46,7 +45,6 @@ def away(where: Room) -> Iterator[None]:
 
 
 def refuse(lab: Lab, now: datetime) -> None:
-    """Ask for a batch of three runs, and let the NAS refuse each."""
     build(lab, now)
     room = enter(lab, now)
     batch = room.batch()
@@ -67,7 +65,6 @@ def room(request: pytest.FixtureRequest, db: None, now: datetime, tmp_path_facto
 
 @pytest.fixture
 def refused(room: Room) -> ClearBatch:
-    """A batch of three runs, of which the NAS has refused each."""
     return ClearBatch.objects.get()
 
 
@@ -76,7 +73,6 @@ def later(**span: float) -> datetime:
 
 
 def interrupt(attempt: ClearAttempt) -> ClearAttempt:
-    """Let a worker claim an attempt and die, and recovery settle what it left."""
     assert protocol._claim(attempt)
     OrmQ.objects.all().delete()
     recovery.recover(now=timezone.now())
@@ -239,8 +235,8 @@ def test_not_a_day_after_it_was_asked_for(room: Room, refused: ClearBatch) -> No
     }
 
 
-def test_not_a_day_after_the_wish_though_it_was_queued_before(room: Room, refused: ClearBatch) -> None:
-    """A batch may be paused for days; what a person wished for then is theirs to ask for anew."""
+def test_not_a_day_after_the_request_though_it_was_queued_before(room: Room, refused: ClearBatch) -> None:
+    """A batch may be paused for days; after a day the operator has to ask again."""
     assert again.ask(now=later(minutes=2)) == 3
     assert batches.pause(refused, actor="bob", now=timezone.now())
     ClearBatch.objects.update(created_at=later(hours=-24))
@@ -269,8 +265,8 @@ def test_a_refusal_of_the_run_itself_is_final(room: Room) -> None:
     assert not ClearAttempt.objects.waiting_for_another_try().exists()
 
 
-def test_what_was_promised_of_the_proof_holds_for_every_try(room: Room) -> None:
-    """A try decides by the policy in force then, and leaves its version; it was asked for under an older one."""
+def test_the_promised_proof_holds_for_every_try(room: Room) -> None:
+    """A try uses the policy in force then and records its version; the request was made under an older one."""
     batch = room.batch()
     asked = batch.attempts.first().asked_version  # type: ignore[union-attr]
     with away(room):

@@ -1,4 +1,4 @@
-"""Clears of many runs: nothing goes that was not shown, nothing begins that was paused, and each run goes once."""
+"""Only shown runs go, none begins while paused, and each goes once."""
 
 import uuid
 from collections.abc import Callable
@@ -52,8 +52,6 @@ NOBODY_KNOWS = 987_654_321
 
 @dataclass(frozen=True)
 class Room:
-    """Three verified runs of a discovered lab, and an operator before them."""
-
     lab: Lab
     root: StagingRoot
     now: datetime
@@ -112,7 +110,6 @@ def room(db: None, now: datetime, tmp_path_factory: pytest.TempPathFactory) -> R
 
 
 def run_tasks() -> list[str]:
-    """Do what the clearing cluster would: every task that waits, in its order; returns the leaves that were begun."""
     begun = []
     for task in OrmQ.objects.order_by("pk"):
         (attempt,) = task.task["args"]
@@ -129,7 +126,7 @@ def phases(batch: ClearBatch) -> dict[str, str]:
     return dict(batch.attempts.values_list("run__run_path", "phase"))
 
 
-# What is shown
+# The question
 
 
 def test_a_preview_says_what_goes_the_largest_first_and_where_its_twin_lies(room: Room) -> None:
@@ -193,7 +190,7 @@ def test_what_is_gone_cleared_or_on_a_root_in_trouble_stays(room: Room) -> None:
     }
 
 
-def test_what_nobody_knows_is_counted_and_not_named(room: Room) -> None:
+def test_unknown_runs_are_counted_and_not_named(room: Room) -> None:
     shown = preview.preview(room.operator, RequestedRuns.of([*room.keys, NOBODY_KNOWS]), room.now)
     assert (len(shown.items), shown.unknown) == (3, (NOBODY_KNOWS,))
     room.place(shown)
@@ -207,7 +204,9 @@ def test_a_recent_comparison_of_every_byte_is_shown(room: Room) -> None:
     assert proof_of(room.look(), BIG) == recent != old
 
 
-def test_at_most_so_many_go_at_once_and_the_others_are_counted(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_at_most_the_maximum_goes_at_once_and_the_others_are_counted(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run_status.judge_stale(room.now)
     monkeypatch.setattr(preview, "MAX_RUNS", 2)
     safe = preview.safe_on(room.operator, room.root)
@@ -310,7 +309,7 @@ def test_whatever_changes_between_look_and_click_queues_nothing(
     assert now_shown.digest != shown.digest
     assert (ClearAttempt.objects.count(), OrmQ.objects.count(), ClearBatch.objects.count()) == (*before, 0)
     assert now_shown.changed or now_shown.unknown
-    if now_shown.going:  # whoever looks again and agrees gets it
+    if now_shown.going:  # after another look it is accepted
         assert room.place(now_shown).attempts.count() == len(now_shown.going)
 
 
@@ -337,10 +336,10 @@ def test_the_order_in_which_runs_are_named_is_no_matter(room: Room) -> None:
     assert backwards.digest == room.look().digest
 
 
-# The wish
+# The request
 
 
-def test_a_wish_is_a_batch_with_its_attempts_and_tasks(room: Room) -> None:
+def test_a_request_is_a_batch_with_its_attempts_and_tasks(room: Room) -> None:
     before = everything(room.lab)
     shown = room.look()
     batch = room.place(shown, note="disk is full")
@@ -371,14 +370,14 @@ def test_a_preview_without_anything_that_goes_places_nothing(room: Room) -> None
     assert not ClearBatch.objects.exists()
 
 
-def test_the_same_wish_twice_is_one_batch(room: Room) -> None:
+def test_the_same_request_twice_is_one_batch(room: Room) -> None:
     shown, key = room.look(), uuid.uuid4()
     first = room.place(shown, key=key)
     assert room.place(shown, key=key) == first
     assert (ClearBatch.objects.count(), ClearAttempt.objects.count(), OrmQ.objects.count()) == (1, 3, 3)
 
 
-def test_nobody_gets_into_the_batch_of_another(room: Room) -> None:
+def test_a_batch_is_closed_to_other_people(room: Room) -> None:
     shown, key = room.look(), uuid.uuid4()
     room.place(shown, key=key)
     with pytest.raises(RunsChanged) as raised:
@@ -461,7 +460,7 @@ def test_permissions_that_were_narrowed_meanwhile_count(room: Room) -> None:
     assert (raised.value.preview.items, sorted(raised.value.preview.unknown)) == ((), room.keys)
 
 
-def test_nobody_locks_a_run_that_they_may_not_see(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_is_not_locked_by_people_who_may_not_see_it(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     shown = room.look()
     Access.objects.filter(group__name="operator").update(equipment="FLOW_01")
     locked: list[int] = []
@@ -555,7 +554,6 @@ def test_nothing_of_a_paused_batch_begins_until_it_goes_on(room: Room) -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_a_pause_in_the_very_last_moment_holds(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After the task has asked, and before the attempt is claimed."""
     batch = room.batch()
     real = recovery.recover
 
@@ -655,7 +653,7 @@ def test_what_was_withdrawn_may_be_asked_for_again(room: Room) -> None:
 
 
 def test_a_form_from_before_a_stop_asks_for_nothing(room: Room) -> None:
-    """In another tab, with a key of its own: what a colleague has stopped meanwhile is shown anew."""
+    """The form of another tab, with a key of its own, shows anew what a colleague has stopped."""
     shown = room.look()
     batches.stop(room.place(shown), actor="bob", now=room.now)
     with pytest.raises(RunsChanged):
@@ -721,7 +719,7 @@ def test_a_stop_and_a_begin_at_the_same_moment_are_one_after_the_other(room: Roo
     assert LedgerEntry.objects.filter(kind="aborted").count() == withdrawn.result()
 
 
-# How far
+# Progress
 
 
 @pytest.mark.both_engines

@@ -1,4 +1,4 @@
-"""A batch that a real cluster works on while PostgreSQL ends every session, or is killed: each run goes once."""
+"""A real cluster clears a batch while PostgreSQL ends its sessions or is killed: each run goes once."""
 
 import os
 import signal
@@ -40,7 +40,7 @@ PATIENCE_SECONDS = 120
 
 
 class Cluster:
-    """The real cluster that clears, started again where it dies, as `up` and `worker` do."""
+    """The real cluster that clears, started again when it dies, as `up` and `worker` do."""
 
     def __init__(self, env: dict[str, str], said: Path) -> None:
         self._env = {**env, "Q_CLUSTER_NAME": settings.EXLAB_CLEAR_CLUSTER}
@@ -92,7 +92,6 @@ def own_server() -> None:
 
 
 def terminate() -> None:
-    """End every session of the database but our own, in the middle of whatever they do."""
     with connection.cursor() as cursor:
         others = "datname = current_database() AND pid <> pg_backend_pid()"
         cursor.execute(f"SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE {others}")
@@ -104,7 +103,6 @@ def kill() -> None:
 
 
 def place(lab: Lab, root: Any, runs: int) -> tuple[ClearBatch, dict[str, tuple[int, int]]]:
-    """A batch of verified runs, and how many files and bytes each has."""
     now = timezone.now()
     sizes = {}
     for number in range(runs):
@@ -121,7 +119,6 @@ def place(lab: Lab, root: Any, runs: int) -> tuple[ClearBatch, dict[str, tuple[i
 
 
 def recover() -> None:
-    """What the other cluster does every minute, as if more than two of them had gone by since the last time."""
     recovery.recover(now=timezone.now())
     queue.enqueue_lost(host=settings.EXLAB_HOST, now=timezone.now() + timedelta(minutes=3))
     again.ask(now=timezone.now())
@@ -145,7 +142,6 @@ def finish(batch: ClearBatch, cluster: Cluster) -> None:
 
 
 def begun(batch: ClearBatch, number: int) -> None:
-    """Wait until so many attempts of a batch have begun, or nothing more will."""
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         with suppress(DatabaseError):
@@ -176,7 +172,7 @@ def assert_each_went_once(lab: Lab, batch: ClearBatch, sizes: dict[str, tuple[in
 def test_sessions_that_are_ended_amid_a_batch(
     own_server: None, cluster: Callable[[], Cluster], lab: Lab, root: Any
 ) -> None:
-    """Takes ten seconds or so, in most of which the cluster does nothing, since it has lost its connection."""
+    """Takes 10 s, most of it while the cluster reconnects."""
     batch, sizes = place(lab, root, 8)
     twins = snapshot(lab.nas)
     working = cluster()
@@ -194,7 +190,7 @@ def test_sessions_that_are_ended_amid_a_batch(
 def test_rounds_of_trouble_amid_a_batch(
     own_server: None, cluster: Callable[[], Cluster], lab: Lab, root: Any, trouble: Callable[[], None], number: int
 ) -> None:
-    """Three times while it works, each at another moment; a minute or two."""
+    """Three times, each at another moment; takes a minute or two."""
     batch, sizes = place(lab, root, 24)
     twins = snapshot(lab.nas)
     working = cluster()

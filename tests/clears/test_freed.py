@@ -1,6 +1,6 @@
-"""What disks give back for clears: told everywhere beside what was removed, and minded by sweeps under pressure.
+"""The space that clears free is reported, and sweeps under pressure use it.
 
-On real filesystems, which only root can mount; a mount takes half a second to come and go.
+On real filesystems, which only root can mount; a mount takes 0.5 s.
 """
 
 import os
@@ -45,7 +45,7 @@ Staged = Callable[..., StagingRoot]
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A disk that stands still is not waited for ten seconds; and 10 MiB instead of 100 MB say something of it."""
+    """Do not wait 10 s for an idle disk; measure from 10 MiB on instead of 100 MB."""
     monkeypatch.setattr(freed_space, "_SETTLED_SECONDS", 0.05)
     monkeypatch.setattr(freed, "_SHORT_PATIENCE_SECONDS", 30)
     monkeypatch.setattr(rules, "TELLING_BYTES", BIG)
@@ -53,7 +53,7 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def staged(lab: Lab, enter: Enter, now: datetime, tmp_path: Path) -> Staged:
-    """A staging disk of its own, with so many runs of 10 MiB: `staged("btrfs", runs=2)`."""
+    """A staging disk with this many runs of 10 MiB: `staged("btrfs", runs=2)`."""
 
     def stage(kind: str, *, runs: int = 1, snapshot: bool = False, more: dict[str, bytes] | None = None) -> StagingRoot:
         top = tmp_path / "disk"
@@ -171,7 +171,7 @@ def test_rows_from_before_it_was_measured_say_nothing(root: StagingRoot, now: da
 
 
 class Crash(Exception):
-    """The process that clears dies here."""
+    """The clearing process dies here."""
 
 
 def crash(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, *, at: int = 1) -> None:
@@ -218,7 +218,7 @@ def test_after_a_crash_only_a_whole_removal_is_measured(
 
 
 def test_two_steps_of_one_clear_add_up(staged: Staged, now: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that cannot be removed at first; mocked, since one that really cannot is refused beforehand."""
+    """A file that cannot be removed at first; mocked, since a real one is refused beforehand."""
     staged("ext4", more={"other.tif": os.urandom(BIG)})
     unlink = removal._unlink_planned
 
@@ -286,8 +286,6 @@ def test_the_disk_is_measured_when_a_root_is_registered_and_when_it_is_discovere
 
 @pytest.fixture
 def pressed(staged: Staged, policy: Callable[..., Any]) -> Callable[..., StagingRoot]:
-    """Five runs of 10 MiB which a snapshot holds, more than may lie there; `due` of them are due by time."""
-
     def press(*, due: int = 0, runs: int = 5, snapshot: bool = True, **limits: Any) -> StagingRoot:
         root = staged("btrfs", runs=runs, snapshot=snapshot)
         hours = 100.5 - due

@@ -1,4 +1,4 @@
-"""Telling the NAS of a clear: what is due, what comes of it, when it is tried again, and that nothing depends on it."""
+"""Writing a clear's entry on the NAS; nothing depends on it."""
 
 import errno
 import fcntl
@@ -42,8 +42,6 @@ pytestmark = [pytest.mark.django_db, pytest.mark.one_engine]
 
 @dataclass(frozen=True)
 class Cleared:
-    """One run that is cleared as far as the database and the data directory know; the NAS has yet to be told."""
-
     lab: Lab
     root: Any
     now: datetime
@@ -56,7 +54,7 @@ class Cleared:
 
 
 def set_cleared(lab: Lab, root: Any, now: datetime, run_path: str = RUN_PATH) -> Cleared:
-    """The end of a clear without its beginning, which takes longer than all that is tested here."""
+    """Write only the end of a clear: a whole one takes longer than these tests."""
     staged = lab.run(run_path)
     equipment, project, _folder, leaf = run_path.split("/")
     run = Run.objects.create(
@@ -104,7 +102,6 @@ def two(cleared: Cleared) -> list[Cleared]:
 
 @pytest.fixture
 def scene(lab: Lab, root: Any, now: datetime) -> Scene:
-    """A run that can really be cleared."""
     return set_scene(lab, root, now)
 
 
@@ -113,7 +110,6 @@ def states(twin_path: Path) -> list[str]:
 
 
 def but_the_record(lab: Lab) -> dict[str, Seen]:
-    """Everything on the NAS but the record of the run, and the time of the folder that it lies in."""
     mine = {f"{RUN_PATH}/{METADATA}", f"{RUN_PATH}/{METADATA}/ingest.json"}
     return {name: seen for name, seen in snapshot(lab.nas).items() if name not in mine}
 
@@ -368,7 +364,6 @@ def test_the_pauses_double_up_to_a_day(cleared: Cleared) -> None:
 
 @pytest.fixture
 def hanging(monkeypatch: pytest.MonkeyPatch, settings: Any) -> list[int]:
-    """Reading processes stop before they can answer; returns those that were asked."""
     settings.EXLAB_NAS_TIMEOUT = 0.3
     asked: list[int] = []
     send = reader_process.ReaderProcess._send
@@ -397,7 +392,7 @@ def test_a_nas_that_hangs_is_asked_once_in_a_pass(
     assert {story(one) for one in two} == {(None, two[0].now + MINUTE, 1, "nas_timeout")}
 
 
-def test_a_long_history_does_not_hold_us_where_nobody_reads_it(cleared: Cleared, hanging: list[int]) -> None:
+def test_a_long_history_does_not_block_on_a_hanging_reader(cleared: Cleared, hanging: list[int]) -> None:
     with client.NasReader(str(cleared.lab.nas), cleared.root.nas_token, timeout=0.3) as reader:
         started = time.monotonic()
         with pytest.raises(client.NasError, match="nas_timeout"):

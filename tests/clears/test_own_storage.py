@@ -1,4 +1,4 @@
-"""A run that is storage of its own: refused before anything is touched, and settled where it was committed before."""
+"""A run on storage of its own is refused at first, and settled if already committed."""
 
 import errno
 from collections.abc import Callable
@@ -27,7 +27,6 @@ LATER = timedelta(minutes=5)
 
 @pytest.fixture
 def subvolume(tmp_path: Path, enter: Enter, now: datetime) -> Scene:
-    """A verified run that is a subvolume of the staging disk."""
     enter(mounts.disk(tmp_path / "image", tmp_path / "disk", "btrfs", "128M"))
     lab = Lab(tmp_path / "disk/lab")
     root = roots.register(
@@ -47,7 +46,7 @@ def test_a_subvolume_is_refused_with_that_reason(subvolume: Scene) -> None:
 
 
 def test_what_an_earlier_version_has_committed_is_rolled_forward(subvolume: Scene) -> None:
-    """The record could not be renamed into the subvolume, so it stood committed in its fence, with nothing removed."""
+    """The record could not be renamed into the subvolume: committed in its fence, with nothing removed."""
     stuck = OSError(errno.EXDEV, "Invalid cross-device link")
     with (
         mock.patch.object(own_storage, "objection", return_value=None),
@@ -87,7 +86,7 @@ def test_a_quota_project_of_its_own(
     metadata: QuotaProject | None,
     detail: str,
 ) -> None:
-    """Planted: a kernel without quotas mounts no filesystem that knows projects."""
+    """Planted: a kernel without quotas mounts no filesystem with projects."""
     scene = set_scene(lab, root, now)
     projects = {
         scene.path.parent.stat().st_ino: above,
@@ -112,7 +111,7 @@ def test_the_kernel_is_asked_for_the_project_of_a_real_folder(tmp_path: Path) ->
 def test_a_project_that_is_set_after_the_gates_refuses_and_puts_back(
     lab: Lab, root: Any, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the filesystem itself says when a run is to be renamed out of its project."""
+    """The filesystem's own answer when a run is renamed out of its project."""
     scene = set_scene(lab, root, now)
     failing = mock.Mock(side_effect=OSError(errno.EXDEV, "Invalid cross-device link"))
     monkeypatch.setattr(fences, "fence", failing)
@@ -125,7 +124,7 @@ def test_a_project_that_is_set_after_the_gates_refuses_and_puts_back(
 def test_a_record_that_cannot_be_renamed_into_the_run_is_written_there(
     lab: Lab, root: Any, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A project that came after the last look, or a union of disks: the clear goes on all the same."""
+    """A project that was set after the last look, or a union of disks: the clear goes on."""
     scene = set_scene(lab, root, now)
     monkeypatch.setattr(fences, "publish", mock.Mock(side_effect=OSError(errno.EXDEV, "Invalid cross-device link")))
     (scene.path / METADATA).chmod(0o500)
@@ -146,8 +145,6 @@ def test_a_record_that_cannot_be_renamed_into_the_run_is_written_there(
 
 
 class TestRegistration:
-    """A refused registration leaves nothing behind."""
-
     def refused(self, path: Path, **how: Any) -> None:
         with pytest.raises(roots.RegistrationError):
             roots.register("other", str(path), now=datetime.fromisoformat("2026-06-15T08:00Z"), **how)
@@ -188,7 +185,6 @@ class TestRegistration:
     def test_a_name_that_the_database_refuses(
         self, lab: Lab, root: Any, tmp_path: Path, policy: Callable[..., Any]
     ) -> None:
-        """The path of another root, by which it is told only when everything is laid."""
         staging = tmp_path / "second"
         (staging / "CONFOCAL_01").mkdir(parents=True)
         with (

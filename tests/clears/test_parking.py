@@ -1,4 +1,4 @@
-"""A run whose clears fail is not retried for ever: parked after three, told on the page, back when its facts change."""
+"""A run is parked after three failed clears, until its facts change."""
 
 from datetime import timedelta
 from typing import Any
@@ -28,8 +28,6 @@ def scene(lab: Lab, root: Any, now: Any, policy: Any) -> Scene:
 
 @pytest.fixture
 def full(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """The data directory's disk is full: every clear that passes its gates fails when it writes its plan."""
-
     def no_space(*args: Any) -> None:
         raise OSError(28, "No space left on device")
 
@@ -42,7 +40,6 @@ def failures(scene: Scene) -> int:
 
 
 def sweep(scene: Scene) -> tuple[str, str]:
-    """What a sweep does with the scene's run."""
     (run,) = all_roots.sweep(now=scene.now).runs
     return run.action, run.reason
 
@@ -86,7 +83,7 @@ def test_it_comes_back_when_its_facts_change(scene: Scene, full: pytest.MonkeyPa
 
 
 def test_a_run_that_kills_its_worker_is_parked_too(scene: Scene) -> None:
-    """The queue would deliver such a task for ever; the attempts are counted in our own rows."""
+    """The queue would repeat such a task for ever; the product's own rows count the attempts."""
     for _ in range(3):
         attempt = new_attempt(scene.run, requester=Requester.SCHEDULE, actor="", now=scene.now)
         assert protocol._claim(attempt)

@@ -1,4 +1,4 @@
-"""The clear of one run: what it removes and what it records. What it refuses is the fault matrix's."""
+"""What the clear of one run removes and records. Refusals are in the fault matrix."""
 
 import contextlib
 import errno
@@ -80,7 +80,7 @@ LOCK, OTHER_LOCK = f"{METADATA}/ingest.json.lock", f"{METADATA}/creation.json.lo
 def test_the_wizards_locks_come_and_go_until_the_fence(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], Any], more: int, late: bool
 ) -> None:
-    """As versions of its lock library do at every take and release. Every file that goes is counted, once."""
+    """Some versions of the lock library do this at each take and release. Each removed file is counted once."""
     with contextlib.ExitStack() as stack:
         if late:
             stack.enter_context(before(monkeypatch, fences, "fence", lambda: change(scene.path)))
@@ -95,7 +95,6 @@ def test_the_wizards_locks_come_and_go_until_the_fence(
 
 
 def test_a_linked_lock_that_a_crash_of_the_wizard_left_goes_with_the_run(scene: Scene) -> None:
-    """A lock and its second name are one file, and nothing is left of the folders around it."""
     link = linked_lock(scene.path)
     for path in (link, *link.parents[:3]):
         os.utime(path, (1, 1))
@@ -108,7 +107,6 @@ def test_a_linked_lock_that_a_crash_of_the_wizard_left_goes_with_the_run(scene: 
 
 
 def test_a_lock_that_comes_and_goes_is_no_news(scene: Scene, root: Any, now: datetime) -> None:
-    """A parked run stays parked: what discovery stores of it says the same."""
     Run.objects.update(failures=3)
     (scene.path / LOCK).unlink()
     os.utime(scene.path / OTHER_LOCK, (1, 1))
@@ -131,7 +129,7 @@ def test_a_proof_holds_while_only_the_locks_change(scene: Scene, policy: Callabl
 def test_a_reader_of_the_nas_that_is_started_as_in_the_lab(
     scene: Scene, policy: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Elsewhere readers are forked from one that waits, with everything imported."""
+    """Other tests fork readers from one that waits, with everything imported."""
     monkeypatch.setattr(reader_process, "start", warm.real_start)
     policy(proof="checksum")
     assert clear_run(scene.run, now=scene.now, actor="ada") == (scene.files, scene.bytes)
@@ -142,7 +140,7 @@ def test_a_reader_of_the_nas_that_is_started_as_in_the_lab(
 def test_a_clear_that_waited_asks_for_the_stronger_of_both_proofs(
     scene: Scene, policy: Callable[..., Any], asked: str, later: str
 ) -> None:
-    """What a person was told at the click holds, and so does what the lab has asked for since."""
+    """What the operator was told at the click holds, and what the policy has asked for since."""
     policy(proof=asked)
     attempt = queue.new_attempt(scene.run, requester=Requester.OPERATOR, actor="ada", now=scene.now)
     policy(proof=later, rehearse=False)
@@ -215,7 +213,6 @@ def test_the_plan_is_kept_and_names_every_entry(scene: Scene) -> None:
 
 @pytest.mark.both_engines
 def test_everything_is_recorded_before_the_first_removal(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At the moment of the first unlink the ledger, the history and the record on disk all say so already."""
     seen: list[Any] = []
     remove = removal.remove
 

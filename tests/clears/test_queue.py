@@ -1,4 +1,4 @@
-"""The wish for a clear and its task: both or neither, once, and never lost."""
+"""A requested clear and its task: both or neither, once, never lost."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -31,7 +31,6 @@ def scene(lab: Lab, root: Any, now: datetime) -> Scene:
 
 
 def queued() -> list[tuple[str, str, tuple[Any, ...]]]:
-    """Cluster, function and arguments of every task that waits."""
     return [(task.key, task.func(), task.task["args"]) for task in OrmQ.objects.all()]
 
 
@@ -142,7 +141,7 @@ def test_another_host_looks_after_its_own(scene: Scene, now: datetime) -> None:
 
 
 def test_a_task_that_a_killed_worker_had_taken_is_given_back(scene: Scene, now: datetime) -> None:
-    """A cluster takes tasks in advance, and the queue would keep them locked for a day."""
+    """A cluster takes tasks in advance, and the queue would lock them for a day."""
     attempt = request_clear(scene.run, actor="ada", now=now)
     other = async_task("cleanup.tasks.heartbeat")
     clearing, short = get_broker(settings.EXLAB_CLEAR_CLUSTER), get_broker()
@@ -156,7 +155,7 @@ def test_a_task_that_a_killed_worker_had_taken_is_given_back(scene: Scene, now: 
 
 
 def test_a_task_that_no_worker_has_begun_is_given_back_after_two_minutes(scene: Scene) -> None:
-    """A worker takes the row and dies with its connection; the queue itself would wait for a day."""
+    """A worker takes the row and dies; the queue alone would wait a day."""
     attempt = request_clear(scene.run, actor="ada", now=timezone.now())
     broker = get_broker(settings.EXLAB_CLEAR_CLUSTER)
     ((row, _payload),) = broker.dequeue()
@@ -189,7 +188,7 @@ def test_a_row_locked_by_a_clock_that_was_ahead_is_given_back(scene: Scene) -> N
 def test_what_was_queued_anew_a_moment_ago_is_not_queued_twice(
     scene: Scene, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two recoveries at once, the second of which has read the attempts before the first queued them."""
+    """Two recoveries at once: the second read the attempts before the first queued them."""
     request_clear(scene.run, actor="ada", now=now)
     OrmQ.objects.all().delete()
     real = queue._rows_by_attempt
@@ -207,7 +206,7 @@ def test_what_was_queued_anew_a_moment_ago_is_not_queued_twice(
 
 
 def test_two_thousand_that_wait_for_half_an_hour_have_one_row_each(scene: Scene, now: datetime) -> None:
-    """Two workers take what they like and many of them die; takes five seconds for 20,000 looks at rows."""
+    """Two workers, many deaths; takes 5 s for 20,000 looks at rows."""
     first = request_clear(scene.run, actor="ada", now=now)
     run = Run.objects.get()
     runs = Run.objects.bulk_create(

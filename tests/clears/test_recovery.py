@@ -1,4 +1,4 @@
-"""After a crash: real processes, killed at every step of the protocol, and what recovery makes of it."""
+"""Recovery after real processes were killed at every step."""
 
 import os
 import shutil
@@ -63,8 +63,6 @@ def scene(lab: Lab, root: Any, now: datetime) -> Scene:
 
 @pytest.fixture
 def crash(scene: Scene, subprocess_env: dict[str, str]) -> Callable[[str], ClearAttempt]:
-    """Let a process clear the scene's run and be killed at a place."""
-
     def clear_and_die(place: str) -> ClearAttempt:
         attempt = scene.attempt()
         children.kill_at(place, subprocess_env, "clear", scene.now, str(attempt.pk))
@@ -74,7 +72,7 @@ def crash(scene: Scene, subprocess_env: dict[str, str]) -> Callable[[str], Clear
     return clear_and_die
 
 
-# What a power failure brings back
+# After a power failure
 
 
 def challenge_of(attempt: ClearAttempt) -> str:
@@ -82,7 +80,7 @@ def challenge_of(attempt: ClearAttempt) -> str:
 
 
 def lay_anew(scene: Scene, attempt: ClearAttempt, where: str) -> Path:
-    """Let the challenge be there again, with the run in its fence or back at its path; where the run lies."""
+    """Put the challenge back, with the run in its fence or at its path; return where the run lies."""
     lies = scene.path.with_name(f".exlab-clearing-{attempt.pk.hex}")
     if where == "at its path":
         lies = lies.rename(scene.path)
@@ -161,7 +159,6 @@ def test_a_crash_after_the_commit_is_completed(scene: Scene, crash: Callable[[st
 
 
 def assert_settled(scene: Scene) -> None:
-    """Another pass of recovery, and one of discovery, change nothing at all."""
     disk, rows = everything(scene.lab), scene.kinds()
     settled = recovery.recover(now=scene.now + timedelta(days=1))
     assert (settled.rolled_back, settled.rolled_forward, settled.unsettled) == ([], [], [])
@@ -253,7 +250,7 @@ def test_a_clear_that_is_under_way_is_left_to_its_holder(
 def test_a_clear_that_keeps_its_locks_elsewhere_is_left_alone_too(
     scene: Scene, subprocess_env: dict[str, str], tmp_path: Path, place: str
 ) -> None:
-    """Somebody started a second installation on the same database, or a tidy program emptied the data directory."""
+    """A second installation uses the same database, or a tidy program emptied the data directory."""
     attempt = scene.attempt()
     elsewhere = {**subprocess_env, "EXLAB_DATA_DIR": str(tmp_path / "data")}
     (tmp_path / "data").mkdir(mode=0o700)
@@ -275,7 +272,7 @@ def test_a_sweep_that_was_killed_is_taken_up_by_the_next(
     assert scene.kinds() == ["aborted", "authorised", "completed"]
 
 
-# What lies queued
+# Queued attempts
 
 
 def test_a_queued_attempt_of_an_operator_is_left_alone(scene: Scene) -> None:
@@ -287,8 +284,7 @@ def test_a_queued_attempt_of_an_operator_is_left_alone(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("requester", Requester.values)
-def test_a_queued_attempt_that_nobody_will_perform_ends(scene: Scene, requester: str) -> None:
-    """A process that performs its attempts itself died, or met a lock: no task will ever come for this one."""
+def test_a_queued_attempt_without_a_task_ends(scene: Scene, requester: str) -> None:
     attempt = new_attempt(scene.run, requester=Requester(requester), actor="ada", now=scene.now)
     recovery.recover(now=scene.now + timedelta(minutes=1))
     attempt.refresh_from_db()
@@ -300,7 +296,7 @@ def test_a_queued_attempt_that_nobody_will_perform_ends(scene: Scene, requester:
     assert clear_run(scene.run, now=scene.now) == (scene.files, scene.bytes)
 
 
-# What is not as it was left
+# Changes since the crash
 
 
 def fence_of(scene: Scene) -> Path:
@@ -368,7 +364,6 @@ def test_a_root_without_its_token_is_left_alone(scene: Scene, crash: Callable[[s
 
 
 def test_a_disk_that_is_unplugged_does_not_settle_anything(scene: Scene, crash: Callable[[str], ClearAttempt]) -> None:
-    """An empty mount point must not be taken for a run that is gone."""
     attempt = crash(f"{FENCES}:publish:after:1")
     away = scene.lab.base / "away"
     scene.lab.staging.rename(away)
@@ -396,7 +391,6 @@ def test_attempts_of_another_host_are_left_to_it(
 
 
 def test_look_alikes_are_never_touched(scene: Scene, crash: Callable[[str], ClearAttempt]) -> None:
-    """A fence, a record and a folder that carry our prefix, but belong to no attempt of ours."""
     parent = scene.path.parent
     strange = parent / (".exlab-clearing-" + "0" * 32)
     (strange / METADATA).mkdir(parents=True)
@@ -464,7 +458,6 @@ def test_another_directory_at_the_fence_is_left_alone(scene: Scene, crash: Calla
 
 
 def test_a_fence_whose_name_is_taken_is_told(scene: Scene, crash: Callable[[str], ClearAttempt]) -> None:
-    """The run is back at its own path, and something else has the name of its fence."""
     attempt = crash(f"{CLEARING}:_commit:after:1")
     fence = fence_of(scene)
     fence.rename(scene.path)
@@ -479,7 +472,7 @@ def test_a_fence_whose_name_is_taken_is_told(scene: Scene, crash: Callable[[str]
 def test_a_new_run_at_the_path_of_a_cleared_one_is_not_taken_for_it(
     scene: Scene, crash: Callable[[str], ClearAttempt]
 ) -> None:
-    """The disk gives a new folder the inode of the old one: its birth tells them apart."""
+    """The disk gives the new folder the old inode: the birth time tells them apart."""
     crash(f"{SETTLEMENT}:finish:before:1")
     tried = [scene.path.with_name(f"try-{number}") for number in range(500)]
     for path in tried:
@@ -499,7 +492,7 @@ def test_a_new_run_at_the_path_of_a_cleared_one_is_not_taken_for_it(
 def test_a_record_that_was_never_published_stops_the_removal(
     scene: Scene, crash: Callable[[str], ClearAttempt]
 ) -> None:
-    """The entry must be on disk before the first file goes; without the prepared record it cannot get there."""
+    """The entry must be on disk before the first file goes, and the prepared record is missing."""
     crash(f"{CLEARING}:_commit:after:1")
     (prepared,) = scene.path.parent.glob(".exlab-clearing-*.ingest.json")
     prepared.rename(scene.lab.base / "lost")
@@ -562,13 +555,13 @@ def test_only_the_named_runs_are_settled(lab: Lab, root: Any, now: datetime, sub
     assert scenes[1].run.attempts.get().phase == "intent"
 
 
-# What a person does while a clear is interrupted
+# Changes by a person while a clear is interrupted
 
 
 def test_a_fence_that_somebody_took_away_whole_is_not_claimed(
     scene: Scene, crash: Callable[[str], ClearAttempt], tmp_path: Path
 ) -> None:
-    """The process died just after the commit; a person finds the hidden folder and moves it into safety."""
+    """The process died just after the commit; a person moves the hidden folder away."""
     attempt = crash(f"{CLEARING}:_commit:after:1")
     (fence,) = [path for path in scene.path.parent.glob(".exlab-clearing-*") if path.is_dir()]
     fence.rename(tmp_path / "rescued")
@@ -601,7 +594,7 @@ def test_a_fence_that_vanishes_after_it_was_emptied_is_counted_whole(
 def test_what_a_person_made_removable_goes_with_the_next_pass(
     scene: Scene, crash: Callable[[str], ClearAttempt], name: str
 ) -> None:
-    """chmod and chattr change the ctime that the plan holds; the bytes are read and are still the proven ones."""
+    """chmod and chattr change the ctime of the plan; the bytes are read and are still the proven ones."""
     crash(f"{FENCES}:publish:after:1")
     (fence,) = scene.path.parent.glob(".exlab-clearing-*")
     (fence / name).chmod(0o640)
@@ -634,7 +627,7 @@ def test_without_its_tombstone_a_changed_ctime_keeps_a_file(scene: Scene, crash:
 def test_a_fence_that_comes_back_after_the_clear_is_finished_and_counted_once(
     scene: Scene, crash: Callable[[str], ClearAttempt], tmp_path: Path, lab: Lab
 ) -> None:
-    """A disk that lied about what it had written: after a power cut the emptied fence is there again."""
+    """A disk that lied about its writes: after a power cut the emptied fence is back."""
     attempt = crash(f"{REMOVAL}:_remove_fence:before:1")
     (fence,) = scene.path.parent.glob(".exlab-clearing-*")
     fence.rename(tmp_path / "lost")
@@ -662,7 +655,7 @@ def test_another_folder_under_the_name_of_a_finished_fence_stays(
     discovery.discover(scene.root, now=scene.now)
     settled = recovery.recover(now=scene.now)
     ((_attempt, finding),) = settled.unsettled
-    # The disk may give the folder the very inode of the old one; then it is told by the record that is not in it.
+    # The disk may give the new folder the old inode; then the missing record tells them apart.
     assert finding.reason in (Reason.IDENTITY_MISMATCH, Reason.INGEST_DISAGREES)
     assert (fence / "work").read_text() == "somebody's"
     scene.assert_freed(scene.files, scene.bytes)
@@ -670,7 +663,7 @@ def test_another_folder_under_the_name_of_a_finished_fence_stays(
 
 @pytest.mark.parametrize("done", [[], [None]], ids=["the challenge has no time yet", "the challenge is gone"])
 def test_a_crash_before_the_run_got_its_time_back(scene: Scene, done: list[None]) -> None:
-    """The folder has the time at which the challenge came or went: the plan knows the one before."""
+    """The folder has the challenge's time: the plan knows the one before."""
     attempt = scene.attempt()
     with mock.patch("os.utime", side_effect=[*done, KeyboardInterrupt]), pytest.raises(KeyboardInterrupt):
         protocol.perform(attempt, now=scene.now)

@@ -1,4 +1,4 @@
-"""A NAS that gives its files new inode numbers: settled by their bytes under the fence, never by a number alone."""
+"""A NAS that changes inode numbers is settled by bytes, never by a number alone."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -33,7 +33,6 @@ LARGE = "big.raw"
 
 @pytest.fixture
 def scene(lab: Lab, root: Any, now: datetime, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
-    """A verified run whose NAS gives every file another number each time it is asked."""
     files = {LARGE: os.urandom(400_000), "small.raw": b"well a1"}
     with drifting(monkeypatch):
         yield set_scene(lab, root, now, files=files)
@@ -58,7 +57,6 @@ def clear(scene: Scene) -> ClearAttempt:
 
 
 def compared(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What is hashed whole on the NAS from now on, file by file."""
     seen: list[str] = []
     real = hashing.hash_file
 
@@ -90,7 +88,6 @@ def test_a_filesystem_that_keeps_its_numbers_shows_another_file_by_another_numbe
 
 @pytest.mark.parametrize("name", ["small.raw", LARGE])
 def test_other_bytes_are_found_and_the_run_stays(scene: Scene, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """The last bit of a file, changed on the NAS when the run has been fenced; size and times are as before."""
     twin = scene.twin / name
     with (
         before(monkeypatch, second_look, "compare_blocks", lambda: change_keeping_size_and_time(twin)),
@@ -104,7 +101,6 @@ def test_other_bytes_are_found_and_the_run_stays(scene: Scene, monkeypatch: pyte
 
 
 def _without_ctime(size: int, mtime_ns: int, ino: int, digest: bytes | None, ctime_ns: int) -> client.TwinFile:
-    """As sshfs tells it, which has no such time."""
     return _TWIN(size, mtime_ns, ino, digest, mtime_ns)
 
 
@@ -114,7 +110,7 @@ _TWIN = client.TwinFile
 def test_a_file_that_was_written_anew_is_compared_whole_and_fenced_once_more(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A mover puts it on another disk with its time: another change time, the same bytes."""
+    """A mover puts it on another disk: other change time, same bytes."""
     twin = scene.twin / LARGE
     read = compared(monkeypatch)
     fenced: list[bytes] = []
@@ -154,7 +150,7 @@ def _noting(act: Callable[..., Any], seen: list[bytes]) -> Callable[..., Any]:
 def test_sshfs_whose_names_are_forgotten_under_the_fence(
     lab: Lab, now: datetime, db: None, tmp_path: Path, enter: Enter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two seconds, for a server and its mount."""
+    """Takes 2 s: a server and its mount."""
     need_forgetting()
     far = tmp_path / "far"
     far.mkdir()
@@ -178,7 +174,7 @@ def test_sshfs_whose_names_are_forgotten_under_the_fence(
 def test_other_bytes_under_a_new_number_that_stays_are_refused_and_not_fenced_again(
     lab: Lab, root: Any, now: datetime, monkeypatch: pytest.MonkeyPatch, policy: Callable[..., Any], level: str
 ) -> None:
-    """The file was replaced once, by other bytes of its size and time: the proof of the first try counts no more."""
+    """The file was replaced once, with equal size and time: the first proof no longer counts."""
     policy(proof=level)
     scene = set_scene(lab, root, now, files={LARGE: os.urandom(400_000), "small.raw": b"well a1"})
     twin = scene.twin / LARGE

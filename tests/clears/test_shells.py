@@ -1,4 +1,4 @@
-"""Shells: the folders without data that a waiting wizard makes where a run was put aside or removed."""
+"""Shells: folders without data that a waiting wizard makes where a run was."""
 
 import contextlib
 import json
@@ -57,8 +57,6 @@ def scene(lab: Lab, root: Any, now: datetime) -> Scene:
 
 @pytest.fixture
 def manage(db: None, capsys: pytest.CaptureFixture[str]) -> Manage:
-    """Run `manage.py …` in this process."""
-
     def run(*arguments: str) -> Done:
         status = 0
         try:
@@ -72,7 +70,7 @@ def manage(db: None, capsys: pytest.CaptureFixture[str]) -> Manage:
 
 
 def make_shell(path: Path, *, record: bool = True, lock: bool = True) -> Path:
-    """What a wizard leaves that takes its lock where the run's folder is missing, and writes a first record."""
+    """What a wizard leaves that takes its lock in a missing folder and writes a first record."""
     (path / METADATA).mkdir(parents=True)
     if lock:
         (path / METADATA / "ingest.json.lock").touch()
@@ -100,7 +98,6 @@ def hold(scene: Scene) -> None:
 
 
 def refuse(scene: Scene, make: Callable[[], Any], *, at: tuple[Any, str] = (fences, "fence")) -> ClearAttempt:
-    """A clear that is refused at its commit, and since the fence another program has been at the run's path."""
     with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
         stack.enter_context(means.after(patch, *at, make))
         stack.enter_context(means.after(patch, DataDir, "write_tombstone", lambda: hold(scene)))
@@ -152,7 +149,7 @@ def test_a_shell_that_was_moved_aside_is_listed_and_removed(scene: Scene) -> Non
 
 
 def test_shells_after_one_another_get_names_of_their_own(scene: Scene) -> None:
-    """Between the move of the first and the return of the run the wizard makes a second."""
+    """The wizard makes a second shell between the move of the first and the return of the run."""
     made = iter([lambda: make_shell(scene.path)] * 2)
     with pytest.MonkeyPatch.context() as patch:
         original = fences.fence
@@ -201,7 +198,6 @@ def test_anything_more_is_a_conflict(scene: Scene, what: str) -> None:
 
 
 def test_a_folder_that_was_born_before_the_fence_is_a_conflict(scene: Scene, tmp_path: Path) -> None:
-    """A person has put an older folder there that looks like a shell."""
     older = make_shell(scene.path.with_name("older"))
     attempt = refuse(scene, lambda: older.rename(scene.path))
     assert attempt.phase == "conflict"
@@ -226,7 +222,7 @@ def test_what_comes_while_it_is_moved_brings_it_back(scene: Scene) -> None:
 
 
 def test_while_its_lock_is_held_the_run_waits(scene: Scene) -> None:
-    """Some seconds: the lock is asked for again for a while each time."""
+    """Takes some seconds: the lock is asked for repeatedly."""
     with ExitStack() as stack:
 
         def make() -> None:
@@ -261,7 +257,7 @@ def test_after_a_crash_recovery_moves_it_aside(scene: Scene) -> None:
 
 
 def test_a_recovery_that_is_killed_anywhere_is_settled_by_the_next(scene: Scene) -> None:
-    """Some seconds: it is killed before each of its operations, with a shell at the run's path."""
+    """Takes some seconds: killed before each operation, with a shell at the run's path."""
     number, kept = 1, 0
     while True:
         attempt = scene.attempt()
@@ -284,7 +280,6 @@ def test_a_recovery_that_is_killed_anywhere_is_settled_by_the_next(scene: Scene)
 
 
 def killed_at_the_tombstone(operation: Operation, do: Callable[[], Any]) -> Any:
-    """The run lies in its fence, and nothing was kept of it yet."""
     if "tombstone" in str(operation):
         raise Killed
     return do()
@@ -356,7 +351,6 @@ def test_no_clear_is_offered_or_done(scene: Scene, conflict: ClearAttempt, polic
 
 
 def test_discovery_takes_nothing_for_the_run(scene: Scene, conflict: ClearAttempt) -> None:
-    """A whole other run lies at its path, later in its life than the one that is aside."""
     shutil.rmtree(scene.path)
     shutil.copytree(scene.path.parent / f".exlab-clearing-{conflict.pk.hex}", scene.path)
     events = scene.run.events.count()
@@ -387,7 +381,6 @@ def remove(orphan: Orphan, now: datetime) -> ClearAttempt:
 
 @pytest.fixture
 def left(scene: Scene) -> Path:
-    """The shell at the path of the scene's run, which was cleared."""
     clear(scene)
     return make_shell(scene.path)
 
@@ -462,7 +455,7 @@ def test_a_shell_that_got_more_stays(scene: Scene, left: Path, more: str) -> Non
 
 
 def test_a_shell_whose_lock_is_held_stays(scene: Scene, left: Path) -> None:
-    """A second, for which the lock is asked for again."""
+    """Takes 1 s: the lock is asked for repeatedly."""
     orphan = listed_shell(scene)
     with flocked_elsewhere(left / METADATA / "ingest.json.lock"):
         attempt = remove(orphan, scene.now)
@@ -486,7 +479,7 @@ def test_what_comes_under_the_fence_brings_it_back(scene: Scene, left: Path) -> 
 
 
 def test_a_new_run_at_a_cleared_path_is_none(scene: Scene) -> None:
-    """The wizard's own new runs have more in them from the first moment on."""
+    """The wizard's real new runs hold more from the first moment on."""
     clear(scene)
     scene.lab.run(files={}, state="staging")
     found = discovery.discover(scene.root, now=scene.now)
@@ -506,7 +499,7 @@ def test_a_shell_that_an_earlier_version_took_for_a_run(scene: Scene, left: Path
 
 
 def test_a_shell_beside_a_fence_of_which_nothing_is_known(lab: Lab, root: Any, now: datetime) -> None:
-    """As after a restore of the database: which run lies in the fence, its record tells."""
+    """After a restore of the database, the record tells which run is fenced."""
     path = lab.run()
     fence = path.rename(path.with_name(f".exlab-clearing-{'a' * 32}"))
     make_shell(path)
@@ -536,7 +529,7 @@ def operations(scene: Scene, orphan: Orphan) -> list[Operation]:
 
 @pytest.mark.parametrize("meddled", [False, True], ids=["alone", "data comes"])
 def test_a_crash_at_every_operation(scene: Scene, left: Path, meddled: bool) -> None:
-    """Some seconds: a removal is killed before each of its operations, and recovery settles it."""
+    """Takes some seconds: a removal is killed before each operation, and recovery settles it."""
     orphan = listed_shell(scene)
     steps = operations(scene, orphan)
     assert len(steps) > 15

@@ -1,4 +1,4 @@
-"""A clear beside a wizard that takes its lock all the while: neither keeps the other waiting."""
+"""A clear and a wizard that takes its lock all the time do not block each other."""
 
 import functools
 import hashlib
@@ -78,7 +78,7 @@ print(json.dumps(waits), flush=True)
 
 @contextmanager
 def wizard(run: Path, taking: str) -> Iterator[list[float]]:
-    """Another process that reads the run's record under its lock again and again; how many seconds it waited each time.
+    """Another process reads the record under its lock repeatedly; the list of its waits, in seconds.
 
     The list is filled at the end of the block.
     """
@@ -104,7 +104,6 @@ def _digest_of_zeros() -> str:
 
 @pytest.fixture
 def run(lab: Lab, root: Any, now: datetime) -> Run:
-    """A run full of zeros whose reading takes seconds, on a disk that keeps none of them."""
     path = lab.run(files={"stack.tif": b""})
     for place in (path, lab.twin()):
         seen = (place / "stack.tif").stat()
@@ -125,7 +124,7 @@ def _library() -> str:
 
 @pytest.mark.parametrize("how", [*TAKERS, "the library that is installed"])
 def test_a_wizard_that_takes_its_lock_all_the_while(run: Run, lab: Lab, now: datetime, how: str) -> None:
-    """Some seconds each, for a clear that reads half a gigabyte of zeros, while the wizard asks ten times a second."""
+    """Takes some seconds each: half a gigabyte is read while the wizard asks ten times a second."""
     taking = BY_HAND.format(how=TAKERS[how]) if how in TAKERS else _library()
     path = lab.staging / run.run_path
     began = time.monotonic()

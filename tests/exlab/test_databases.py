@@ -1,4 +1,4 @@
-"""A database that cannot be used as it is: the sentence for each way, on the engine that has it."""
+"""The sentence for each unusable database."""
 
 import contextlib
 import os
@@ -31,7 +31,6 @@ pytestmark = pytest.mark.django_db
 
 @contextlib.contextmanager
 def opened(address: str) -> Iterator[BaseDatabaseWrapper]:
-    """The database of an address, as the settings would name it."""
     parsed = connections.database(Path("/"))(address)
     other = ConnectionHandler({"default": parsed})["default"]
     try:
@@ -41,7 +40,6 @@ def opened(address: str) -> Iterator[BaseDatabaseWrapper]:
 
 
 def said_of(address: str, kind: Kind = Kind.UNUSABLE) -> str:
-    """The sentence, which is one line that names the setting."""
     with opened(address) as other:
         found = databases.trouble(other)
     assert found is not None
@@ -83,7 +81,7 @@ def test_one_that_a_newer_version_has_changed() -> None:
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """A directory that everybody can reach, unlike those of pytest."""
+    """A directory that all users can reach, unlike those of pytest."""
     if connection.vendor != "sqlite":
         pytest.skip("of SQLite's files")
     place = Path(tempfile.mkdtemp(dir=engines.HERE))
@@ -120,7 +118,7 @@ def test_what_is_no_file_of_a_database(place: Path) -> None:
 
 
 def test_a_file_that_another_program_keeps_busy(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """That is no fault of a setting, and is told by those who wait for locks."""
+    """That is no wrong setting; the lock waits report it."""
     with contextlib.closing(sqlite3.connect(place / "db", isolation_level=None)) as there:
         there.execute("BEGIN EXCLUSIVE")
         with opened(f"sqlite:///{place}/db") as other:
@@ -181,7 +179,6 @@ def test_a_file_on_a_disk_that_may_only_be_read(place: Path) -> None:
 
 
 def address(**parts: object) -> str:
-    """The address of the tests' own server, but for these parts of it."""
     if connection.vendor != "postgresql":
         pytest.skip("of a server")
     return engines.url_of({**connection.settings_dict, **parts})
@@ -216,7 +213,6 @@ def test_a_server_that_is_not_there() -> None:
 
 @contextlib.contextmanager
 def server_that_says(answer: bytes) -> Iterator[int]:
-    """A server on a port of its own that says this to each who comes, and nothing else."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
         def serve() -> None:
@@ -234,7 +230,7 @@ def server_that_says(answer: bytes) -> Iterator[int]:
 
 
 def refusal(code: str, words: str) -> bytes:
-    """A refusal in PostgreSQL's protocol, as the tests' own server, which trusts everybody, never makes it."""
+    """A refusal in PostgreSQL's protocol; the tests' server trusts everyone and never sends one."""
     fields = b"".join(key + text.encode() + b"\0" for key, text in ((b"S", "FATAL"), (b"C", code), (b"M", words)))
     return b"E" + struct.pack("!I", len(fields) + 5) + fields + b"\0"
 
@@ -258,7 +254,7 @@ def test_what_a_server_answers(code: str, words: str, mend: str) -> None:
 
 @pytest.mark.exhaustive
 def test_a_server_that_is_silent_is_given_up() -> None:
-    """Costs two seconds, the least that the library waits."""
+    """Takes 2 s, the least that the library waits."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         said = said_of(f"postgres://lab@127.0.0.1:{port}/exlab?connect_timeout=2")

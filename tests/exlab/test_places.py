@@ -1,4 +1,4 @@
-"""A data directory that cannot be used, on real disks: the sentence for each way, and nothing changed by looking."""
+"""The sentence for each unusable data directory; looking changes nothing."""
 
 import errno
 import os
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.one_engine(by="function")
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """A directory that everybody can reach, unlike those of pytest."""
+    """A directory that all users can reach, unlike those of pytest."""
     place = Path(tempfile.mkdtemp(dir=engines.HERE))
     place.chmod(0o755)
     yield place
@@ -32,7 +32,6 @@ def place() -> Iterator[Path]:
 
 @contextmanager
 def where_it_can_be_made(wanted: AbstractContextManager[object]) -> Iterator[None]:
-    """A block with a mount, or as another user; skips where this machine cannot do that."""
     try:
         with wanted:
             yield
@@ -41,7 +40,6 @@ def where_it_can_be_made(wanted: AbstractContextManager[object]) -> Iterator[Non
 
 
 def trouble(path: Path, *, deep: bool = False) -> str:
-    """The sentence, which is one line that names the setting."""
     before = outlines(path.parent)
     said = places.trouble(path, deep=deep)
     assert outlines(path.parent) == before, "looking has changed something"
@@ -153,7 +151,7 @@ def test_a_lock_that_sudo_has_left_is_found_by_a_look_at_everything(place: Path)
 
 
 def test_what_others_keep_beside_is_not_judged(place: Path) -> None:
-    """A disk of its own has a `lost+found` that belongs to root, and the demonstration lab has files of every kind."""
+    """A separate disk has root's `lost+found`, and the demonstration lab has files of every kind."""
     data = place / "data"
     for folder in ("lost+found", ".snapshots", "demo/staging"):
         (data / folder).mkdir(parents=True, mode=0o700)
@@ -194,7 +192,7 @@ def test_a_secret_key_that_cannot_be_read_or_made(place: Path) -> None:
 
 
 def test_a_secret_key_in_another_user_s_directory(place: Path) -> None:
-    """As after the very first command was typed with sudo: the whole directory is to be given back."""
+    """As after a first command with sudo: the whole directory has to be given back."""
     (place / "data").mkdir(mode=0o700)
     with where_it_can_be_made(being_nobody()), pytest.raises(WrongSettings) as caught:
         places.kept_secret_key(place / "data")

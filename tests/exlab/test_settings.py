@@ -1,4 +1,4 @@
-"""Every setting is read once and strictly: what may be written, what it becomes, and the sentence for all else."""
+"""Every setting is read once and strictly."""
 
 import importlib.util
 import os
@@ -22,12 +22,12 @@ pytestmark = pytest.mark.one_engine(by="function")
 
 NAMES = sorted(read.settings)
 HOME = pwd.getpwuid(os.geteuid()).pw_dir
-# Parts of a user and a password; nobody has them.
+# Invented parts of a user and a password.
 FAKE = "not@real/w#rd"
 
 
 def read_anew(monkeypatch: pytest.MonkeyPatch, **given: str | None) -> ModuleType:
-    """The settings as a process would read them in which these are set, and no others. Raises WrongSettings."""
+    """Read the settings with only these set. Raises WrongSettings."""
     with monkeypatch.context() as patch:
         for name in [name for name in os.environ if name in read.settings or name.startswith("EXLAB")]:
             patch.delenv(name)
@@ -43,7 +43,6 @@ def read_anew(monkeypatch: pytest.MonkeyPatch, **given: str | None) -> ModuleTyp
 
 
 def sentence(monkeypatch: pytest.MonkeyPatch, name: str, text: str) -> str:
-    """The one sentence that is said of a setting."""
     with pytest.raises(WrongSettings) as caught:
         read_anew(monkeypatch, **{name: text})
     (said,) = caught.value.sentences
@@ -274,8 +273,8 @@ def test_a_slip_in_a_name_names_the_setting_that_was_meant(
     assert f"write {meant} instead" in sentence(monkeypatch, slip, "1")
 
 
-def test_names_of_others_are_none_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
-    """ExLab-Wizard, compose.yaml and the tests have settings of their own; what is nothing like ours is a warning."""
+def test_names_of_other_programs_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ExLab-Wizard, compose.yaml and the tests have their own names; only a similar name is a warning."""
     others = ("EXLAB_STAGING", "EXLAB_NAS", "EXLAB_EMAIL", "EXLAB_STATE_DIR", "EXLAB_TESTS_X", "EXLAB_REQUIRE_X")
     assert read_anew(monkeypatch, **dict.fromkeys(others, "x")).read.strangers == ()
     assert read_anew(monkeypatch, EXLAB_COLOUR="blue", OTHER="x").read.strangers == ("EXLAB_COLOUR",)
@@ -300,7 +299,6 @@ def any_text() -> strategies.SearchStrategy[str]:
 
 
 def check_any_text(monkeypatch: pytest.MonkeyPatch, name: str, text: str) -> None:
-    """It is read, and by a child once more in the same way, or it is one line; never a trace."""
     given = {"EXLAB_SECRET_KEY": "k" * 50, name: text}
     try:
         first = read_anew(monkeypatch, **given)
@@ -330,7 +328,7 @@ def test_any_text_is_read_or_refused(monkeypatch: pytest.MonkeyPatch, name: str,
 @given(name=strategies.sampled_from(NAMES), text=any_text())
 @of_any(1000)
 def test_any_text_is_read_or_refused_in_full(monkeypatch: pytest.MonkeyPatch, name: str, text: str) -> None:
-    """Costs about 15 seconds."""
+    """Takes 15 s."""
     check_any_text(monkeypatch, name, text)
 
 
@@ -346,7 +344,6 @@ def test_adding_a_setting_is_one_call() -> None:
 
 
 def test_a_child_is_told_what_its_parent_has_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A relative place counts once, and `.env` that is changed meanwhile does not count at all."""
     monkeypatch.setenv("EXLAB_DATA_DIR", "relative")
     said = tmp_path / "said"
     child = Child("A child", ["/bin/sh", "-c", f"env -0 > {said}"])

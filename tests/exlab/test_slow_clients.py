@@ -1,4 +1,4 @@
-"""gunicorn, started as `up` starts it, before clients that are slow, or never finish what they ask."""
+"""gunicorn, started as by `up`, with slow clients."""
 
 import contextlib
 import http.client
@@ -29,8 +29,6 @@ SLOW_FORM = b"POST /login/ HTTP/1.1\r\n" + HEADERS + b"Content-Length: 4000\r\n\
 
 
 class Server:
-    """The web server of a test, and what is connected to it."""
-
     def __init__(self, env: dict[str, str]) -> None:
         self.port = free_port()
         child = _web_server(f"127.0.0.1:{self.port}")
@@ -38,7 +36,6 @@ class Server:
         self.clients: list[socket.socket] = []
 
     def connect(self, number: int, sends: bytes = b"") -> list[socket.socket]:
-        """Clients that send so much at once, and no more."""
         came = []
         for _ in range(number):
             came.append(socket.create_connection(("127.0.0.1", self.port), timeout=10))
@@ -47,7 +44,6 @@ class Server:
         return came
 
     def ask(self, path: str = "/login/") -> float:
-        """How many seconds a page takes."""
         before = time.monotonic()
         with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)) as connection:
             connection.request("GET", path)
@@ -81,7 +77,6 @@ def server(subprocess_env: dict[str, str], tmp_path: Path) -> Iterator[Server]:
 
 @contextlib.contextmanager
 def trickling(clients: list[socket.socket]) -> Iterator[None]:
-    """A byte a second from each client."""
     over = threading.Event()
 
     def send() -> None:
@@ -100,7 +95,6 @@ def trickling(clients: list[socket.socket]) -> Iterator[None]:
 
 
 def slowest(ask: Callable[[], float], seconds: float) -> float:
-    """The longest that a page took, asked for again and again for some seconds."""
     until, took = time.monotonic() + seconds, 0.0
     while time.monotonic() < until:
         took = max(took, ask())
@@ -109,9 +103,9 @@ def slowest(ask: Callable[[], float], seconds: float) -> float:
 
 
 def test_slow_clients_keep_no_page_waiting(server: Server) -> None:
-    """Sixty half-open and sixty idle connections, forty slow bodies, eighty that do not hang up; then the server's end,
-    in time. Takes 10 s: the start of a server, five of asking (gunicorn waits as long for a client that says nothing),
-    and the two that are left to clients at the end."""
+    """Takes 10 s: the start, 5 s of asking (gunicorn waits as long for a silent client), and 2 s for clients
+    at the end.
+    """
     refuses_what_is_too_much(server)
     server.connect(60, HALF_OPEN)
     server.connect(60)
@@ -140,7 +134,6 @@ def refuses_what_is_too_much(server: Server) -> None:
 
 
 def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-    """Says what it was asked."""
     start_response("200 OK", [])
     return [environ["CONTENT_LENGTH"].encode(), b" ", environ["wsgi.input"].read()]
 
@@ -190,7 +183,7 @@ def test_few_requests_are_worked_on_at_a_time() -> None:
 
 
 def test_a_client_that_takes_nothing_of_its_answer_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that takes some of it, and one whose answer is still made, are left alone."""
+    """A client that takes some of it, or whose answer is not ready, is left alone."""
     worker = object.__new__(slow_clients.Worker)
     worker.alive = True
     with contextlib.ExitStack() as stack:
@@ -209,21 +202,17 @@ def test_a_client_that_takes_nothing_of_its_answer_is_cut_off(monkeypatch: pytes
 
 
 class Answering:
-    """A connection of gunicorn's, of which only the socket counts here."""
-
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
 
 
 def answering(stack: contextlib.ExitStack) -> tuple[Answering, socket.socket]:
-    """The server's end of a connection, and the client's."""
     listening = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
     client = stack.enter_context(socket.create_connection(listening.getsockname()))
     return Answering(stack.enter_context(listening.accept()[0])), client
 
 
 def fill(sock: socket.socket) -> None:
-    """Send until no more can be sent."""
     sock.setblocking(False)
     with contextlib.suppress(BlockingIOError):
         while True:
@@ -255,7 +244,7 @@ def test_a_page_that_is_there_needs_no_database_while_it_is_taken(monkeypatch: p
 
 @pytest.mark.exhaustive
 def test_what_never_comes_is_not_waited_for(server: Server) -> None:
-    """Takes 30 s: clients are given twenty."""
+    """Takes 30 s: clients get twenty."""
     clients = server.connect(60, HALF_OPEN) + server.connect(40, SLOW_FORM)
     with trickling(clients):
         assert slowest(server.ask, slow_clients.READ_WITHIN + 4) < 2
@@ -268,7 +257,7 @@ def test_what_never_comes_is_not_waited_for(server: Server) -> None:
 
 @pytest.mark.exhaustive
 def test_what_is_never_taken_is_not_kept(server: Server) -> None:
-    """More clients that read nothing than there are threads. Takes 60 s."""
+    """More clients that read nothing than threads. Takes 60 s."""
     biggest = b"GET /static/admin/js/vendor/xregexp/xregexp.js HTTP/1.1\r\nHost: localhost\r\n\r\n" * 20
     server.connect(540, biggest)
     time.sleep(slow_clients.TAKE_WITHIN + 25)

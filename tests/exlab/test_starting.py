@@ -1,4 +1,4 @@
-"""Programs that are started where something has to be mended: one sentence, status 2, no trace, and nothing begun."""
+"""Wrong setups: one sentence, status 2, no traceback, nothing begun."""
 
 import contextlib
 import json
@@ -31,9 +31,9 @@ Given = dict[str, str]
 
 @dataclass(frozen=True)
 class Wrong:
-    """Something to mend: the settings with which it is met, made in an empty place, and the sentence about it.
+    """Something to mend: settings, how the place is made, and the sentence.
 
-    `spares` are the commands that put it right themselves, or ask for none of it.
+    `spares` are the commands that put it right or do not need it.
     """
 
     name: str
@@ -44,7 +44,6 @@ class Wrong:
 
 
 def database_file(place: Path, *applied: str) -> Given:
-    """A file that says which migrations it has had."""
     with contextlib.closing(sqlite3.connect(place / "db")) as there:
         there.execute("CREATE TABLE django_migrations (id INTEGER PRIMARY KEY, app TEXT, name TEXT, applied TEXT)")
         rows = [("cleanup", name, "2026-01-01 00:00:00") for name in applied]
@@ -144,7 +143,7 @@ BY_NAME = {wrong.name: wrong for wrong in TO_MEND}
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """A directory that everybody can reach, unlike those of pytest."""
+    """A directory that all users can reach, unlike those of pytest."""
     place = Path(tempfile.mkdtemp(dir=engines.HERE))
     place.chmod(0o755)
     yield place
@@ -152,13 +151,11 @@ def place() -> Iterator[Path]:
 
 
 def environment(place: Path, given: Given, base: Given) -> Given:
-    """Only these settings, and a data directory in the place."""
     kept = {name: text for name, text in base.items() if name not in read.settings}
     return {**kept, "EXLAB_SECRET_KEY": "k" * 50, "EXLAB_DATA_DIR": str(place / "data"), **given}
 
 
 def run(wrong: Wrong, place: Path, words: list[str]) -> subprocess.CompletedProcess[str]:
-    """Start a program from another folder, where this is to be mended; skips what the machine cannot show."""
     with contextlib.ExitStack() as stack:
         try:
             base = ordinary.python_env() if wrong.as_nobody else {**os.environ, "PYTHON": sys.executable}
@@ -191,14 +188,14 @@ def command(name: str) -> list[str]:
     [("unit", "sweep"), ("server", "check"), ("sudo", "up"), ("new", "worker"), ("full", "migrate")],
 )
 def test_what_is_to_be_mended_is_one_sentence(place: Path, name: str, said_by: str) -> None:
-    """Costs a second each. The walk through all of them is left to the exhaustive run."""
+    """Takes 1 s each. The exhaustive run covers all combinations."""
     expect_one_sentence(run(BY_NAME[name], place, command(said_by)), BY_NAME[name])
 
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("wrong", TO_MEND, ids=lambda wrong: wrong.name)
 def test_everything_that_is_to_be_mended_is_said(place: Path, wrong: Wrong) -> None:
-    """Costs some 30 seconds for all; `check` says what the command says that was to be started."""
+    """Takes 30 s for all; `check` says the same as the command."""
     wanted = ("check", "up" if wrong.as_nobody else "sweep", "up")
     for number, name in enumerate(list(dict.fromkeys(one for one in wanted if one not in wrong.spares))[:2]):
         (at := place / str(number)).mkdir()
@@ -225,14 +222,14 @@ SERVING = [*GUNICORN, "--config", "python:exlab.serving", "exlab.wsgi"]
 def test_a_web_server_and_a_probe_say_it_too(
     monkeypatch: pytest.MonkeyPatch, place: Path, words: list[str], status: int, name: str
 ) -> None:
-    """Costs a second each."""
+    """Takes 1 s each."""
     monkeypatch.setenv("PYTHONPATH", str(CHECKOUT))
     expect_one_sentence(run(BY_NAME[name], place, words), BY_NAME[name], status)
 
 
 @pytest.mark.exhaustive
 def test_a_web_server_without_our_configuration_does_not_try_for_ever(place: Path) -> None:
-    """Costs two seconds. The sentence is the worker's, and what gunicorn adds is no trace."""
+    """Takes 2 s. The worker prints the sentence."""
     done = run(BY_NAME["switch"], place, [*GUNICORN, "exlab.wsgi"])
     assert done.returncode == 3
     assert BY_NAME["switch"].words in done.stderr
@@ -240,7 +237,7 @@ def test_a_web_server_without_our_configuration_does_not_try_for_ever(place: Pat
 
 
 def test_check_says_that_the_first_start_is_to_come(place: Path) -> None:
-    """Costs a second. Nothing is wrong before the first start, unless the database was asked for."""
+    """Takes 1 s."""
     done = run(BY_NAME["none"], place, [MANAGE, "check"])
     assert (done.returncode, done.stderr) == (0, "")
     assert "EXLAB_DATA_DIR: there is no database yet" in done.stdout
@@ -249,7 +246,7 @@ def test_check_says_that_the_first_start_is_to_come(place: Path) -> None:
 
 @pytest.mark.exhaustive
 def test_migrate_makes_the_place_of_its_database(place: Path) -> None:
-    """Costs five seconds."""
+    """Takes 5 s."""
     done = run(BY_NAME["none"], place, [MANAGE, "migrate", "-v", "0"])
     assert (done.returncode, done.stderr) == (0, "")
     assert (place / "data" / "db.sqlite3").stat().st_size > 0
@@ -257,14 +254,14 @@ def test_migrate_makes_the_place_of_its_database(place: Path) -> None:
 
 @pytest.mark.exhaustive
 def test_check_of_the_database_wants_one(place: Path) -> None:
-    """Costs a second."""
+    """Takes 1 s."""
     done = run(BY_NAME["none"], place, [MANAGE, "check", "--database", "default"])
     expect_one_sentence(done, BY_NAME["none"])
 
 
 @pytest.mark.exhaustive
 def test_up_and_its_children_work_in_one_place(place: Path) -> None:
-    """Costs 15 seconds. It is started from another folder, and makes one database."""
+    """Takes 15 s."""
     (elsewhere := place / "elsewhere").mkdir()
     named = os.path.relpath(place / "data", CHECKOUT)
     env = environment(place, {"EXLAB_DATA_DIR": named}, dict(os.environ))
@@ -291,7 +288,7 @@ def test_up_and_its_children_work_in_one_place(place: Path) -> None:
 
 
 def test_a_trace_stays_where_nothing_is_to_be_mended() -> None:
-    """A mistake of ours must not be taken for one of the lab's."""
+    """A defect of the product must not look like a mistake of the lab."""
     from exlab import starting
 
     with pytest.raises(OSError, match="a mistake"), starting.guarded():

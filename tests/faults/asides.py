@@ -1,7 +1,6 @@
-"""The explorer of files that are set aside and put back: killed, or without power, at every operation.
+"""Explores files that are set aside and put back: the worker is killed, or loses power, at every operation.
 
-One run of a stage gets a file more. The same worker sets it aside, or puts it back; in every case the file
-lies in one of two places, its row says in which once recovery has passed, and nothing else has changed.
+The file always lies in one of two places. After recovery its row says in which, and nothing else has changed.
 """
 
 import os
@@ -27,8 +26,6 @@ _DONE = {"done": True, "aborted": False, "undone": False}
 
 @dataclass
 class Aside:
-    """The stage's run with a file more, as it was; `moved`: it begins set aside."""
-
     stage: Stage
     extra: Thing
     run: Things
@@ -47,7 +44,6 @@ class Aside:
 
 
 def lay(stage: Stage, *, moved: bool) -> Aside:
-    """A fresh run with a file more; `moved`: it is set aside already."""
     earlier = stage.folder / ".exlab-set-aside"
     if earlier.exists():  # each one makes it anew
         earlier.rename(stage.base / f"aside-{stage.subject.path.name}")
@@ -69,7 +65,7 @@ def lay(stage: Stage, *, moved: bool) -> Aside:
 def explore(
     stage: Stage, *, moved: bool, lost: Lost | None = None, twice: bool = False, every: int = 1, limit: int = NEVER
 ) -> Explored:
-    """The worker is killed before each operation and after the last, with `lost` at the loss of power.
+    """Kill the worker before each operation and after the last; `lost` is what a loss of power takes.
 
     `twice`: recovery is killed too, at an operation that varies.
     """
@@ -94,7 +90,6 @@ def explore(
 
 
 def faults(stage: Stage, *, moved: bool, every: int = 1) -> Explored:
-    """Each operation on the disk fails once with EIO."""
     explored = Explored(f"{'put back' if moved else 'set aside'}, failed")
     for operation in _rehearse(stage, moved=moved)[::every]:
         act: At = DiskFails(operation.number, 5, lasting=False)
@@ -136,7 +131,6 @@ def _row(aside: Aside) -> dict[str, Any]:
 
 
 def _kept(aside: Aside) -> Broken:
-    """At every moment: the very file is in one of both places, and the rest of the run is as it was."""
     here, there = look(aside.stage.subject.path), look(aside.stage.folder).get(aside.beside)
     places = [thing for thing in (here.get(EXTRA), there) if thing is not None]
     if len(places) != 1 or not places[0].same_as(aside.extra):
@@ -150,7 +144,6 @@ def _kept(aside: Aside) -> Broken:
 
 
 def _contained(aside: Aside) -> Iterator[tuple[int, str]]:
-    """Nothing else has come or gone, what earlier runs have beside them with it."""
     top = f"staging/{aside.stage.folder.relative_to(aside.stage.lab.staging)}/.exlab-set-aside"
     mine = f"{top}/{aside.stage.subject.path.name}"
     before, after = (
@@ -162,7 +155,6 @@ def _contained(aside: Aside) -> Iterator[tuple[int, str]]:
 
 
 def _in_order(aside: Aside) -> Broken:
-    """After recovery: nothing is under way, the row says where the file lies, and the ledger says so once."""
     yield from _kept(aside)
     state = _row(aside)["state"]
     is_there = aside.beside in look(aside.stage.folder)

@@ -1,8 +1,8 @@
-"""Real processes of `manage.py` under strace: counted, killed, failed or frozen at a chosen system call.
+"""Real `manage.py` processes under strace: counted, killed, failed or frozen at a chosen system call.
 
-Run as a program (`python -m tests.faults.blackbox`) this module loads Django and the commands once and then forks a
-process for every line of JSON on its standard input. Such a process waits until strace is attached, so that calls are
-counted from where the command begins and not from where Python does, and then it is `manage.py` to its very end.
+As a program (`python -m tests.faults.blackbox`) it loads Django once and forks a process for each line of
+JSON on stdin. The fork waits for strace, so that the count begins with the command and not with the start of
+Python.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ from tests.tools.checkout import CHECKOUT
 
 REQUIRED = "EXLAB_REQUIRE_STRACE"
 
-# The calls that change something on a disk, and those by which PostgreSQL is told to and by which it answers.
+# The calls that change a disk, and those that talk to PostgreSQL.
 FILE_CALLS = (
     "openat",
     "write",
@@ -58,8 +58,6 @@ _PR_SET_PTRACER, _PR_SET_PTRACER_ANY = 0x59616D61, -1
 
 @dataclass(frozen=True)
 class Call:
-    """One system call of a traced process: the `number`th of its name since the tracing began."""
-
     syscall: str
     number: int
     arguments: str
@@ -75,10 +73,10 @@ class Call:
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens at some call: `what` in strace's words, as `signal=SIGKILL` or `error=EIO`.
+    """`what` happens at a call, in strace's words, as `signal=SIGKILL` or `error=EIO`.
 
-    `when` counts the calls of that name; `3+` is the third and all after it. `paths` are the only ones looked at, and
-    then those alone are counted; `children` says whether the processes that this one starts are looked at too.
+    `when` counts the calls of that name; `3+` is the third and all later ones. With `paths` only calls on
+    these count. `children`: trace the processes that this one starts, too.
     """
 
     syscall: str
@@ -102,8 +100,6 @@ class Fault:
 
 @dataclass(frozen=True)
 class Ended:
-    """How a process ended (negative: by that signal), what it said, and what strace saw of it."""
-
     status: int
     out: str
     err: str
@@ -111,12 +107,11 @@ class Ended:
 
     @property
     def hit(self) -> bool:
-        """Whether the fault really struck."""
         return bool(_HIT.search(self.trace))
 
 
 def missing() -> str:
-    """Why processes cannot be traced here, in one sentence; empty if they can."""
+    """Return in one sentence why processes cannot be traced here; empty if they can."""
     if shutil.which("strace") is None:
         return "there is no strace on this machine (Debian: apt-get install strace)"
     return _untraceable()
@@ -134,7 +129,6 @@ def _untraceable() -> str:
 
 @contextlib.contextmanager
 def _waiting_process() -> Iterator[subprocess.Popen[str]]:
-    """A process that lets itself be traced and does nothing."""
     code = "import sys; from tests.faults import blackbox; blackbox.allow_tracing(); print('here', flush=True); input()"
     command = [sys.executable, "-c", code]
     with subprocess.Popen(command, cwd=CHECKOUT, stdin=-1, stdout=-1, text=True) as process:
@@ -147,7 +141,6 @@ def _waiting_process() -> Iterator[subprocess.Popen[str]]:
 
 
 def _attached(strace: subprocess.Popen[str]) -> str | None:
-    """Wait for strace to attach; returns what it says if it cannot."""
     assert strace.stderr is not None
     said: list[str] = []
     for line in strace.stderr:
@@ -158,14 +151,12 @@ def _attached(strace: subprocess.Popen[str]) -> str | None:
 
 
 def allow_tracing() -> None:
-    """Let any process of this user trace this one; where only a parent may (Yama), strace is no parent of ours."""
+    """Let any process of this user trace this one: under Yama only a parent may, and strace is none."""
     ctypes.CDLL(None).prctl(_PR_SET_PTRACER, ctypes.c_ulong(_PR_SET_PTRACER_ANY), 0, 0, 0)
 
 
 @dataclass
 class Traced:
-    """A running `manage.py` under strace."""
-
     pid: int
     trace_path: Path
     _strace: subprocess.Popen[str]
@@ -173,7 +164,6 @@ class Traced:
     _said: tuple[Path, Path]
 
     def ended(self) -> Ended:
-        """Wait for its end."""
         try:
             status = self._wait(self.pid)
             self._strace.communicate(timeout=_SECONDS)
@@ -183,11 +173,9 @@ class Traced:
         return Ended(status, out, err, self.trace_path.read_text())
 
     def story(self) -> str:
-        """All that has been said so far, for whoever has to find out what went wrong."""
         return "\n".join(path.read_text() for path in (*self._said, self.trace_path))
 
     def wait_until_struck(self) -> None:
-        """Wait for the fault, of a kind that the process survives."""
         deadline = time.monotonic() + _SECONDS
         while not _HIT.search(self.trace_path.read_text()):
             assert time.monotonic() < deadline, "the process never came to the call"
@@ -209,8 +197,6 @@ class Traced:
 
 @dataclass
 class Programs:
-    """Starts processes of `manage.py` that have loaded everything already; a context manager."""
-
     env: dict[str, str]
     directory: Path
     _server: subprocess.Popen[str] = field(init=False)
@@ -233,7 +219,7 @@ class Programs:
         self._server.wait(timeout=_SECONDS)
 
     def start(self, *arguments: str, fault: Fault | None = None, **how: Any) -> Traced:
-        """Start `manage.py` with some arguments; without a fault every changing call is traced with its paths.
+        """Start `manage.py`; without a fault every changing call is traced with its paths.
 
         `how` is told to the process: `ignore_writers`, see `_ignore_writers`.
         """
@@ -252,11 +238,9 @@ class Programs:
         return Traced(pid, trace, strace, self._wait, (out, err))
 
     def run(self, *arguments: str, fault: Fault | None = None, **how: Any) -> Ended:
-        """The same, to its end."""
         return self.start(*arguments, fault=fault, **how).ended()
 
     def calls(self, *arguments: str, **how: Any) -> list[Call]:
-        """The changing calls that a command makes when nothing disturbs it."""
         ended = self.run(*arguments, **how)
         assert ended.status == 0, ended.err
         return changing(ended.trace)
@@ -274,7 +258,6 @@ class Programs:
         return self._server.stdout.readline().strip()
 
     def _wait(self, pid: int) -> int:
-        """Wait for a process; one that does not end is killed, so that the next one finds everything in order."""
         self._tell(str(pid))
         try:
             return int(self._answer())
@@ -287,7 +270,6 @@ class Programs:
 
 
 def changing(trace: str) -> list[Call]:
-    """The calls of a trace that change something, with their numbers among all of their name."""
     numbers: Counter[str] = Counter()
     calls = []
     for line in trace.splitlines():
@@ -327,7 +309,6 @@ def _say(line: str) -> None:
 
 
 def _become(request: dict[str, Any]) -> None:
-    """Turn this fork into a process of `manage.py`, say so by its number, and wait until it is traced."""
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
     answers = os.dup(1)
     for path, descriptor in ((os.devnull, 0), (request["out"], 1), (request["err"], 2)):
@@ -345,7 +326,7 @@ def _become(request: dict[str, Any]) -> None:
 
 
 def _ignore_writers() -> None:
-    """Leave out the look at other processes' descriptors: it opens as many files as the machine happens to run."""
+    """Skip the look at other processes' descriptors: the number of files it opens depends on the machine."""
     from cleanup.storage.staging import writers
 
     writers.find_writers = lambda *args: []

@@ -1,7 +1,7 @@
-"""The fault matrix: one case is one real fault, what a clear makes of it, and everything that must be as it was.
+"""The fault matrix: a case is one real fault, the outcome of a clear, and all that must stay unchanged.
 
-A test module of a group makes a table of cases and hands it to `matrix`, which makes the tests and enters the table in
-REGISTRY. So no reason can be declared there that the runner has not asserted.
+Each test module hands its table of cases to `matrix`, which makes the tests and enters the table in REGISTRY.
+So every declared reason is also asserted.
 """
 
 import hashlib
@@ -49,7 +49,7 @@ OTHER_TOKEN = "11111111-2222-3333-4444-555555555555\n"
 
 # The verification of a run that was built as usual.
 VERIFIED_AT = datetime.fromisoformat("2026-04-17T16:15:43Z")
-_LARGE = 8 << 20  # what is larger is known by its size and times: a test does not read it twice more
+_LARGE = 8 << 20  # larger files are compared by size and times, to save two reads
 _OURS = re.compile(rb"\.exlab-clearing-[0-9a-f]{32}")
 _PREPARED = re.compile(_OURS.pattern + rb"\.ingest\.json$")
 
@@ -61,8 +61,6 @@ World = dict[bytes, tuple[Any, ...]]
 
 @dataclass
 class Stage:
-    """A lab with the run in question, its siblings, something outside that is nobody's to touch, and what was noted."""
-
     scene: Scene
     outside: Path
     tmp_path: Path
@@ -100,30 +98,26 @@ class Stage:
 
     @property
     def fence(self) -> Path:
-        """The run's directory where it lies fenced."""
         (fence,) = (path for path in self.parent.iterdir() if _OURS.fullmatch(os.fsencode(path.name)))
         return fence
 
     @property
     def data(self) -> Path:
-        """The data directory."""
         return Path(settings.EXLAB_DATA_DIR)
 
     def note(self) -> None:
-        """Remember what there is now, for `changes`."""
         self.noted = *self.disk(), rows(self.scene.run.pk)
 
     def note_the_disk(self) -> None:
-        """Remember it anew in the middle of a clear, the fenced run as if it lay at its path."""
         assert self.noted is not None
         self.noted = *self.disk(), self.noted[2]
 
     def changes(self, *, fenced: bool = False, without_the_run: bool = False) -> list[str]:
-        """What differs from what was noted: every byte, time, inode and mode of the lab and of what lies outside.
+        """The differences from what was noted: bytes, times, inodes and modes.
 
-        A run that was fenced and put back has other change times, and its parent other times. `without_the_run` leaves
-        out the run itself, what the database knows of it, and the change times outside, where a file may have lost one
-        of its names.
+        A run that was fenced and put back has other change times, and its parent other times.
+        `without_the_run` leaves out the run, its rows, and change times outside, where a file may have lost a
+        name.
         """
         assert self.noted is not None
         pairs = list(zip(self.noted, (*self.disk(), rows(self.scene.run.pk)), strict=True))
@@ -152,7 +146,6 @@ class Stage:
         assert not changes, "\n".join(changes)
 
     def disk(self) -> tuple[World, World]:
-        """The lab, with a fenced run under the name that it should have, and what lies outside."""
         leaf = os.fsencode(self.scene.run.leaf)
         lab = {
             _OURS.sub(leaf, name): seen for name, seen in survey(self.lab.base).items() if not _PREPARED.search(name)
@@ -162,8 +155,6 @@ class Stage:
 
 @dataclass(frozen=True)
 class Answer:
-    """What somebody is told who asked for a clear: what became of the run and why, in lines, and on the run's page."""
-
     action: str
     reason: str
     said: str
@@ -171,13 +162,11 @@ class Answer:
 
 
 def click(stage: Stage) -> Answer:
-    """An operator's clear, at once."""
     swept = at_once.clear([stage.run], now=stage.now, actor="ada")
     return _answer(stage, swept)
 
 
 def timed(stage: Stage) -> Answer:
-    """A pass of the schedule."""
     return _answer(stage, all_roots.sweep(now=stage.now))
 
 
@@ -194,7 +183,6 @@ def discover(stage: Stage) -> discovery.Discovered:
 
 
 def page(stage: Stage) -> str:
-    """The run's page as its viewer reads it."""
     from django.contrib.auth.models import User
 
     client = Client()
@@ -205,13 +193,11 @@ def page(stage: Stage) -> str:
 
 
 def refused(stage: Stage) -> None:
-    """Nothing happened but a row that says so. Whoever asks again gets the same."""
     stage.assert_unchanged()
     _assert_refused(stage)
 
 
 def put_back(stage: Stage) -> None:
-    """The run had been fenced already, and lies at its path again with the very same inodes."""
     stage.assert_unchanged(fenced=True)
     _assert_refused(stage)
 
@@ -235,22 +221,20 @@ def _assert_refused(stage: Stage) -> None:
 
 
 def left_in_data_directory(stage: Stage) -> list[Path]:
-    """Plans and tombstones of this run's attempts."""
     return [path for attempt in stage.run.attempts.all() for path in stage.data.glob(f"*/{attempt.pk.hex}*")]
 
 
 def cleared(stage: Stage) -> None:
-    """The run is gone, counted and recorded to the byte, and nothing else is."""
     stage.scene.assert_cleared()
     stage.assert_unchanged(without_the_run=True)
 
 
 @dataclass(frozen=True)
 class Case:
-    """One fault. `make` makes it after the run was discovered, and may return a context that lasts for the clear.
+    """One fault. `make` makes it after discovery and may return a context that lasts for the clear.
 
-    `built` are arguments of `lab.run`; `spoil` changes the run before anybody has seen it. `act` asks for the clear,
-    both as an operator and on a schedule unless it is given. `then` looks at what is left.
+    `built` are arguments of `lab.run`; `spoil` changes the run before discovery. `act` asks for the clear; by
+    default both the operator and the schedule do. `then` checks what is left.
     """
 
     reason: Reason | None
@@ -261,35 +245,33 @@ class Case:
     built: Mapping[str, Any] = field(default_factory=dict)
     spoil: Callable[[Path], Any] = lambda run: None
     act: Callable[[Stage], Answer] | None = None
-    alone: bool = False  # in transactions of its own, because other processes take part
+    alone: bool = False  # with real transactions, because other processes take part
     swept: bool = False  # the schedule's pass is worth its time in the plain run too
     by_hand: bool = False  # the schedule never gets so far
     scheduled: Reason | None = None  # what the schedule's first look finds, where that is something else
 
 
 def clears(make: Callable[[Stage], Any] = lambda stage: None, **more: Any) -> Case:
-    """A case that looks like an obstacle and is none."""
     return Case(None, make, "cleared", cleared, **more)
 
 
 def puts_back(reason: Reason, make: Callable[[Stage], Any], **more: Any) -> Case:
-    """A case that is noticed when the run has been fenced already."""
     return Case(reason, make, then=put_back, **more)
 
 
 REGISTRY: dict[str, dict[str, Case]] = {}
 
 
-# The cases that the plain run of the tests leaves out, by group: near relations of others, and what takes long.
+# The cases that the plain run leaves out, by group: similar to others, or slow.
 RARE: dict[str, Collection[str]] = {}
 
 
 def matrix(
     group: str, cases: dict[str, Case], *, rare: Collection[str] = ()
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Make the tests of a group and enter them in the registry: one for each case and each who asks for the clear.
+    """Make the tests of a group, one for each case and asker, and enter them in the registry.
 
-    The plain run leaves out the `rare` ones, and the schedule's pass over the others unless they are `swept`.
+    The plain run leaves out the `rare` cases, and the schedule's pass unless a case is `swept`.
     """
 
     def decorate(test: Callable[..., None]) -> Callable[..., None]:
@@ -325,7 +307,6 @@ def _marks(case: Case, asker: str, rare: bool) -> list[pytest.MarkDecorator]:
 def set_stage(
     case: Case, lab: Lab, root: Any, now: datetime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **more: Any
 ) -> Stage:
-    """Build the lab of a case, up to the moment before its fault."""
     outside = tmp_path / "outside"
     (outside / "folder").mkdir(parents=True)
     for name in ("canary", "folder/canary"):
@@ -341,7 +322,6 @@ def set_stage(
 
 
 def run_case(case: Case, asker: str, stage: Stage, policy: Callable[..., Any]) -> None:
-    """Make the fault, ask for the clear, and hold the case to what it declares."""
     if asker == Requester.SCHEDULE:
         policy(mode="scheduled", retain_hours=0, proof=case.level, equipment="CONFOCAL_01", project="PROJ-0042")
     else:
@@ -371,7 +351,7 @@ def _expect(case: Case, asker: str, answer: Answer) -> None:
     assert (answer.action, said) == (action, reason.value if reason else ""), answer.said
     if reason is not None:
         assert reason.sentence in answer.said
-        # The schedule leaves no trace of what it skips; the page shows what discovery saw.
+        # The schedule writes nothing about runs it skips; the page shows what discovery saw.
         assert by_schedule or not answer.shown or reason.sentence in answer.shown
 
 
@@ -379,9 +359,9 @@ def _expect(case: Case, asker: str, answer: Answer) -> None:
 
 
 def survey(top: Path) -> World:
-    """Everything at and below a directory by its path: type and mode, owner, inode, size, content, and times.
+    """Map each path at and below `top` to type, mode, owner, inode, size, content, and times.
 
-    Works by descriptors, so that no path is too long for it; a link is its target, and no special file is opened.
+    Works by descriptors, so no path is too long; a link counts as its target, and no special file is opened.
     """
     seen: World = {b"": _entry(os.lstat(top), None, b"")}
     for folder, folders, files, descriptor in os.fwalk(os.fsencode(top)):
@@ -418,7 +398,6 @@ def _without(entry: tuple[Any, ...] | None, hidden: tuple[int, ...]) -> tuple[An
 
 
 def rows(run: int) -> dict[str, Any]:
-    """What the database knows, but for this run's own attempts, what counts them, its proofs and its ledger."""
     runs = [{**row, "judged": None} for row in Run.objects.order_by("pk").values()]  # any look may judge
     # And any look may learn what the run is known by.
     counts = dict.fromkeys(("failures", "doubts", "nas_slow_times", "nas_retry_at", "manifest_sha256", "traits"))
@@ -443,5 +422,4 @@ def _of_others(tables: dict[str, Any], run: int) -> dict[str, Any]:
 
 
 def but(case: Case, **changes: Any) -> Case:
-    """The same case with something else about it."""
     return replace(case, **changes)

@@ -1,7 +1,8 @@
-"""A process of its own that clears, recovers or sweeps, and that dies where its test says.
+"""A process that clears, recovers or sweeps, and dies where its test says.
 
-Run as `python -m tests.faults.child WHAT NOW [ATTEMPT]`. EXLAB_TEST_DIE names a function and when to die there by
-SIGKILL: `<module>:<function>:before|after:<which call>`. EXLAB_TEST_WAIT makes it wait for a line on stdin instead.
+Run as `python -m tests.faults.child WHAT NOW [ATTEMPT]`. EXLAB_TEST_DIE says when to die by SIGKILL:
+`<module>:<function>:before|after:<which call>`. EXLAB_TEST_WAIT makes it wait there for a line on stdin
+instead.
 """
 
 import importlib
@@ -32,7 +33,6 @@ def wait() -> None:
 
 
 def interpose(place: str, act: Callable[[], None]) -> None:
-    """Act before or after some call of a function of the product."""
     module_name, function, when, number = place.split(":")
     owner: Any = importlib.import_module(module_name)
     *classes, name = function.split(".")

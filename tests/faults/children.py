@@ -1,4 +1,4 @@
-"""Starting the child processes of these tests."""
+"""Starts the child processes of these tests."""
 
 import json
 import signal
@@ -21,7 +21,6 @@ def start(env: dict[str, str], what: str, now: datetime, *arguments: str, **more
 
 
 def run(env: dict[str, str], what: str, now: datetime, *arguments: str) -> Any:
-    """Let a child do something to its end; returns what it says."""
     with start(env, what, now, *arguments) as child:
         said, _ = child.communicate(timeout=60)
     assert child.returncode == 0
@@ -29,14 +28,12 @@ def run(env: dict[str, str], what: str, now: datetime, *arguments: str) -> Any:
 
 
 def kill_at(place: str, env: dict[str, str], what: str, now: datetime, *arguments: str) -> None:
-    """Let a child do something and be killed on the way; fails if it gets past the place."""
     with start(env, what, now, *arguments, **{DIE: place}) as child:
         child.communicate(timeout=60)
     assert child.returncode == -signal.SIGKILL, f"it went past {place}"
 
 
 def pause_at(place: str, env: dict[str, str], what: str, now: datetime, *arguments: str) -> subprocess.Popen[str]:
-    """Start a child that stops at a place until a line is written to it (`resume`)."""
     child = start(env, what, now, *arguments, **{WAIT: place})
     assert child.stdout is not None
     assert child.stdout.readline() == "here\n", f"it never came to {place}"

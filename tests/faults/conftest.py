@@ -1,5 +1,3 @@
-"""What the tests of this folder share."""
-
 from collections.abc import Callable
 from contextlib import nullcontext
 from datetime import datetime
@@ -21,9 +19,9 @@ def play(
     monkeypatch: pytest.MonkeyPatch,
     policy: Callable[..., Any],
 ) -> Callable[..., None]:
-    """Build the lab of a case of the matrix, let somebody ask for the clear, and look at everything afterwards.
+    """Build the lab of a case, ask for the clear, and check everything afterwards.
 
-    With `own_reader` a process of its own reads the NAS, as it does outside of tests.
+    With `own_reader` a separate process reads the NAS, as in production.
     """
     from tests.faults.cases import Case, run_case, set_stage  # which need Django, and that is not ready yet
     from tests.faults.means import reading_here

@@ -1,4 +1,4 @@
-"""A NAS whose files have other inode numbers each time they are listed, as behind sshfs when names are forgotten."""
+"""A NAS with other inode numbers at each listing, as sshfs gives them when it forgets names."""
 
 import itertools
 from dataclasses import replace
@@ -11,8 +11,6 @@ _NUMBERS = itertools.count(1 << 40)
 
 
 class Drifting(ReaderHere):
-    """Reads the NAS in this process, and makes the numbers up."""
-
     def read(self, twin: str, **how: Any) -> client.Listing:
         found = super().read(twin, **how)
         renumbered = {path: replace(file, ino=next(_NUMBERS)) for path, file in found.files.items()}

@@ -1,8 +1,8 @@
-"""Explorers: they lead a clear into every trouble of one kind, one point after the other, and collect what breaks.
+"""Explorers: they disturb a clear at one point after the other and collect the violations.
 
-Each first looks on while a clear succeeds, and so knows every operation at which there can be trouble. It returns how
-many points it has explored and the violations that it found. `limit` ends it at so many violations: for a planted fault
-the first is enough. `every` and `exhaustive` make it a sample, the same one every time.
+Each first records the operations of a successful clear. It returns how many points it explored and the
+violations. `limit` ends it after that number of violations: for a planted fault the first is enough. `every`
+and `exhaustive` choose a sample, the same one every time.
 """
 
 import contextlib
@@ -31,14 +31,12 @@ from tests.faults.stage import LATER, Stage, look, same
 NEVER = 1_000_000
 DISK_ERRORS = (errno.EIO, errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-# A full disk still renames, removes and changes modes.
+# A full disk still allows renames, removals and mode changes.
 _NEEDS_ROOM = ("create", "write", "mkdir", "fallocate", "fsync", "link")
 
 
 @dataclass
 class Explored:
-    """How many points of one kind were explored, and what was found there."""
-
     kind: str
     points: int = 0
     violations: list[Violation] = field(default_factory=list)
@@ -54,8 +52,6 @@ class Explored:
 
 
 class At:
-    """Something that happens to the operation of one number. `hit` is that operation, when it has come."""
-
     def __init__(self, number: int) -> None:
         self.number = number
         self.hit: Operation | None = None
@@ -77,19 +73,18 @@ class At:
 
 
 def new_attempt(stage: Stage) -> ClearAttempt:
-    """A queued attempt on the stage's run, so late that it reads every byte anew."""
+    """A queued attempt on the stage's run, so late that no proof is used again."""
     now = stage.next_attempt()
     return queue.new_attempt(stage.subject.run, requester=Requester.OPERATOR, actor="ada", now=now)
 
 
 def clear(stage: Stage, act: Act = let, *, power: bool = False, may_fail: bool = False) -> Seam:
-    """Let a worker clear the stage's run. It may be killed; `may_fail`: any exception may come of it."""
+    """Let a worker clear the stage's run. It may be killed; `may_fail`: any exception is allowed."""
     attempt = new_attempt(stage)
     return _work(lambda: protocol.perform(attempt, now=stage.now), act, power=power, may_fail=may_fail)
 
 
 def recover(stage: Stage, act: Act = let, *, after: Seam | None = None, may_fail: bool = False) -> Seam:
-    """Let recovery pass once; as `clear`. `after` is the worker after whom the power will be lost."""
     return _work(lambda: recovery.recover(now=stage.now + LATER), act, after=after, power=False, may_fail=may_fail)
 
 
@@ -104,7 +99,6 @@ def _work(work: Callable[[], Any], act: Act, *, power: bool, may_fail: bool, aft
 
 
 def rehearse(stage: Stage) -> list[Operation]:
-    """The operations of a clear that succeeds."""
     operations = clear(stage).operations
     assert stage.subject.state() == "cleared", stage.subject.attempts()[-1]["detail"]
     stage.fresh()
@@ -112,25 +106,23 @@ def rehearse(stage: Stage) -> list[Operation]:
 
 
 def the_commit(operations: list[Operation]) -> int:
-    """The number of the one operation after which there is no way back."""
     return next(each.number for each in operations if (each.kind, each.function) == ("commit", "_commit"))
 
 
 def settle(stage: Stage, point: str) -> list[Violation]:
-    """The checks after an accident: at once, after recovery, and after another look."""
     found = violations(point, at_every_moment(stage))
     recover(stage)
     return found + violations(point, when_settled(stage), when_looked_at_again(stage))
 
 
 def renew(stage: Stage, found: Sequence[Violation]) -> None:
-    """A run that is back serves again; one that is gone or in disorder does not."""
+    """Keep a run that is back for the next point; replace one that is gone or damaged."""
     if found or stage.subject.state() != "sync_verified":
         stage.fresh()
 
 
 def expect_hit(act: At, operation: Operation) -> None:
-    """The same clear takes the same steps each time, or the explorer would not know where it is."""
+    """A clear must take the same steps each time, or the numbers mean nothing."""
     assert act.hit is not None and act.hit.is_like(operation), f"expected {operation}, came to {act.hit}"
 
 
@@ -138,7 +130,7 @@ def expect_hit(act: At, operation: Operation) -> None:
 
 
 class Crash(At):
-    """The worker is killed just before, or with `half` when half of what it writes is written."""
+    """The worker is killed before the operation; with `half`, after half of its write."""
 
     def __init__(self, number: int, *, half: bool = False) -> None:
         super().__init__(number)
@@ -157,10 +149,10 @@ class Crash(At):
 def crashes(
     stage: Stage, *, lost: Lost | None = None, since: str = "", every: int = 1, skip: int = 0, limit: int = NEVER
 ) -> Explored:
-    """A clear is killed before each of its operations, in the middle of each write, and after the last.
+    """Kill a clear before each operation, in the middle of each write, and after the last.
 
-    With `lost` the machine loses its power there. `since`: begin at the first operation of this function. `skip`: let
-    so many go by before the first of `every` so many.
+    `lost`: the machine loses power there. `since`: begin at the first operation of this function. `skip`: let
+    this many go by before the first.
     """
     explored = Explored("killed" if lost is None else "power lost", limit=limit)
     for operation in [*_since(rehearse(stage), since)[skip::every], None]:
@@ -194,9 +186,9 @@ def crashes_twice(
     exhaustive: bool = True,
     limit: int = NEVER,
 ) -> Explored:
-    """The worker is killed, and recovery is killed too, at each of its operations or at one that varies.
+    """Kill the worker, and recovery too, at each of its operations or at one that varies.
 
-    With `lost` it is the machine's power that ends recovery.
+    With `lost`, recovery ends by a loss of power.
     """
     explored = Explored("killed twice" if lost is None else "killed, power lost", limit=limit)
     for operation in _since(rehearse(stage), since)[skip::every]:
@@ -222,8 +214,6 @@ def crashes_twice(
 
 
 class DiskFails(At):
-    """An operation on the disk fails with an error; if it is `lasting`, so do all that come after it."""
-
     def __init__(self, number: int, code: int, *, lasting: bool) -> None:
         super().__init__(number)
         self.code = code
@@ -249,7 +239,7 @@ class DiskFails(At):
 
 
 class DatabaseFails(At):
-    """The database gives an error instead of doing it, or does it and the answer is `lost`, or is `gone` for good."""
+    """The database fails before the operation, or after it (`lost`), or stays away (`gone`)."""
 
     HOW = ("refused", "lost", "gone")
 
@@ -274,7 +264,6 @@ class DatabaseFails(At):
 
 
 def faults(stage: Stage, *, every: int = 1, skip: int = 0, exhaustive: bool = True, limit: int = NEVER) -> Explored:
-    """Every operation fails, once and for longer, with every error; or with one in turn."""
     explored = Explored("failed", limit=limit)
     for operation in rehearse(stage)[skip::every]:
         acts = _database_faults(operation) if operation.is_database else _disk_faults(operation)
@@ -299,8 +288,6 @@ def _disk_faults(operation: Operation) -> list[At]:
 
 
 class Fails(At):
-    """Whatever comes at this number fails, in a way that the number decides; it may go on failing."""
-
     def __init__(self, number: int) -> None:
         super().__init__(number)
         code = DISK_ERRORS[number % len(DISK_ERRORS)]
@@ -323,7 +310,6 @@ class Fails(At):
 def failing_recoveries(
     stage: Stage, *, every: int = 1, skip: int = 0, exhaustive: bool = True, limit: int = NEVER
 ) -> Explored:
-    """The worker is killed, and each operation of recovery fails, or one that varies; later it succeeds."""
     explored = Explored("killed, failed", limit=limit)
     for operation in rehearse(stage)[skip::every]:
         second = 1 if exhaustive else 1 + operation.number % 7
@@ -346,8 +332,6 @@ def failing_recoveries(
 
 
 class Frozen(At):
-    """The worker stands still while somebody else works; then it goes on."""
-
     def __init__(self, number: int, meanwhile: Callable[[], None]) -> None:
         super().__init__(number)
         self.meanwhile = meanwhile
@@ -361,10 +345,10 @@ class Frozen(At):
 
 
 def freezes(stage: Stage, *, every: int = 1, swept: bool = False, limit: int = NEVER) -> Explored:
-    """The worker stands still for longer than any of our times while recovery passes.
+    """The worker stands still longer than all timeouts while recovery passes.
 
-    Recovery leaves alone what is locked, and the worker completes it. What is not, recovery ends for good. `swept`:
-    somebody has taken the lock files away, so that recovery may go to work too; then at least nothing breaks.
+    Recovery leaves what is locked to the worker, and ends the rest for good. `swept`: the lock files were
+    taken away, so recovery works too; then nothing may break.
     """
     explored = Explored("frozen, locks swept" if swept else "frozen", limit=limit)
     operations = rehearse(stage)
@@ -386,8 +370,6 @@ def freezes(stage: Stage, *, every: int = 1, swept: bool = False, limit: int = N
 
 
 class Watched:
-    """One pass of recovery while a worker stands still, and whether it changed anything of the run."""
-
     def __init__(self, stage: Stage, *, swept: bool) -> None:
         self.stage = stage
         self.swept = swept

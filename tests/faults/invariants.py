@@ -46,8 +46,6 @@ _ACTIVE = ("queued", "intent", "committed")
 
 @dataclass(frozen=True)
 class Violation:
-    """A promise that did not hold: which, where, and what was seen."""
-
     promise: int
     point: str
     words: str
@@ -64,12 +62,11 @@ def violations(point: str, *broken: Broken) -> list[Violation]:
 
 
 def in_power_failure(found: list[Violation]) -> list[Violation]:
-    """What does not hold after a power failure is a matter of durability."""
+    """Turn the promise of each violation into 12, durable."""
     return [replace(violation, promise=12) for violation in found]
 
 
 def at_every_moment(stage: Stage) -> Broken:
-    """What must hold even where a worker has just been killed, before anybody has looked."""
     subject = stage.subject
     at_path, fenced = look(subject.path), look(fence_of(stage))
     yield from _not_torn(subject, at_path)
@@ -80,7 +77,6 @@ def at_every_moment(stage: Stage) -> Broken:
 
 
 def when_settled(stage: Stage, *, may_leave: bool = False) -> Broken:
-    """What must hold after recovery: the run is back, or gone; with `may_leave` something of it may have stayed."""
     yield from at_every_moment(stage)
     subject = stage.subject
     if subject.state() != "cleared":
@@ -98,7 +94,6 @@ def when_settled(stage: Stage, *, may_leave: bool = False) -> Broken:
 
 
 def when_looked_at_again(stage: Stage) -> Broken:
-    """Another recovery and a discovery find nothing to do."""
     subject = stage.subject
     before = look(stage.lab.staging), subject.ledger(), subject.events(), subject.state()
     recovery.recover(now=stage.now + LATER)
@@ -112,7 +107,6 @@ def when_looked_at_again(stage: Stage) -> Broken:
 
 
 def fence_of(stage: Stage) -> Path:
-    """The fence that is there, else a name that nothing has."""
     return next((path for path in stage.ours() if path.is_dir()), stage.folder / ".exlab-clearing")
 
 
@@ -123,7 +117,7 @@ def _not_torn(subject: Subject, at_path: Things) -> Broken:
 
 
 def _kept(stage: Stage, at_path: Things, fenced: Things) -> Broken:
-    """Promise 1, for what was there last: where somebody has changed it meanwhile, those bytes have no twin."""
+    """Promise 1, for the last state: bytes that were changed meanwhile have no twin."""
     subject = stage.subject
     gone = {
         name: thing
@@ -144,7 +138,7 @@ def _kept(stage: Stage, at_path: Things, fenced: Things) -> Broken:
 
 
 def _recorded_first(subject: Subject, at_path: Things, fenced: Things) -> Broken:
-    """Promise 2: before the first file goes both the ledger and the record on disk say so; the record goes last."""
+    """Promise 2: before the first file goes, the ledger and the record on disk say so; the record goes last."""
     there = at_path or fenced
     missing = {
         name for name, thing in subject.expected.items() if thing.kind == "-" and not thing.same_as(there.get(name))
@@ -187,7 +181,6 @@ def _append_only(subject: Subject) -> Broken:
 
 
 def _back(stage: Stage) -> Broken:
-    """The run stands at its path, the very same inodes, and nothing says that it was cleared."""
     subject = stage.subject
     after = look(subject.path)
     if not same(subject.expected, after):
@@ -202,10 +195,9 @@ def _back(stage: Stage) -> Broken:
 
 
 def _tidy(stage: Stage) -> Broken:
-    """No draft is left in the data directory, nor plan or tombstone of an attempt that removed nothing."""
     for attempt in stage.subject.attempts():
         if attempt["reason"] == "storage_error":
-            continue  # the disk did not give up what was written there; nobody will ever read it
+            continue  # its files could not be removed; no program reads them
         name = hexadecimal(attempt["id"])
         kept = [path.name for path in (*stage.data.glob(f"plans/{name}*"), *stage.data.glob(f"tombstones/{name}*"))]
         wrong = [each for each in kept if each.endswith(".part") or attempt["phase"] != "done"]
@@ -214,7 +206,6 @@ def _tidy(stage: Stage) -> Broken:
 
 
 def _gone(stage: Stage) -> Broken:
-    """The run is gone, and everything says so once, with the right counts."""
     subject = stage.subject
     if subject.path.exists():
         yield 5, "the run is called cleared and lies at its path"
@@ -238,7 +229,6 @@ def _gone(stage: Stage) -> Broken:
 
 
 def _partly_gone(stage: Stage) -> Broken:
-    """Something stayed because somebody had changed it: the ledger says so and counts the rest."""
     kinds = [row["kind"] for row in stage.subject.ledger()]
     if kinds.count("authorised") != 1 or kinds.count("completed") or not kinds.count("partial"):
         yield 4, f"the ledger says {kinds} of a run that is partly gone"
@@ -246,7 +236,6 @@ def _partly_gone(stage: Stage) -> Broken:
 
 
 def what_went(stage: Stage) -> Things:
-    """What there was of the run less what is left of it, wherever somebody has put that."""
     fenced = look(fence_of(stage))
     elsewhere = {(thing.ino, thing.content) for thing in look(stage.canary).values()}
 
@@ -259,7 +248,7 @@ def what_went(stage: Stage) -> Things:
 
 
 def claims_what_went(stage: Stage, went: Things) -> Broken:
-    """Promise 9: all that the ledger says was freed, against an independent count."""
+    """Promise 9: compare all that the ledger says was freed with an independent count."""
     freeing = [row for row in stage.subject.ledger() if row["kind"] in ("completed", "partial")]
     claimed = {name: sum(row[name] for row in freeing) for name in ("files", "bytes", "allocated_bytes")}
     counted = census(went)
@@ -269,7 +258,6 @@ def claims_what_went(stage: Stage, went: Things) -> Broken:
 
 
 def _tombstones(stage: Stage) -> Iterator[dict[str, bytes]]:
-    """What the tombstones of the subject's attempts hold, as far as they can be read."""
     for attempt in stage.subject.attempts():
         path = stage.data / "tombstones" / f"{hexadecimal(attempt['id'])}.tar.gz"
         try:
@@ -280,12 +268,12 @@ def _tombstones(stage: Stage) -> Iterator[dict[str, bytes]]:
 
 @functools.lru_cache(maxsize=16)
 def _unpacked(archive: bytes) -> dict[str, bytes]:
-    """What an archive of just these bytes holds: after one point it is asked several times."""
+    """The contents of an archive; cached because one point asks several times."""
     with tarfile.open(fileobj=io.BytesIO(archive)) as opened:
         return {member.name: opened.extractfile(member).read() for member in opened}  # type: ignore[union-attr]
 
 
 def _versions(tombstone: dict[str, bytes], name: str) -> tuple[bytes | None, ...]:
-    """What a tombstone holds of a metadata file: as it was, and the record as it was published too."""
+    """What a tombstone holds of a metadata file: the original, and the record as it was published."""
     base = name.rpartition("/")[2]
     return tombstone.get(f"metadata/{base}"), tombstone.get(base)

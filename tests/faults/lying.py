@@ -1,11 +1,12 @@
-"""The NAS begins to show the staging disk, or what is no longer there, while a clear is at work.
+"""The NAS begins to show the staging disk, or what is gone, during a clear.
 
-The copies lie on a disk of their own, the far storage, and the product sees it through a mount. At one operation the
-far storage loses its copy of the run and the mount begins to lie: in its stead it shows the staged run itself, a copy
-on the same disk, or names that it remembers. However that is arranged, the run must not go: what the invariants look at
-is the far storage itself, never the mount.
+The copies lie on a separate disk, the far storage, and the product sees it through a mount. At one operation
+the far storage loses its copy of the run. From then on the mount shows the staged run, a copy on the same
+disk, or remembered names. The run must never go: the invariants look at the far storage itself, not at the
+mount.
 
-After the last question that could tell no program can know what becomes of the NAS, so from there on the copy stays.
+After the last question that could tell, no program can know what becomes of the NAS, so from there on the
+copy stays.
 """
 
 import contextlib
@@ -40,15 +41,14 @@ from tests.faults.stage import FOLDER, Stage, staged
 
 # Names that a mount has looked up may be remembered for as long as a test takes.
 _LONG = 3600
-# So soon after one attempt comes the next where its proof is to be used again.
+# The delay of the next attempt where the proof is to be used again.
 _WITHIN_A_PROOF = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where the far storage is and where it is seen.
+    """`disk` holds the copies in `far`; `seen` is the NAS root that the product knows.
 
-    `disk` is a disk of its own, which holds the copies in `far`; `seen` is the NAS root that the product knows.
     `scratch` lies on the disk of the staging root.
     """
 
@@ -72,7 +72,6 @@ class Place:
 
     @property
     def kept_at(self) -> Path:
-        """Where the lab keeps its copies: the far storage, under the name that the stage knows."""
         return self.base / "stage" / "lab" / "nas"
 
     @property
@@ -82,9 +81,9 @@ class Place:
 
 @dataclass(frozen=True)
 class Lie:
-    """A way in which the NAS can show what it does not hold: `begins` is what happens at the operation.
+    """One way in which the NAS shows what it does not hold; `begins` runs at the operation.
 
-    `lists`: no listing tells it, and the last question to the NAS is one.
+    `lists`: no listing tells it, and the last question to the NAS is a listing.
     """
 
     name: str
@@ -98,11 +97,11 @@ class Lie:
 
 @dataclass(frozen=True)
 class Setting:
-    """How the NAS is mounted all the time, and the lies that can begin there.
+    """How the NAS is mounted, and the lies that can begin there.
 
-    `serves` gives what to call when more copies have come to lie on the far storage. `reused`: the run was proven an
-    hour ago, so that the proof is used again and no byte is read. `one_disk`: the root has the flag that accepts copies
-    on the disk of the staging root, so that the device beneath a mount tells nothing.
+    `serves` gives what to call after more copies came to the far storage. `reused`: the run was proven an
+    hour ago, so no byte is read. `one_disk`: the root accepts copies on its own disk, so the device number
+    tells nothing.
     """
 
     name: str
@@ -126,14 +125,12 @@ def _directly(place: Place) -> Iterator[Callable[[], object]]:
 
 @contextlib.contextmanager
 def _by_a_server(place: Place) -> Iterator[Callable[[], object]]:
-    """As by a server: the client sees one filesystem, also where another one is mounted inside it over there."""
     with merged(place.seen, place.far):
         yield lambda: None
 
 
 @contextlib.contextmanager
 def _remembering_names(place: Place) -> Iterator[Callable[[], object]]:
-    """A mount that lists what it once listed; it is mounted anew when more copies have come to lie there."""
     with contextlib.ExitStack() as stack:
 
         def anew() -> None:
@@ -145,12 +142,11 @@ def _remembering_names(place: Place) -> Iterator[Callable[[], object]]:
 
 
 def merged(at: Path, *branches: Path) -> AbstractContextManager[None]:
-    """One tree of several, the first of them first, with nothing remembered."""
     return mounts.mergerfs(at, *branches, options="nonempty,category.create=ff,cache.entry=0,cache.attr=0")
 
 
 def remembering(place: Place, remote: str) -> AbstractContextManager[None]:
-    """What a mount shows of a remote, or of the union `pool:`, that remembers every name it has listed once."""
+    """A mount of a remote, or of the union `pool:`, that remembers every name it has listed."""
     config = place.base / "remotes.conf"
     config.write_text(f"[pool]\ntype = union\nupstreams = {place.far} {place.staging}\n")
     options = ("--config", str(config), "--allow-non-empty", "--dir-cache-time", f"{_LONG}s")
@@ -184,7 +180,6 @@ def _folder_link(place: Place, stage: Stage) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _run_link(place: Place, stage: Stage) -> Iterator[None]:
-    """The copy itself is a link to the staged run, wherever that is moved."""
     twin = place.far / FOLDER / stage.subject.path.name
     made = not twin.exists()
     if made:
@@ -199,13 +194,11 @@ def _run_link(place: Place, stage: Stage) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _nothing_more(place: Place, stage: Stage) -> Iterator[None]:
-    """The names that are remembered are all there is."""
     yield
 
 
 @contextlib.contextmanager
 def _snapshot(place: Place, stage: Stage) -> Iterator[None]:
-    """A union with what the staging disk held a moment ago, on that very disk."""
     with (
         _copied(place.staging, place.scratch / "snapshot") as snapshot,
         mounts.overlay(place.seen, place.far, snapshot),
@@ -215,7 +208,7 @@ def _snapshot(place: Place, stage: Stage) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _copy_on_this_disk(place: Place, stage: Stage) -> Iterator[None]:
-    """A union with copies that lie on the staging disk, as of a program that has not sent them yet."""
+    """A union with copies on the staging disk, as of a program that has not sent them yet."""
     copies = place.scratch / "copies"
     with _copied(stage.place(), copies / stage.subject.run.run_path), mounts.overlay(place.seen, place.far, copies):
         yield
@@ -223,7 +216,6 @@ def _copy_on_this_disk(place: Place, stage: Stage) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _copy_and_folder(place: Place, stage: Stage) -> Iterator[None]:
-    """The same, with a folder of the staging disk besides, below the top that carries the marker."""
     copies, view = place.scratch / "copies", place.scratch / "view"
     linked = view / FOLDER
     linked.mkdir(parents=True, exist_ok=True)
@@ -237,7 +229,6 @@ def _copy_and_folder(place: Place, stage: Stage) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _copied(source: Path, target: Path) -> Iterator[Path]:
-    """A copy of a tree with all its times, for the length of the block."""
     target.parent.mkdir(parents=True, exist_ok=True)
     subprocess.run(["cp", "--archive", str(source), str(target)], check=True)
     try:
@@ -275,7 +266,7 @@ SETTINGS = (DIRECT, ONE_DISK, SERVED, REMEMBERED, REUSED)
 
 
 class ReaderHere(means.ReaderHere):
-    """Reads the NAS in this process, where a sign can be left out of what it does; the seam hears each question."""
+    """Reads the NAS in this process, where a sign can be left out; the seam sees each question."""
 
     def _ask(self, request: dict[str, Any]) -> None:
         nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -286,8 +277,6 @@ class ReaderHere(means.ReaderHere):
 
 
 class Begins(At):
-    """The NAS begins to lie just before an operation. `lost`: by then the far storage has lost its copy."""
-
     def __init__(self, number: int, place: Place, stage: Stage, lie: Lie, *, lost: bool) -> None:
         super().__init__(number)
         self.place = place
@@ -305,11 +294,9 @@ class Begins(At):
         return do()
 
     def end(self) -> None:
-        """The lie is over; the far storage is seen as it is."""
         self._mounts.close()
 
     def give_back(self) -> None:
-        """The far storage has its copy again."""
         if self._away.exists():
             self._away.rename(self._twin)
         self.stage.around = self.stage.surroundings()
@@ -326,7 +313,7 @@ class Begins(At):
 def apart(
     base: Path, now: datetime, setting: Setting, *, read_by: type[client.NasReader] = client.NasReader
 ) -> Iterator[tuple[Place, Stage]]:
-    """A stage whose copies lie on a disk of their own, with the NAS mounted in this way. Raises Unavailable."""
+    """A stage whose copies lie on a separate disk, with the NAS mounted in this way. Raises Unavailable."""
     place = Place(base)
     for path in (place.disk, place.seen, place.kept_at, place.scratch):
         path.mkdir(parents=True)
@@ -363,11 +350,11 @@ def one_place(
     after: str = "",
     limit: int = NEVER,
 ) -> list[Explored]:
-    """The NAS begins to lie before each operation up to the commit, and by then the far storage has lost its copy.
+    """The lie begins before each operation up to the commit.
 
-    `late` makes it a sample: every lie begins once before anything is asked of the NAS and `late` times later.
-    `every` takes every so many operations, after `skip` of them. With `after` none begins before this function has done
-    its work. Returns one result for each kind of lie.
+    `late` makes a sample: every lie begins once before the first question to the NAS and `late` times later.
+    `every` takes every nth operation, after `skip`. `after`: begin only when this function is done. Returns
+    one result for each kind of lie.
     """
     explored = {lie.kind: Explored(lie.kind, limit=limit) for lie in setting.lies}
     operations = _rehearse(stage, setting)
@@ -388,7 +375,6 @@ def one_place(
 
 
 def _sample(operations: list[Operation], late: int, turn: int, turns: int) -> list[Operation]:
-    """One operation before the first question and some after it, others for each turn."""
     asked = next(place for place, operation in enumerate(operations, 1) if operation.kind == "ask")
     early, rest = operations[:asked], operations[asked:]
     places = [(number * turns + turn) * len(rest) // (late * turns) for number in range(late)]
@@ -413,8 +399,6 @@ def _rehearse(stage: Stage, setting: Setting) -> list[Operation]:
 
 
 def _prove(stage: Stage) -> None:
-    """Let a worker prove the run and be killed before it fences it."""
-
     def killed(operation: Operation, do: Callable[[], Any]) -> Any:
         if operation.function == "fence":
             raise Killed

@@ -1,7 +1,7 @@
-"""The means of a fault: processes, locks, mounts, flags and failing calls, real wherever the machine offers them.
+"""The means of a fault: processes, locks, mounts, flags and failing calls, real where possible.
 
-What a machine does not offer raises Unavailable, which skips the test with its sentence. EXLAB_REQUIRE_FAULTS=1, which
-CI sets, turns that skip into a failure for root, who has no excuse.
+A machine that lacks one raises Unavailable, which skips the test with its sentence. With
+EXLAB_REQUIRE_FAULTS=1, set by CI, root fails instead.
 """
 
 import functools
@@ -28,11 +28,10 @@ REQUIRE = "EXLAB_REQUIRE_FAULTS"
 
 
 class Unavailable(Exception):
-    """This machine cannot produce a fault; the message says why, as a sentence."""
+    """This machine cannot produce a fault; the message is the reason, as a sentence."""
 
 
 def skip_or_fail(missing: Unavailable) -> None:
-    """Skip the test with the sentence, or fail where every fault is required and root could have produced it."""
     if os.environ.get(REQUIRE) == "1" and is_root():
         pytest.fail(f"{REQUIRE}=1, and yet: {missing}")
     pytest.skip(str(missing))
@@ -48,7 +47,6 @@ def need_root(why: str) -> None:
 
 @contextmanager
 def running(script: str) -> Iterator["subprocess.Popen[str]"]:
-    """Another process that says that it is ready, and lives until the end of the block."""
     with subprocess.Popen(
         [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -61,12 +59,10 @@ def running(script: str) -> Iterator["subprocess.Popen[str]"]:
 
 
 def opened_elsewhere(path: Path, mode: str) -> Any:
-    """Another process has a file open in this mode."""
     return running(f"file = open({str(path)!r}, {mode!r}); print('open', flush=True); input()")
 
 
 def flocked_elsewhere(path: Path) -> Any:
-    """Another process holds an flock on a file or directory, as the filelock library does."""
     flags = "os.O_RDONLY" if path.is_dir() else "os.O_RDWR | os.O_CREAT"
     return running(
         f"import fcntl, os; file = os.open({str(path)!r}, {flags}); "
@@ -79,7 +75,6 @@ def flocked_elsewhere(path: Path) -> Any:
 
 @contextmanager
 def mounted(*arguments: str | Path) -> Iterator[None]:
-    """A mount with these arguments of `mount`, the last of them the place, for the length of the block."""
     need_root("may mount")
     done = subprocess.run(["mount", *map(str, arguments)], capture_output=True, text=True, check=False)
     if done.returncode:
@@ -92,13 +87,11 @@ def mounted(*arguments: str | Path) -> Iterator[None]:
 
 
 def tiny_disk(place: Path, size: str = "3m") -> Any:
-    """A tmpfs of its own at a new directory."""
     place.mkdir(parents=True, exist_ok=True)
     return mounted("-t", "tmpfs", "-o", f"size={size}", "tmpfs", place)
 
 
 def fill(folder: Path) -> None:
-    """Write until the disk that holds the folder has not one byte left."""
     with pytest.raises(OSError, match="space"), (folder / "filler").open("wb", buffering=0) as file:
         while True:
             file.write(b"x" * 4096)
@@ -106,7 +99,7 @@ def fill(folder: Path) -> None:
 
 @contextmanager
 def flagged(path: Path, flag: str) -> Iterator[None]:
-    """A file attribute (`i` for immutable, `a` for append-only) for a block; not even root can ignore it."""
+    """Set a file attribute (`i` immutable, `a` append-only) for a block; it binds root too."""
     need_root("may set file attributes")
     if not set_flag(path, f"+{flag}"):
         raise Unavailable("this filesystem knows no immutable files")
@@ -121,7 +114,6 @@ def set_flag(path: Path, flag: str) -> bool:
 
 
 def make_device(path: Path) -> None:
-    """A character device that nobody answers for."""
     need_root("may make devices")
     try:
         os.mknod(path, stat.S_IFCHR | 0o600, os.makedev(1, 3))
@@ -134,7 +126,6 @@ def make_device(path: Path) -> None:
 
 @contextmanager
 def reading_through(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *wrapper: str) -> Iterator[None]:
-    """Start the process that reads the NAS by way of a command."""
     python = tmp_path / "python"
     words = " ".join(f"'{word}'" for word in (*wrapper, sys.executable))
     python.write_text(f'#!/bin/sh\nexec {words} "$@"\n')
@@ -145,7 +136,7 @@ def reading_through(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *wrapper: s
 
 
 def nas_failing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, path: Path, calls: str, fault: str) -> Any:
-    """The kernel's own answer to some calls on one file or folder of the NAS, such as `error=EIO`."""
+    """Let the kernel fail some calls on one NAS path, for example with `error=EIO`."""
     strace = shutil.which("strace")
     if strace is None:
         raise Unavailable("strace is not installed, which makes a call of the kernel fail")
@@ -176,8 +167,6 @@ def _may_trace(strace: str) -> bool:
 
 
 class ReaderHere(client.NasReader):
-    """Reads the NAS in this process: as true, and quicker, where the child that reads it is not what matters."""
-
     def _ask(self, request: dict[str, Any]) -> None:
         self._answers = self._look(request)
 
@@ -191,7 +180,6 @@ class ReaderHere(client.NasReader):
 
 @contextmanager
 def reader_here(root: Any) -> Iterator[OneReader]:
-    """What stands in for `gathering.reader_for` where the NAS is to be read in this process."""
     with ReaderHere(root.nas_path, root.nas_token, staging=root.token) as reader:
         yield OneReader(reader)
 
@@ -201,18 +189,16 @@ def reading_here(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def impatient(monkeypatch: pytest.MonkeyPatch, seconds: float) -> Any:
-    """Give the NAS up after a silence that is short enough for a test."""
     return replaced(monkeypatch, settings, "EXLAB_NAS_TIMEOUT", seconds)
 
 
-# Seams of the protocol: something happens at the worst moment
+# Acts at a chosen moment of the protocol
 
 
 @contextmanager
 def before(
     monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, act: Callable[[], Any], call: int = 1
 ) -> Iterator[None]:
-    """Act just before one of the calls of a function of the product."""
     with _interposed(monkeypatch, owner, name, act, call, late=False):
         yield
 
@@ -221,7 +207,6 @@ def before(
 def after(
     monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, act: Callable[[], Any], call: int = 1
 ) -> Iterator[None]:
-    """Act just after one of the calls of a function of the product."""
     with _interposed(monkeypatch, owner, name, act, call, late=True):
         yield
 
@@ -250,8 +235,6 @@ def _interposed(
 
 
 def failing(error: BaseException) -> Callable[..., None]:
-    """A function that does nothing but fail."""
-
     def fail(*args: Any, **kwargs: Any) -> None:
         raise error
 
@@ -260,14 +243,13 @@ def failing(error: BaseException) -> Callable[..., None]:
 
 @contextmanager
 def replaced(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, value: Any) -> Iterator[None]:
-    """Another value for the length of the block."""
     with monkeypatch.context() as patch:
         patch.setattr(owner, name, value)
         yield
 
 
 def change_keeping_size_and_time(path: Path) -> None:
-    """One bit flipped; size and modification time as before, as a copying tool would leave them."""
+    """Flip one bit and keep size and modification time, as a faulty copying tool would."""
     seen = path.stat()
     content = path.read_bytes()
     path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))

@@ -1,7 +1,7 @@
-"""Somebody changes the run or its twin while a clear is at work.
+"""Another program or person changes the run or its twin during a clear.
 
-Before the commit every such change stops the clear, and the run comes back as that person left it. From the commit on
-what was changed stays where it is, and the ledger does not claim it.
+Before the commit every change stops the clear, and the run comes back as changed. After the commit the
+changed file stays, and the ledger does not claim it.
 """
 
 import os
@@ -32,10 +32,10 @@ _IN_FOLDER = ("a1.raw", "a1-again.raw", ".DS_Store")
 
 @dataclass(frozen=True)
 class Change:
-    """What somebody does. It returns how to undo it, and None where there is nothing left to do it to.
+    """One change. It returns how to undo it, or None if there was nothing to change.
 
-    `where` is what it is done to: `staging`, `nas`, or the `record`, which only before the commit is the lab's own. A
-    `quiet` change cannot be seen but by reading the bytes, which happens once.
+    `where` is `staging`, `nas`, or the `record`, which is the lab's own only before the commit. A `quiet`
+    change shows only in the bytes, which are read once.
     """
 
     name: str
@@ -50,7 +50,6 @@ def _add(stage: Stage) -> Callable[[], None]:
 
 
 def _hold(stage: Stage) -> Callable[[], None]:
-    """Somebody at the instrument wants to keep the run."""
     (stage.place() / ".exlab-hold").write_bytes(b"please keep")
     return lambda: (stage.place() / ".exlab-hold").unlink()
 
@@ -78,7 +77,6 @@ def _damage_quietly(stage: Stage) -> Callable[[], None] | None:
 def _rewrite_with(
     place: Callable[[], Path], change: Callable[[bytes], bytes], *, keep_time: bool, name: str = _FILE
 ) -> Callable[[], None] | None:
-    """Write other bytes into a file; the undoing brings back bytes and time."""
     path = place() / name
     if not path.exists():
         return None
@@ -96,7 +94,6 @@ def _rewrite_with(
 
 
 def _swap_for_a_link(stage: Stage) -> Callable[[], None] | None:
-    """A directory of the run goes elsewhere, and a link to it lies in its place."""
     folder = stage.place() / _FOLDER
     aside = stage.canary / f"{_FOLDER}-{len(list(stage.canary.iterdir()))}"  # those of earlier changes lie there still
     if folder.is_symlink() or not folder.exists():
@@ -112,7 +109,7 @@ def _swap_for_a_link(stage: Stage) -> Callable[[], None] | None:
 
 
 def _replace(stage: Stage) -> Callable[[], None]:
-    """The run is put into safety, and other work lies under the name that it had just then."""
+    """Move the run away and put other work under its present name."""
     name, aside = stage.place(), stage.canary / "saved"
     name.rename(aside)
     name.mkdir()
@@ -160,8 +157,6 @@ CHANGES = (
 
 
 class Meddle(At):
-    """Somebody makes a change just before an operation."""
-
     def __init__(self, number: int, stage: Stage, change: Change) -> None:
         super().__init__(number)
         self.stage = stage
@@ -186,7 +181,6 @@ class Meddle(At):
 
 
 def _name_of(stage: Stage) -> Path:
-    """The name under which the subject is known: its path, or a fence."""
     return stage.subject.path if stage.subject.path.exists() else next(path for path in stage.ours() if path.is_dir())
 
 
@@ -200,9 +194,9 @@ def meddle(
     late: bool | None = None,
     limit: int = NEVER,
 ) -> Explored:
-    """Somebody makes every change, or one in turn, before each operation at which it must be noticed.
+    """Make every change, or one in turn, before each operation that must notice it.
 
-    `only` is the name of the one change that is made, `late` whether it is made from the commit on or before.
+    `only` names the one change to make; `late`: make it after the commit, not before.
     """
     explored = Explored("meddled with", limit=limit)
     operations = rehearse(stage)
@@ -226,9 +220,9 @@ def _is_committed(operation: Operation, operations: list[Operation]) -> bool:
 
 
 def _must_be_noticed(change: Change, operation: Operation, operations: list[Operation]) -> bool:
-    """On the NAS: before the last look there, a quiet change before the bytes are read. In staging: always.
+    """NAS: before the last look there, or before the bytes are read if the change is quiet. Staging: always.
 
-    But not between the last look at a file and its removal, which no program can make one.
+    Not between the last look at a file and its removal: no program can make these one step.
     """
     if change.quiet:
         claim = next(each.number for each in operations if each.kind == "commit")
@@ -241,7 +235,6 @@ def _must_be_noticed(change: Change, operation: Operation, operations: list[Oper
 
 
 def _explore(stage: Stage, operation: Operation, change: Change, *, committed: bool) -> list[Violation] | None:
-    """One change before one operation; None if there was nothing left to change."""
     act = Meddle(operation.number, stage, change)
     clear(stage, act, may_fail=True)
     assert act.hit is not None and act.hit.is_like(operation), f"expected {operation}, came to {act.hit}"
@@ -266,7 +259,6 @@ def _explore(stage: Stage, operation: Operation, change: Change, *, committed: b
 
 
 def _when_undone(stage: Stage, undo: Callable[[], None]) -> Iterator[tuple[int, str]]:
-    """With the change undone everything is as it was before."""
     undo()
     subject = stage.subject
     subject.expected = subject.before
@@ -276,7 +268,6 @@ def _when_undone(stage: Stage, undo: Callable[[], None]) -> Iterator[tuple[int, 
 
 
 def _when_the_rest_is_taken_away(stage: Stage) -> Iterator[tuple[int, str]]:
-    """What somebody else removes is not claimed by us."""
     went = what_went(stage)
     for path in stage.ours():
         shutil.rmtree(path)
@@ -285,10 +276,9 @@ def _when_the_rest_is_taken_away(stage: Stage) -> Iterator[tuple[int, str]]:
 
 
 def crashes_of_a_refusal(stage: Stage, *, lost: Lost | None = None, every: int = 1, limit: int = NEVER) -> Explored:
-    """Somebody changes the fenced run; the worker that puts it back is killed, or its machine loses its power."""
     explored = Explored("killed, refusing" if lost is None else "power lost, refusing", limit=limit)
     fence = next(each.number for each in rehearse(stage) if each.function == "fence")
-    changed = fence + 2  # renamed, synced: from here on it lies under the fence's name for good
+    changed = fence + 2  # renamed and synced: from here on the fence's name is durable
     crash: Crash | None = None
     number = changed
     while crash is None or crash.hit is not None:
@@ -308,5 +298,4 @@ def crashes_of_a_refusal(stage: Stage, *, lost: Lost | None = None, every: int =
 
 
 def _both(first: At, second: At) -> Act:
-    """Two acts at one operation or at two."""
     return lambda operation, do: first(operation, lambda: second(operation, do))

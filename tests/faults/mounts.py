@@ -1,4 +1,4 @@
-"""Mounts of every kind, real ones: loops, subvolumes, unions, and programs that serve a directory of this host."""
+"""Real mounts of every kind: loops, subvolumes, unions, and FUSE programs over a directory of this host."""
 
 import contextlib
 import os
@@ -24,7 +24,7 @@ _PATIENCE_SECONDS = 20.0
 
 
 def need(program: str) -> str:
-    """The path of a program. Raises Unavailable without it."""
+    """Return the path of a program. Raises Unavailable without it."""
     found = shutil.which(program, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
     if found is None:
         raise Unavailable(f"{program} is not installed (Debian: {_PACKAGES.get(program, program)})")
@@ -39,7 +39,7 @@ def call(*command: str | Path) -> None:
 
 @contextlib.contextmanager
 def disk(image: Path, place: Path, kind: str = "ext4", size: str = "16M", options: str = "loop") -> Iterator[None]:
-    """A filesystem of its own in an image, made unless it is there."""
+    """Mount a filesystem in an image; make the image unless it exists."""
     need_root("may mount")
     place.mkdir(parents=True, exist_ok=True)
     if not image.exists():
@@ -51,7 +51,7 @@ def disk(image: Path, place: Path, kind: str = "ext4", size: str = "16M", option
 
 @contextlib.contextmanager
 def looped(image: Path, place: Path) -> Iterator[None]:
-    """An image by a loop of its own, read-only, even where it is mounted already: mount(8) would find that out."""
+    """Mount an image read-only by a second loop device; mount(8) would reuse the first one."""
     need_root("may make loops")
     done = subprocess.run(
         [need("losetup"), "--find", "--show", "--read-only", image], capture_output=True, text=True, check=False
@@ -68,7 +68,6 @@ def looped(image: Path, place: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def btrfs(image: Path, place: Path) -> Iterator[None]:
-    """A btrfs with two subvolumes, `staging` and `nas`."""
     with disk(image, place, "btrfs", "128M"):
         for name in ("staging", "nas"):
             call(need("btrfs"), "subvolume", "create", place / name)
@@ -76,7 +75,6 @@ def btrfs(image: Path, place: Path) -> Iterator[None]:
 
 
 def subvolume(place: Path) -> None:
-    """A subvolume at a new path on a btrfs."""
     call(need("btrfs"), "subvolume", "create", place)
 
 
@@ -91,11 +89,10 @@ def overlay(place: Path, *lower: Path, upper: Path | None = None, work: Path | N
 
 @contextlib.contextmanager
 def served(place: Path, *command: str | Path) -> Iterator[None]:
-    """What a FUSE program shows at a place; the command returns when it is mounted, or serves until it is ended."""
     need_root("may mount for everybody")
     words = [need(str(command[0])), *map(str, command[1:])]
     before = place.stat().st_dev
-    # What it says of each file that it cannot open would fill a pipe that is read by no one, and then it would wait.
+    # Its messages would fill an unread pipe and block it.
     with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
             _wait_for(place, before, process)
@@ -107,7 +104,6 @@ def served(place: Path, *command: str | Path) -> Iterator[None]:
 
 
 def _wait_for(place: Path, before: int, process: "subprocess.Popen[bytes]") -> None:
-    """Until another device shows at a place, which may be a mount point already."""
     until = time.monotonic() + _PATIENCE_SECONDS
     while place.stat().st_dev == before:
         if process.poll() or time.monotonic() > until:
@@ -128,7 +124,6 @@ def mergerfs(place: Path, *branches: Path, options: str = "cache.files=off") -> 
 
 
 def rclone(place: Path, remote: str | Path, cache: Path, *options: str) -> contextlib.AbstractContextManager[None]:
-    """rclone's mount of a remote that needs no configuration; `cache` is its folder for caches."""
     own = ("--config", "/dev/null", "--cache-dir", cache, "--allow-other")
     return served(place, "rclone", "mount", remote, place, *own, *options)
 
@@ -148,10 +143,10 @@ def sshfs(place: Path, far: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def slow_sshfs(place: Path, far: Path, is_slow: Callable[[bytes], bool]) -> Iterator[threading.Event]:
-    """As `sshfs`, but no byte comes of the files whose paths are slow, as from tape, until the event is set.
+    """As `sshfs`, but reads of the files with slow paths wait for the event, as on tape.
 
-    Everything else is answered at once. Who reads such a file hangs in the kernel, killed or not: no page of it is
-    cached, and one that waits for the answer itself is not woken by a signal.
+    All other requests are answered at once. A process that reads such a file hangs in the kernel, even when
+    it is killed: no page is cached, and a signal does not wake the wait.
     """
     if not SFTP_SERVER.exists():
         raise Unavailable("no sftp-server is installed (Debian: openssh-sftp-server)")
@@ -205,7 +200,7 @@ def _serve_slowly(server: socket.socket, is_slow: Callable[[bytes], bool], recal
 
 @contextlib.contextmanager
 def far_sshfs(place: Path, far: Path, program: Path, *, ahead_seconds: int, host: str = "192.0.2.7") -> Iterator[None]:
-    """sshfs on a server that is another host by its address, with a clock of its own; `program` is written for that."""
+    """sshfs on a server with another host's address and its own clock; `program` is written for that."""
     if not SFTP_SERVER.exists():
         raise Unavailable("no sftp-server is installed (Debian: openssh-sftp-server)")
     program.write_text(_CLOCK_OF_ITS_OWN.format(python=sys.executable, server=SFTP_SERVER, ahead=ahead_seconds))
@@ -214,7 +209,7 @@ def far_sshfs(place: Path, far: Path, program: Path, *, ahead_seconds: int, host
         yield
 
 
-# An sftp-server whose answers date everything by another clock: of each answer with attributes the two times.
+# An sftp-server with another clock: it shifts the two times of each answer with attributes.
 _CLOCK_OF_ITS_OWN = """#!{python}
 import os, struct, subprocess, sys, threading
 far = subprocess.Popen(["{server}"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)

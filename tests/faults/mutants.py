@@ -1,6 +1,6 @@
-"""Planted faults: the product with one of its promises' props taken away. The explorers must see each of them.
+"""Planted faults: each takes one safeguard out of the product, and the explorers must notice it.
 
-A fault that shows in a quiet clear needs no explorer; these do not, they all end in a run that is gone.
+None of these shows in an undisturbed clear: there they all end in a cleared run.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ Plant = Callable[[], AbstractContextManager[Any]]
 
 @dataclass(frozen=True)
 class Mutant:
-    """A fault, how to plant it, the shortest exploration that comes upon it, and the promise that it breaks."""
+    """A fault, how to plant it, the shortest exploration that finds it, and the promise it breaks."""
 
     name: str
     plant: Plant
@@ -46,9 +46,9 @@ class Mutant:
 
 @dataclass(frozen=True)
 class Sign:
-    """A sign that staging and NAS are two places, how to leave it out, and a setting in which no other sign tells it.
+    """A sign that staging and NAS are two places, how to leave it out, and a setting that only it detects.
 
-    `name` is what the promises call it. `after`: the lie begins when this function has done its work.
+    `name` is its name in the promises. `after`: the lie begins when this function is done.
     """
 
     name: str
@@ -69,7 +69,6 @@ DAMAGED = "a twin is damaged in its own size and time"
 
 
 def killed_since(function: str) -> Callable[[Stage], Explored]:
-    """The worker is killed at this function or later."""
     return partial(explorer.crashes, since=function, limit=1)
 
 
@@ -80,12 +79,10 @@ frozen = partial(explorer.freezes, limit=1)
 
 
 def changed_early(name: str) -> Callable[[Stage], Explored]:
-    """Somebody makes one change, before the commit."""
     return partial(meddling.meddle, only=name, late=False, limit=1)
 
 
 def changed_late(name: str) -> Callable[[Stage], Explored]:
-    """Somebody makes one change, from the commit on."""
     return partial(meddling.meddle, only=name, late=True, limit=1)
 
 
@@ -93,8 +90,6 @@ def changed_late(name: str) -> Callable[[Stage], Explored]:
 
 
 class _Without:
-    """A module, as `os` or `fcntl`, one function of which does nothing for some callers."""
-
     def __init__(self, module: Any, function: str, is_left_out: Callable[..., bool]) -> None:
         self._module = module
         self._function = function
@@ -123,8 +118,6 @@ _SYNCING = (fences, removal, reserve, tokens, markers, datadir, settlement)
 
 
 def _no_fsync_of(wanted: Callable[[str], bool]) -> Plant:
-    """No fsync of what has such a path."""
-
     def is_it(descriptor: int) -> bool:
         return wanted(os.readlink(f"/proc/self/fd/{descriptor}"))
 
@@ -132,7 +125,6 @@ def _no_fsync_of(wanted: Callable[[str], bool]) -> Plant:
 
 
 def _no_fsync_in(function: str) -> Plant:
-    """No fsync while this function of the fences' is at work."""
     at_work: list[str] = []
     real = getattr(fences, function)
 
@@ -155,12 +147,11 @@ def _no_fsync_in(function: str) -> Plant:
 
 
 def _around(owner: Any, name: str, change: Callable[..., Any]) -> Plant:
-    """`change` stands in for a function and gets the real one first."""
     return lambda: mock.patch.object(owner, name, partial(change, getattr(owner, name)))
 
 
 def _remove_first(real: Callable[..., Any], attempt: ClearAttempt, run: Any, opened: Any, *rest: Any) -> Any:
-    """The data files go before the commit, where that needs no change of modes."""
+    """Remove the data files before the commit, where that needs no change of modes."""
     prepared = real(attempt, run, opened, *rest)
     for entry in prepared.plan.entries:
         if entry.is_file and not run_tree.is_metadata(entry.path) and not entry.path.startswith(b"locked/"):
@@ -187,7 +178,6 @@ def _remove_the_tree(
 
 
 def _nothing_against_it(real: Callable[..., Any], facts: Any, policy: Any, now: Any) -> Any:
-    """The gates are told that the NAS holds everything."""
     return real(replace(facts, proof=replace(facts.proof, findings=())) if facts.proof else facts, policy, now)
 
 
@@ -208,7 +198,6 @@ def _proof_ignored() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _record_published_late() -> Iterator[None]:
-    """The record is moved into place when all the rest has gone."""
     publish, later = fences.publish, list[tuple[Any, ...]]()
 
     def publish_and_remove(real: Callable[..., Any], *args: Any) -> Any:
@@ -233,7 +222,7 @@ def _undo(real: Callable[..., Any], attempt: ClearAttempt, now: Any) -> bool:
 
 
 def _publish_once(parent: int, name: bytes, fenced: int, file: bytes) -> None:
-    """Where the record has been moved already, nothing is synced: who moved it may have died before that."""
+    """Skip the sync of a record that is moved already, although its mover may have died before the sync."""
     with contextlib.suppress(FileNotFoundError):
         with handles.opened(handles.open_beneath(fenced, run_paths.METADATA)) as metadata:
             os.rename(name, file, src_dir_fd=parent, dst_dir_fd=metadata)
@@ -246,7 +235,7 @@ def _is_in(folder: str) -> Callable[[str], bool]:
 
 
 def _asked_without(name: str, nothing: object) -> Plant:
-    """One of the names that a clear has just made on staging is not looked for on the NAS."""
+    """Do not look on the NAS for one of the names that a clear has just made on staging."""
     real = client.NasReader.challenge
     return lambda: mock.patch.object(
         client.NasReader, "challenge", lambda reader, twin, **names: real(reader, twin, **{**names, name: nothing})

@@ -1,8 +1,7 @@
-"""Which system calls of a trace would change something below some directories, whether they succeeded or not.
+"""Finds the system calls of a trace that would change something below some directories, failed ones too.
 
-A dry run promises that it makes none, so this asks for every call that can change a file, a directory, or what the
-kernel keeps about them, and for every open that asks for more than reading. Names are resolved by the path of the
-directory descriptor, which strace prints.
+A dry run promises none, so this covers all calls that change files, directories or kernel state about them,
+and each open for more than reading. strace prints the paths of descriptors, which resolve the names.
 """
 
 import os
@@ -41,20 +40,17 @@ _CONTROL_THAT_CHANGES = re.compile(r"\b(FS_IOC_SETFLAGS|FS_IOC_FSSETXATTR|FICLON
 
 @dataclass(frozen=True)
 class Watch:
-    """Traces the calls that change something, of a process and of those that it starts."""
-
     def options(self) -> list[str]:
         names = ",".join(f"?{name}" for name in (*NAMES, *CONTENTS, *ABOUT, *OPENS, *UNSEEN, *CONTROLS))
         return ["-f", "-y", "-e", f"trace={names}", "-e", "signal=none"]
 
 
 def mutating(trace: str, below: Collection[Path]) -> list[str]:
-    """The lines of a trace that would change something at or below these directories, or that hide what they change."""
+    """The trace lines that would change something at or below these directories, or that hide their target."""
     return [line for line in trace.splitlines() if _is_mutating(line, below)]
 
 
 def opened(trace: str, below: Path) -> list[str]:
-    """The lines of a trace that open something at or below a directory, for whatever."""
     calls = ((line, _CALL.match(line)) for line in trace.splitlines())
     return [line for line, call in calls if call and call["name"] in OPENS and _touches(call, [below])]
 
@@ -79,9 +75,8 @@ def _touches(call: re.Match[str], below: Collection[Path]) -> bool:
 
 
 def _paths(call: re.Match[str]) -> list[str]:
-    """Every path that a call names: by a descriptor, by a name beneath one, or by itself."""
     name, rest = call["name"], call["rest"]
-    if name in CONTENTS and name != "truncate":  # what is written is no path, whatever it looks like
+    if name in CONTENTS and name != "truncate":  # written data is no path, even if it looks like one
         rest = re.sub(_STRING, "", rest)
     found = [os.path.join(directory, below) for directory, below in _AT.findall(rest) if directory[:1] == "/"]
     found += [os.path.join(CHECKOUT, _unquoted(text)) for text in re.findall(_STRING, _AT.sub("", rest))]

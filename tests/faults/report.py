@@ -1,4 +1,4 @@
-"""What the explorers have seen, told at the end of the test run: points, violations, and planted faults noticed."""
+"""Reports what the explorers saw, at the end of the test run."""
 
 from collections import Counter
 from typing import Any
@@ -10,19 +10,17 @@ VIOLATIONS = "violations"
 PLANTED = "planted"
 NOTICED = "noticed"
 
-# (engine, what, kind, number): plain values, because a worker sends them to the process that was called.
+# (engine, what, kind, number): plain values, because a worker sends them to the main process.
 Row = tuple[str, str, str, int]
 _rows: list[Row] = []
 
 
 def explored(kind: str, points: int, violations: int) -> None:
-    """Note one exploration of the product as it is."""
     _note(POINTS, kind, points)
     _note(VIOLATIONS, kind, violations)
 
 
 def planted(*, noticed: bool) -> None:
-    """Note one planted fault."""
     _note(PLANTED, "", 1)
     _note(NOTICED, "", int(noticed))
 
@@ -54,7 +52,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def summary(rows: list[Row]) -> list[str]:
-    """A table with a column for each engine."""
     counted: Counter[tuple[str, str, str]] = Counter()
     for engine, what, kind, number in rows:
         counted[engine, what, kind] += number

@@ -1,4 +1,4 @@
-"""One discovered run with everything that must be true of it before and after, counted without the product's code."""
+"""One discovered run and what must be true of it before and after, counted without product code."""
 
 import os
 from dataclasses import dataclass
@@ -14,8 +14,6 @@ from tests.tools.lab import RUN_PATH, Lab, Seen, census, read_ingest, snapshot
 
 @dataclass(frozen=True)
 class Scene:
-    """A verified run on disk and in the database, as it was when the scene was set."""
-
     lab: Lab
     root: Any
     now: datetime
@@ -29,27 +27,22 @@ class Scene:
     twin_entries: dict[str, Seen]
 
     def attempt(self) -> ClearAttempt:
-        """A queued attempt, as "Clear now" writes it."""
         return queue.new_attempt(self.run, requester=Requester.OPERATOR, actor="ada", now=self.now)
 
     def kinds(self) -> list[str]:
-        """What the ledger says of the run, oldest first."""
         return list(self.run.ledger.order_by("pk").values_list("kind", flat=True))
 
     def states(self) -> list[str]:
-        """The run's ingest history in the database."""
         return list(self.run.events.order_by("position").values_list("state", flat=True))
 
     def history(self) -> list[str]:
-        """What the database knew of a verified run before; a `sync_state.json` alone tells no history."""
+        """The history of a verified run before the clear; a `sync_state.json` alone tells none."""
         return ["staging", "complete", "sync_queued", "sync_verified"] if self.run.record_format == "ingest" else []
 
     def leftovers(self) -> list[str]:
-        """Names of ours beside the run."""
         return sorted(entry.name for entry in self.path.parent.iterdir() if entry.name.startswith(".exlab-clearing-"))
 
     def assert_whole(self) -> None:
-        """The run lies at its path as before, the very same inodes, and the database knows it as verified."""
         assert snapshot(self.path) == self.entries
         assert inodes(self.path) == self.inodes
         assert self.leftovers() == []
@@ -60,7 +53,6 @@ class Scene:
         assert not self.run.ledger.filter(kind__in=["authorised", "completed", "partial"]).exists()
 
     def assert_cleared(self) -> None:
-        """The run is gone and recorded once: one `cleared` event, authorised and completed with the counts it had."""
         assert not self.path.exists()
         assert self.path.parent.is_dir()
         assert self.leftovers() == []
@@ -78,7 +70,6 @@ class Scene:
         assert (attempt.freed_files, attempt.freed_bytes) == (self.files, self.bytes)
 
     def assert_freed(self, files: int, size: int) -> None:
-        """The ledger's rows that free something add up to this."""
         totals = LedgerEntry.objects.filter(run=self.run).totals()
         assert (totals["files"], totals["bytes"]) == (files, size)
 
@@ -87,14 +78,12 @@ class Scene:
 
 
 def set_scene(lab: Lab, root: Any, now: datetime, run_path: str = RUN_PATH, **how: Any) -> Scene:
-    """Build one run, discover it, and note what there is."""
     path = lab.run(run_path, **how)
     discovery.discover(root, now=now)
     return scene_of(lab, root, now, run_path, path)
 
 
 def scene_of(lab: Lab, root: Any, now: datetime, run_path: str, path: Path) -> Scene:
-    """The scene of a run that was built and discovered already."""
     twin = lab.twin(run_path)
     files, size = census(path)
     return Scene(
@@ -113,12 +102,10 @@ def scene_of(lab: Lab, root: Any, now: datetime, run_path: str, path: Path) -> S
 
 
 def inodes(path: Path) -> dict[str, int]:
-    """The inode of everything at and below a path."""
     return {str(entry.relative_to(path)): entry.lstat().st_ino for entry in [path, *path.rglob("*")]}
 
 
 def everything(lab: Lab) -> tuple[dict[str, Seen], dict[str, int], dict[str, Seen]]:
-    """A whole lab: equal values mean that not one byte, time or inode is another."""
     return snapshot(lab.staging), inodes(lab.staging), snapshot(lab.nas) if lab.nas.exists() else {}
 
 

@@ -1,14 +1,13 @@
-"""A seam under every operation by which the product changes anything, in this very process.
+"""A seam under every operation by which the product changes anything, in this process.
 
-While a `Seam` stands, each call of a module of `cleanup` that changes the disk, and each commit or autocommitted write
-of the database, is an `Operation` with a number and a name. What then happens is up to `act`: it may let the operation
-happen, fail, happen without its answer getting through, happen by half; it may do something else in between, or kill
-the worker. A killed worker is a `Killed` that rises through the product. It is no Exception, so that no handler takes
-it, and nothing that the product does on the way out changes anything: every further operation raises it again. Locks
-go as the descriptors are closed, transactions as the connection is, as with a killed process.
+While a `Seam` stands, each disk-changing call of a `cleanup` module and each database commit or autocommitted
+write is an `Operation` with a number and a name. `act` decides what happens: it lets the operation happen,
+fail, lose its answer or happen by half, does something else in between, or kills the worker. `Killed` is no
+Exception, so no handler takes it, and every later operation raises it again: nothing changes on the way out.
+Locks and transactions end as with a killed process.
 
-With `power` the seam also keeps a journal of what no fsync has made durable; `lose_power` then undoes that on disk. A
-worker that comes after a killed one goes on with its journal: nothing becomes durable by a process's end.
+With `power` the seam keeps a journal of what no fsync has made durable, and `lose_power` undoes that on disk.
+A worker after a killed one goes on with its journal: the end of a process makes nothing durable.
 """
 
 import builtins
@@ -39,12 +38,12 @@ _RUN = re.compile(r"(Test)?Run_\d[^ ]*")
 
 
 class Killed(BaseException):
-    """The worker is dead. Not an Exception, so that no handler of the product takes it."""
+    """The worker is dead. Not an Exception, so that no product handler takes it."""
 
 
 @dataclass(frozen=True)
 class Operation:
-    """One change that the product is about to make. `half` makes half of it, where there is such a thing."""
+    """One change that the product is about to make. `half` makes half of it, where that is possible."""
 
     number: int
     kind: str
@@ -58,19 +57,15 @@ class Operation:
         return f"{self.number} {self.kind} {self.name} in {self.function}"
 
     def is_like(self, other: "Operation") -> bool:
-        """Whether this is the same step, in another clear."""
         return (self.kind, self.name, self.function) == (other.kind, other.name, other.function)
 
 
 def let(operation: Operation, do: Callable[[], Any]) -> Any:
-    """The act of a quiet seam."""
     return do()
 
 
 @dataclass
 class Seam:
-    """What one worker does while this context manager lies under the product."""
-
     act: Act = let
     power: bool = False
     operations: list[Operation] = field(default_factory=list)
@@ -102,7 +97,7 @@ class Seam:
         half: Callable[[], object] | None = None,
         durable: Callable[["_Journal"], None] | None = None,
     ) -> Any:
-        """Number and name an operation and let `act` decide; anything but the product passes unseen."""
+        """Number and name an operation and let `act` decide; calls from outside the product pass unseen."""
         function = _function()
         if not function:
             return do()
@@ -115,7 +110,7 @@ class Seam:
             number = len(self.operations) + 1
             operation = Operation(number, kind, _plain(name), function, is_database, in_transaction, half)
             self.operations.append(operation)
-            self._aside = True  # whatever `act` does besides is somebody else's work, not the worker's
+            self._aside = True  # anything else that `act` does is not the worker's
             try:
                 result = self.act(operation, do)
                 if self.power and durable is not None:
@@ -129,7 +124,6 @@ class Seam:
             return result
 
     def go_on_from(self, earlier: "Seam") -> None:
-        """What an earlier worker left without an fsync is not durable yet."""
         self._journal = earlier._journal
 
     def lose_power(self, lost: "Lost") -> None:
@@ -139,9 +133,9 @@ class Seam:
 
 
 def _lose_transaction() -> None:
-    """What the end of a process does to its open transaction; the lock of a sweep is not held by these workers.
+    """Roll back the open transaction, as the end of a process does.
 
-    The connection is kept: a new one costs as much as a quarter of a clear.
+    The connection is kept: a new one costs a quarter of a clear.
     """
     if connection.connection is not None:
         connection.connection.rollback()  # by the driver: Django's own would be one more operation of the dead worker
@@ -149,7 +143,6 @@ def _lose_transaction() -> None:
 
 
 def _function() -> str:
-    """The product's function that is at work, or nothing if it is not the product."""
     frame: FrameType | None = sys._getframe(2)
     for _ in range(_DEPTH):
         if frame is None:
@@ -161,7 +154,7 @@ def _function() -> str:
 
 
 def _plain(name: str) -> str:
-    """The same name for the same thing, whichever run and attempt it belongs to."""
+    """Replace ids, so that a thing has the same name in every run and attempt."""
     return "number" if name.isdigit() else _RUN.sub("run", _HEX.sub("", name))
 
 
@@ -177,8 +170,6 @@ def _replacements(seam: Seam) -> Iterator[tuple[Any, str, Callable[..., Any]]]:
 
 
 class _Disk:
-    """The calls that change a disk, each handing the real one to the seam."""
-
     CALLS = (
         "open",
         "write",
@@ -222,7 +213,7 @@ class _Disk:
         return self._seam.operation("create" if makes else "truncate", _base(path), do, durable=durable)
 
     def open_file(self, file: Any, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
-        """Python writes to a file object without calling `os.write`; this one's writes are seen."""
+        """File objects write without `os.write`; this one's writes are seen."""
         if mode != "wb" or not _function():
             return self._open_file(file, mode, *args, **kwargs)
         return io.BufferedWriter(_SeenFile(self._seam, file, opener=kwargs.get("opener")))
@@ -241,7 +232,7 @@ class _Disk:
         )
 
     def fsync(self, descriptor: int) -> None:
-        # Not asked of the disk: what would be lost without it is known here, and a real one is slow.
+        # No real fsync: the journal knows what would be lost, and a real one is slow.
         self._seam.operation(
             "fsync", _name_of(descriptor), lambda: None, durable=lambda journal: journal.synced(descriptor)
         )
@@ -335,7 +326,7 @@ class _Disk:
 
 
 class _SeenFile(io.FileIO):
-    """A file that is opened for writing by the product: every write that reaches the kernel is an operation."""
+    """A file opened for writing by the product: each write that reaches the kernel is an operation."""
 
     def __init__(self, seam: Seam, file: Any, *, opener: Any) -> None:
         super().__init__(file, "wb", opener=opener)
@@ -376,7 +367,7 @@ def _name_of(descriptor: int) -> str:
 
 @contextlib.contextmanager
 def _database(seam: Seam) -> Iterator[None]:
-    """Every commit and every write outside a transaction is an operation; a dead worker gets no answer at all."""
+    """Each commit and each write outside a transaction is an operation; a dead worker gets no answer."""
     commit = connection.commit
 
     def seen_commit() -> None:
@@ -408,7 +399,7 @@ def _database(seam: Seam) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Lost:
-    """Which of the things that no fsync made durable a power failure takes. The disk is free to keep any of them."""
+    """Which changes without an fsync a power failure takes. The disk may keep any of them."""
 
     names: bool = True
     data: bool = True
@@ -416,8 +407,6 @@ class Lost:
 
 @dataclass
 class _Replaced:
-    """A file whose name was taken by a rename, as it must be again where the rename is lost."""
-
     data: bytes
     mode: int
     times: tuple[int, int]
@@ -435,22 +424,22 @@ class _Replaced:
 
 @dataclass
 class _Change:
-    """Something that is not durable before each of the directories `waits_for` (by inode) has been synced."""
+    """A change that is durable once each directory in `waits_for` (inodes) has been synced."""
 
     waits_for: set[tuple[int, int]]
     undo: Callable[[], None]
 
 
 class _Journal:
-    """What one worker has changed since the beginning, and which of it no fsync has made durable.
+    """One worker's changes, and which of them no fsync has made durable.
 
-    Directories are held open, because the run's own are renamed meanwhile. They are opened anew, never duplicated:
-    a duplicate would keep the product's flock.
+    Directories are held open because the run's own are renamed. They are opened anew, never duplicated: a
+    duplicate would keep the product's flock.
     """
 
     def __init__(self) -> None:
         self._changes: list[_Change] = []
-        self._dirty: dict[tuple[int, int], int] = {}  # a descriptor of its own for each file whose bytes are not safe
+        self._dirty: dict[tuple[int, int], int] = {}  # one descriptor for each file whose bytes are not durable
         self._descriptors: list[int] = []
 
     def made(self, path: Any, directory: int | None, what: str) -> None:
@@ -479,7 +468,7 @@ class _Journal:
         self._changes.append(_Change({_identity(before), _identity(after)}, undo))
 
     def unlinked(self, path: Any, directory: int | None) -> None:
-        """A challenge comes back where nothing has synced its folder; what else was unlinked need not."""
+        """A challenge comes back unless its folder was synced; other unlinked files need not."""
         if not _base(path).startswith(".exlab-challenge-"):
             return
         parent, name = self._parent(path, directory)
@@ -493,7 +482,7 @@ class _Journal:
     def wrote(self, descriptor: int) -> None:
         identity = _identity(descriptor)
         if identity not in self._dirty:
-            # One file may be written by two descriptors; our own survives both.
+            # One file may be written by two descriptors; this one survives both.
             self._dirty[identity] = os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_CLOEXEC)
             self._descriptors.append(self._dirty[identity])
 
@@ -535,7 +524,7 @@ def _forget_file(parent: int, name: bytes) -> None:
 
 
 def _forget_directory(parent: int, name: bytes) -> None:
-    """With everything in it: what stands in a directory that is not there cannot be found."""
+    """Remove the directory with its content, which cannot be found any more."""
     try:
         descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=parent)
     except FileNotFoundError:

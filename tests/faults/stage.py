@@ -1,6 +1,6 @@
-"""Where the explorers play: a small lab, one run after the other in it, and what must be true of each.
+"""The explorers' stage: a small lab, one run after the other in it, and what must be true of each.
 
-Everything is noted before the product touches it, and read again with nothing but the standard library and SQL.
+Everything is noted before the product touches it, and read again with the standard library and SQL alone.
 """
 
 import contextlib
@@ -32,11 +32,11 @@ from tests.tools.lab import METADATA, Lab, read_sync_state, write_sync_state
 
 FOLDER = "CONFOCAL_01/PROJ-0042/Runs"
 NEIGHBOUR = f"{FOLDER}/Run_2026-01-01T00-00"
-SOMEBODYS = "5" * 32  # the id of an attempt that nobody has made
+UNKNOWN_ATTEMPT = "5" * 32  # the id of an attempt that does not exist
 
 RESERVE = ".exlab-reserve"
 LOOK_ALIKES = (
-    f".exlab-clearing-{SOMEBODYS}",
+    f".exlab-clearing-{UNKNOWN_ATTEMPT}",
     ".exlab-clearing-",
     ".exlab-clearing-notes",
     "Run_2026-01-01T00-00-copy",
@@ -66,8 +66,6 @@ _DATA = {
 
 
 class Thing(NamedTuple):
-    """One entry of a directory as it was seen."""
-
     kind: str
     ino: int
     mode: int
@@ -78,7 +76,6 @@ class Thing(NamedTuple):
     content: bytes
 
     def same_as(self, other: "Thing | None") -> bool:
-        """Whether it is the same entry, unchanged: a directory by inode and mode, a file with its bytes as well."""
         return other is not None and _essence(self) == _essence(other)
 
 
@@ -90,7 +87,6 @@ Things = dict[str, Thing]
 
 
 def look(top: Path) -> Things:
-    """Everything at and below a path by its relative name, the top itself as `.`; nothing if it is not there."""
     found: Things = {}
     pending = [(str(top), ".")]
     while pending:
@@ -116,7 +112,7 @@ def look(top: Path) -> Things:
 
 
 def _read(path: str, size: int) -> bytes:
-    """The whole file. A point looks at some 200, and a file object of Python's takes longer than the reading."""
+    """Read the whole file by descriptor: a point reads some 200, and a file object takes longer."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         content = os.read(descriptor, size + 1)
@@ -132,7 +128,6 @@ def same(before: Things, after: Things) -> bool:
 
 
 def differences(before: Things, after: Things) -> str:
-    """The names by which two looks differ."""
     everywhere = before.keys() | after.keys()
     other = [name for name in everywhere if name not in before or not before[name].same_as(after.get(name))]
     return ", ".join(sorted(other))
@@ -140,8 +135,6 @@ def differences(before: Things, after: Things) -> str:
 
 @dataclass(frozen=True)
 class Census:
-    """What a run holds, every inode once; `allocated` counts the inodes without a name elsewhere."""
-
     files: int
     bytes: int
     allocated: int
@@ -161,7 +154,7 @@ def census(things: Things) -> Census:
 
 @dataclass
 class Subject:
-    """One verified run as it was before anything touched it; `expected` as it is since a test has changed it.
+    """One verified run before anything touched it; `expected` follows the test's own changes.
 
     `twin` is where the copy lies on the other storage itself, not where a mount shows it.
     """
@@ -177,12 +170,10 @@ class Subject:
 
     @property
     def record(self) -> str:
-        """The name of the run's record."""
         return f"{METADATA}/{'ingest' if self.watched else 'sync_state'}.json"
 
     @property
     def history(self) -> list[str]:
-        """The states that the database knew before anything touched the run."""
         return ["staging", "complete", "sync_queued", "sync_verified"] if self.watched else []
 
     @property
@@ -213,12 +204,12 @@ def select(sql: str, parameters: list[Any]) -> list[dict[str, Any]]:
 
 
 def hexadecimal(key: object) -> str:
-    """An attempt's id as its files are named, whichever way the database has put it."""
+    """An attempt's id as its files are named; the engines store it differently."""
     return UUID(str(key)).hex
 
 
 class Stage:
-    """A staging root with a neighbour that nobody may touch, names that only look like ours, and one run at a time."""
+    """A staging root with a neighbour, names that only look like the product's, and one run at a time."""
 
     def __init__(
         self,
@@ -235,13 +226,11 @@ class Stage:
         when_furnished: Callable[[], object],
         make_folder: Callable[[Path], object],
     ) -> None:
-        """`new_data`: every attempt is the first that this data directory sees.
+        """`new_data`: every attempt is the first in its data directory.
 
-        `returned`: every run has been cleared before and was copied back, half of them before the NAS was told.
-        `accepted`: no run has a manifest, and an admin has accepted its bytes; for that the copies must lie on a disk
-        of their own.
-        `record`: as in `Lab.run`. `make_folder` makes the folder of a run. `when_furnished` is called when more copies
-        have come to lie on the NAS.
+        `returned`: every run was cleared and copied back, half of them before the NAS was told. `accepted`:
+        no run has a manifest, and an admin accepted its bytes, which needs copies on a separate disk.
+        `when_furnished` is called when the NAS has more copies.
         """
         self.record = record
         self.returned = returned
@@ -273,10 +262,9 @@ class Stage:
         for name in LOOK_ALIKES:
             (self.folder / name).mkdir()
             (self.folder / name / "plate.raw").write_bytes(b"somebody's")
-        (self.folder / f".exlab-clearing-{SOMEBODYS}.ingest.json").write_bytes(b"{}")
+        (self.folder / f".exlab-clearing-{UNKNOWN_ATTEMPT}.ingest.json").write_bytes(b"{}")
 
     def fresh(self) -> Subject:
-        """Another run, discovered, with everything about it noted."""
         if not self._spare:
             self._furnish_some()
         run_path, aside = self._spare.pop()
@@ -292,7 +280,7 @@ class Stage:
         return self.subject
 
     def _furnish_some(self) -> None:
-        """Lay some runs at once, each aside until its turn comes: what is mounted needs to look anew only once."""
+        """Lay several runs at once, each aside until its turn: a mount needs to look anew only once."""
         for _ in range(_AT_ONCE):
             self._made += 1
             run_path = f"{FOLDER}/Run_2026-02-01T{self._made // 60:02}-{self._made % 60:02}"
@@ -304,7 +292,6 @@ class Stage:
         self.when_furnished()
 
     def _introduce(self, run_path: str) -> None:
-        """Let the product know a run; a look at this one alone, since at the others nothing has changed."""
         self._discover(run_path)
         if self.returned:
             self._copy_back(run_path, told=bool(len(self._spare) % 2))
@@ -317,7 +304,6 @@ class Stage:
         discovery.look_at_path(self.root, path, now=self.now)
 
     def _copy_back(self, run_path: str, *, told: bool) -> None:
-        """Clear a run, and let its copy on the NAS be copied back."""
         run = Run.objects.with_root().get(run_path=run_path, root=self.root)
         protocol.clear_run(run, now=self.now)
         if told:
@@ -326,7 +312,6 @@ class Stage:
         _shape(self.lab.staging / run_path)
 
     def _accept(self, run_path: str) -> None:
-        """Take a run's manifest away, and let an admin accept the bytes that lie on both sides."""
         (self.lab.staging / run_path / METADATA / "checksums.sha256").unlink()
         run = Run.objects.with_root().get(run_path=run_path, root=self.root)
         check = verifying.request(run, actor="ada", now=self.now)
@@ -334,7 +319,7 @@ class Stage:
         verifying.accept(check, actor="eve", note="compared by hand", now=self.now)
 
     def next_attempt(self) -> datetime:
-        """Get ready for an attempt that does all that the first one on a new host does; returns its instant."""
+        """Prepare an attempt that does all that the first one on a new host does; return its instant."""
         self.now += self.between
         for kept in self.data.glob("*/*"):
             kept.unlink()
@@ -345,49 +330,45 @@ class Stage:
         for reserve in (self.data / RESERVE, self.lab.staging / RESERVE):
             if not reserve.exists():
                 reserve.write_bytes(bytes(1 << 20))
-        # Each attempt lays what a root has not got that an earlier version has registered.
+        # Each attempt makes what a root registered by an earlier version lacks.
         (self.lab.staging / self.marker).unlink(missing_ok=True)
         self.subject.ledger_before = self.subject.ledger()
         return self.now
 
     def is_thorough(self) -> bool:
-        """Whether it is the turn of a check that takes long; every time, if the stage was asked for that."""
+        """Whether a slow check has its turn; always, if the stage was asked for that."""
         self._turn += 1
         return self.thorough or self._turn % _SELDOM == 0
 
     def ours(self) -> list[Path]:
-        """What lies beside the subject under a name that belongs to one of its attempts."""
         names = [f".exlab-clearing-{hexadecimal(attempt['id'])}" for attempt in self.subject.attempts()]
         both = [self.folder / f"{name}{suffix}" for name in names for suffix in ("", ".ingest.json")]
         return [path for path in both if os.path.lexists(path)]
 
     def place(self) -> Path:
-        """Where the subject lies now: at its path or under a fence's name; where nothing is if it lies nowhere."""
         ino = self.subject.before["."].ino
         names = [self.subject.path, *(path for path in self.ours() if path.is_dir())]
         return next((path for path in names if path.exists() and path.stat().st_ino == ino), self.base / "nowhere")
 
     def surroundings(self) -> Things:
-        """Everything that is none of the subject's business: the rest of the staging root, its twin, a canary."""
         mine = {self.subject.path.name, *(path.name for path in self.ours())}
         there = look(self.lab.staging)
         there.pop(self.marker, None)
         found = {f"staging/{name}": thing for name, thing in there.items() if _is_foreign(name, mine)}
         found |= {f"twin/{name}": thing for name, thing in look(self.subject.twin).items()}
-        # A challenge that went away with the run is taken out of it there: it was never another's.
+        # A challenge that was moved away with the run is removed there: it belongs to the product.
         own = {f".exlab-challenge-{hexadecimal(attempt['id'])}" for attempt in self.subject.attempts()}
         outside = {name: thing for name, thing in look(self.canary).items() if Path(name).name not in own}
         return found | {f"canary/{name}": thing for name, thing in outside.items()}
 
 
 def _is_foreign(name: str, mine: set[str]) -> bool:
-    """Whether an entry of the staging root is not the subject's; the folder that holds it changes with it."""
+    """Whether an entry is not the subject's; the folder that holds the subject changes with it."""
     below = name.removeprefix(f"{FOLDER}/")
     return name not in (FOLDER, ".", RESERVE) and (below == name or below.split("/")[0] not in mine)
 
 
 def _furnish(lab: Lab, run_path: str, record: str = "ingest") -> Path:
-    """A verified run with a folder, a read-only one, an empty one, two names of one file, and an empty file."""
     path = lab.run(run_path, files=_DATA, record=record)
     _shape(path)
     if record != "ingest":
@@ -399,7 +380,6 @@ def _furnish(lab: Lab, run_path: str, record: str = "ingest") -> Path:
 
 
 def _shape(path: Path) -> None:
-    """What copies seldom keep: two names of one file, an empty folder, a read-only one."""
     folder = path / "wells"
     (folder / "a1-again.raw").unlink()
     os.link(folder / "a1.raw", folder / "a1-again.raw")
@@ -423,10 +403,10 @@ def staged(
     make_folder: Callable[[Path], object] = Path.mkdir,
     **flags: bool,
 ) -> Iterator[Stage]:
-    """A stage of its own below `base`, with a data directory and with one NAS reader for everything that happens.
+    """A stage below `base`, with a data directory and one NAS reader for everything.
 
-    `nas_path` is where the product sees the NAS, where that is not where the lab keeps it, and `read_by` what reads it
-    there; `flags` are the root's.
+    `nas_path` is where the product sees the NAS, if not where the lab keeps it; `read_by` reads it there;
+    `flags` are the root's.
     """
     data = base / "data"
     lab = Lab(base / "lab")
@@ -446,7 +426,7 @@ def staged(
         # Progress is written once a second: on a busy machine the same clear would take other steps each time.
         for noting in (work_progress, second_look):
             stack.enter_context(mock.patch.object(noting, "_PROGRESS_SECONDS", math.inf))
-        # Who else writes is not what is explored here, and all of `/proc` is long to read twice a clear.
+        # Other writers are not explored here, and reading `/proc` twice a clear is slow.
         stack.enter_context(mock.patch.object(writers, "find_writers", return_value=[]))
         stage = Stage(
             base,
@@ -468,6 +448,5 @@ def staged(
 
 
 def _let_go(base: Path) -> None:
-    """Let an ordinary user's pytest tidy up."""
     for path in base.rglob("locked"):
         path.chmod(0o700)

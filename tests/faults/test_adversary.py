@@ -1,4 +1,4 @@
-"""What somebody would do who wants a byte lost, a count wrong, or a run hidden: each of these once worked."""
+"""Attacks that once worked: a lost byte, a wrong count, or a hidden run."""
 
 import os
 import shutil
@@ -38,20 +38,17 @@ def scene(lab: Lab, root: Any, now: datetime) -> Scene:
 
 
 class Died(BaseException):
-    """The process ended here: nobody catches this, so nothing is put back and nothing written down."""
+    """The process ends here: no handler catches this, so nothing is put back or written down."""
 
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The NAS is read in this process."""
     with means.reading_here(monkeypatch):
         yield
 
 
 @pytest.fixture
 def crash(scene: Scene, subprocess_env: dict[str, str]) -> Callable[[str], ClearAttempt]:
-    """Let a process clear the scene's run and be killed at a place."""
-
     def clear_and_die(place: str) -> ClearAttempt:
         attempt = scene.attempt()
         children.kill_at(place, subprocess_env, "clear", scene.now, str(attempt.pk))
@@ -64,7 +61,7 @@ def crash(scene: Scene, subprocess_env: dict[str, str]) -> Callable[[str], Clear
 def test_a_run_put_into_safety_while_its_bytes_are_compared_is_not_followed_there(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Comparing takes hours: somebody moves the run away and puts other work at its path meanwhile."""
+    """Comparing takes hours: meanwhile the run is moved away and other work put at its path."""
     safe = tmp_path / "kept by hand"
     fence = fences.fence
 
@@ -86,7 +83,7 @@ def test_a_run_put_into_safety_while_its_bytes_are_compared_is_not_followed_ther
 def test_what_was_freed_is_counted_once_however_late_recovery_looks(
     scene: Scene, crash: Callable[[str], ClearAttempt], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One recovery has read the attempt and is busy elsewhere while another finishes it with something left."""
+    """One recovery has read the attempt and waits while another finishes it with something left."""
     crash(f"{FENCES}:publish:after:1")
     (fence,) = scene.path.parent.glob(".exlab-clearing-*")
     (fence / "late").write_bytes(b"late")
@@ -138,7 +135,6 @@ def test_a_project_folder_renamed_before_the_commit_does_not_hide_the_run(
 def test_what_a_person_takes_out_of_a_fence_is_not_claimed(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """A removal left something; a person moves the rest elsewhere on the same disk."""
     publish = fences.publish
 
     def change_and_publish(*args: Any) -> None:
@@ -157,7 +153,7 @@ def test_what_a_person_takes_out_of_a_fence_is_not_claimed(
 
 
 def test_a_fence_of_an_unknown_attempt_is_reported(scene: Scene, root: Any) -> None:
-    """The database was restored from an older backup: the run lies whole under a name that hides it."""
+    """The database was restored from an older backup: the run lies whole under a fence's name."""
     fence = scene.path.with_name(".exlab-clearing-" + "0" * 32)
     scene.path.rename(fence)
     found = discovery.discover(root, now=scene.now)
@@ -172,14 +168,12 @@ def fence_of(scene: Scene) -> Path:
 
 
 def die_after(monkeypatch: pytest.MonkeyPatch, scene: Scene, owner: Any, name: str) -> ClearAttempt:
-    """Clear the scene's run and come no further than the end of a function."""
     with means.after(monkeypatch, owner, name, means.failing(Died())), pytest.raises(Died):
         clear_run(scene.run, now=scene.now)
     return scene.run.attempts.get()
 
 
 def recovered(scene: Scene) -> list[str]:
-    """Let recovery try it twice, as every minute, and name what it could not settle the second time."""
     recovery.recover(now=scene.now)
     return [finding.reason for _attempt, finding in recovery.recover(now=scene.now).unsettled]
 
@@ -190,7 +184,7 @@ def seen_by_discovery(root: Any, now: datetime) -> list[tuple[str, Reason]]:
     return [(where, reason) for where, reason, _detail in found.problems]
 
 
-# A file with two names: its ctime changes when one of them goes, and so must not be all that is asked
+# A file with two names: removing one changes its ctime, so ctime alone must not decide
 
 TWO_NAMES = ("tiles/t_0000.tif", "tiles/t_0000 again.tif")
 NEW_WORK = b"NEW WORK" * 512
@@ -198,7 +192,6 @@ NEW_WORK = b"NEW WORK" * 512
 
 @pytest.fixture
 def linked(lab: Lab, root: Any, now: datetime, quick: None) -> Scene:
-    """A run in which one file has two names; each of them has a twin."""
     path = lab.run(files=dict.fromkeys(TWO_NAMES, b"one tile" * 512))
     first, second = (path / name for name in TWO_NAMES)
     second.unlink()
@@ -208,7 +201,6 @@ def linked(lab: Lab, root: Any, now: datetime, quick: None) -> Scene:
 
 
 def write_in_secret(path: Path) -> None:
-    """Other bytes under the old size and modification time."""
     seen = path.stat()
     path.write_bytes(NEW_WORK)
     os.utime(path, ns=(seen.st_atime_ns, seen.st_mtime_ns))
@@ -264,14 +256,13 @@ GOOD = "FLOW_01/GOOD/Runs/Run_2026-04-04T10-00"
 
 @pytest.fixture
 def four(lab: Lab, root: Any) -> Path:
-    """Three runs whose twins lie in one folder, which is returned, and a fourth one elsewhere."""
     for run_path in [*BAD, GOOD]:
         lab.run(run_path, files={"data": b"data"})
     return lab.nas / "FLOW_01/BAD"
 
 
 def reading_as_one_who_may_not(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AbstractContextManager[None]:
-    """Root may read everything, unless its process has given up the right to."""
+    """Root may read everything, unless its process has given up that right."""
     if not is_root():
         return nullcontext()
     if shutil.which("setpriv") is None:
@@ -315,7 +306,6 @@ def test_three_twins_out_of_reach_do_not_close_the_nas_for_the_fourth(
 def test_input_output_errors_of_one_twin_do_not_close_a_nas_that_answers(
     scene: Scene, root: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """A bad sector below one run keeps that run, and no other."""
     try:
         with means.nas_failing(monkeypatch, tmp_path, scene.twin, "statx", "error=EIO"):
             for _ in range(3):
@@ -381,13 +371,11 @@ def test_a_commit_that_fails_while_the_roots_token_is_away_leaves_nothing_in_the
 
 
 def out_of_the_root(scene: Scene, tmp_path: Path) -> Path:
-    """The whole project is moved out of the staging root."""
     project = scene.path.parent.parent
     return project.rename(tmp_path / project.name)
 
 
 def renamed(scene: Scene, tmp_path: Path) -> Path:
-    """The project gets another name, and the next run begins in a new folder of the old one."""
     project = scene.path.parent.parent
     moved = project.rename(project.with_name("PARKED"))
     scene.path.parent.mkdir(parents=True)
@@ -433,7 +421,7 @@ def test_a_conflict_that_a_person_resolves_ends_with_the_run_back(
     assert scene.kinds() == ["conflict", "aborted"]
 
 
-# Fences that nobody will come back to
+# Abandoned fences
 
 
 def into_a_parked_project(scene: Scene, _other: Lab) -> Path:
@@ -482,7 +470,7 @@ def test_a_fence_moved_elsewhere_is_reported_though_its_attempt_is_known(
 
 
 def leave_incomplete(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Clear the run while somebody writes into its fence, which is returned: nothing but `late` and the record stay."""
+    """Clear the run while a file `late` is written into its fence, which is returned; `late` and the record stay."""
     with means.after(monkeypatch, fences, "publish", lambda: (fence_of(scene) / "late").write_bytes(b"late")):
         clear_run(scene.run, now=scene.now)
     assert scene.run.attempts.get().incomplete
@@ -497,7 +485,7 @@ def story_of(scene: Scene) -> list[tuple[str, int, int]]:
 def test_a_new_folder_with_the_inode_of_a_fence_is_left_alone(
     scene: Scene, quick: None, content: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A disk gives the inode of what was removed to the next new folder: only the time of its birth is another."""
+    """A disk gives the inode of a removed folder to the next new one: only the birth time differs."""
     fence = leave_incomplete(scene, monkeypatch)
     with handles.opened(handles.open_root(str(fence))) as descriptor:
         status = linux.status(descriptor)
@@ -514,7 +502,7 @@ def test_a_new_folder_with_the_inode_of_a_fence_is_left_alone(
     assert story_of(scene) == story
 
 
-def test_what_somebody_puts_into_a_fence_makes_no_count_smaller(
+def test_files_added_to_a_fence_make_no_count_smaller(
     scene: Scene, quick: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fence = leave_incomplete(scene, monkeypatch)
@@ -540,7 +528,7 @@ def test_a_fence_that_vanishes_while_discovery_looks_is_not_called_incomplete(
     asked = []
 
     def settle_and_ask(*sight: Any) -> bool:
-        """The walk has come by the fence; before anybody asks whose it is, it is finished."""
+        """The walk has seen the fence; its clear ends before discovery asks whose it is."""
         (fence / "late").unlink()
         recovery.recover(now=scene.now)
         asked.append(is_stray_fence(*sight))

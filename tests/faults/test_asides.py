@@ -1,4 +1,4 @@
-"""A file that is set aside or put back lies in one of two places at every moment, and its row says in which."""
+"""A file that is set aside or put back always lies in one of two places, and its row says in which."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -28,20 +28,18 @@ def expect_none(explored: Explored, at_least: int) -> None:
 
 @pytest.mark.parametrize("moved", [False, True], ids=["set aside", "put back"])
 def test_killed_anywhere(stage: Stage, moved: bool) -> None:
-    """Some two seconds: a dozen operations, each of them."""
+    """Takes 2 s: each of a dozen operations."""
     expect_none(asides.explore(stage, moved=moved), at_least=10)
 
 
 @pytest.mark.parametrize("moved", [False, True], ids=["set aside", "put back"])
 def test_without_power_anywhere(stage: Stage, moved: bool) -> None:
-    """Some two seconds."""
+    """Takes 2 s."""
     expect_none(asides.explore(stage, moved=moved, lost=Lost()), at_least=10)
 
 
 @pytest.mark.exhaustive
 class TestExhaustive:
-    """What the plain run leaves out."""
-
     @pytest.mark.parametrize("moved", [False, True], ids=["set aside", "put back"])
     @pytest.mark.parametrize("lost", [Lost(names=False), Lost(data=False)], ids=["data", "names"])
     def test_power_lost(self, stage: Stage, moved: bool, lost: Lost) -> None:

@@ -1,7 +1,7 @@
-"""The real `manage.py clear` from outside: killed, failed and frozen at its system calls, or robbed of its NAS reader.
+"""The real `manage.py clear` from outside: killed, failed, frozen, or without its NAS reader.
 
-Whatever happens to it, recovery leaves the run whole at its path with the same inodes, or cleared and recorded once
-with true counts, and nothing else in the lab changed.
+In every case recovery leaves the run whole at its path with the same inodes, or cleared and recorded once
+with true counts; nothing else changes.
 """
 
 import contextlib
@@ -76,7 +76,9 @@ def _strace() -> None:
 
 
 def _wait_for_the_server() -> None:
-    """A killed process's last words may still be on their way through PostgreSQL; recovery comes minutes later."""
+    """A killed process's last statements may still be on their way through PostgreSQL; recovery comes minutes
+    later.
+    """
     if connection.vendor != "postgresql":
         return
     for _ in range(500):
@@ -92,8 +94,6 @@ def _wait_for_the_server() -> None:
 
 @dataclass
 class Box:
-    """A lab in which one run after the other is cleared by a real process, and somebody else's runs beside them."""
-
     lab: Lab
     root: Any
     programs: Programs
@@ -110,7 +110,6 @@ class Box:
         return scene_of(self.lab, self.root, timezone.now(), run_path, self.lab.staging / run_path)
 
     def _build_some(self) -> None:
-        """Several at once, because discovery looks at them all each time."""
         now = timezone.now()
         for number in itertools.islice(self._numbers, self.at_once):
             run_path = f"{RUNS}/Run_2026-04-{1 + number // 1440:02}T{number // 60 % 24:02}-{number % 60:02}"
@@ -123,7 +122,6 @@ class Box:
         return self.programs.start("clear", scene.run.run_path, "--json", fault=fault, **how)
 
     def calls(self) -> list[Call]:
-        """The changing calls of one clear that nothing disturbs."""
         scene = self.new_run()
         ended = self.start(scene, None, ignore_writers=True).ended()
         assert ended.status == 0, ended.err
@@ -133,7 +131,6 @@ class Box:
         return blackbox.changing(ended.trace)
 
     def strike(self, fault: Fault) -> Ended:
-        """Let one fault strike the clear of a new run, settle what is left of it, and see that nothing is wrong."""
         scene = self.new_run()
         others = self.others(scene)
         traced = self.start(scene, fault, ignore_writers=True)
@@ -149,7 +146,6 @@ class Box:
         return ended
 
     def settle(self, scene: Scene, ended: Ended) -> None:
-        """Let recovery and the outbox do their work, and check every promise about the run."""
         _wait_for_the_server()
         assert recover(scene).unsettled == []
         nas_history.tell(now=later(), runs=[scene.run])
@@ -169,7 +165,7 @@ class Box:
         assert (records(), self.everything()) == (known, lying)
 
     def others(self, scene: Scene) -> Any:
-        """Everything in the lab but one run, its twin, what holds the run, and the reserve, which may be laid anew."""
+        """The lab without one run, its twin, what holds the run, and the reserve, which may be laid anew."""
         mine = (scene.run.run_path, f"{RUNS}/.exlab-clearing-")
         changing = (".", RUNS, ".exlab-reserve")
         return [
@@ -181,7 +177,6 @@ class Box:
         return snapshot(self.lab.staging), inodes(self.lab.staging), snapshot(self.lab.nas)
 
     def take_away(self, scene: Scene) -> None:
-        """Make room for the next run: only the neighbours stay."""
         for path in (scene.path, scene.twin):
             with contextlib.suppress(FileNotFoundError):
                 shutil.rmtree(path)
@@ -200,7 +195,7 @@ def box(lab: Lab, root: Any, subprocess_env: dict[str, str], tmp_path: Path) -> 
 
 
 def later() -> datetime:
-    """Late enough to take up an attempt that was killed while it was queued, and to tell once more of a clear."""
+    """Late enough to take up an attempt that was killed while queued, and to tell of a clear again."""
     return timezone.now() + timedelta(days=2)
 
 
@@ -209,12 +204,11 @@ def recover(scene: Scene) -> recovery.Recovered:
 
 
 def records() -> list[Any]:
-    """Every row that a clear writes."""
     return [list(model.objects.order_by("pk").values()) for model in (ClearAttempt, LedgerEntry, IngestEvent, Run)]
 
 
 def assert_twin(scene: Scene, *, cleared: bool) -> None:
-    """The twin is as it was, but for a record that tells of a clear; nothing is left of the telling."""
+    """The twin is unchanged except for a record that tells of a clear; no trace of the telling is left."""
     found = snapshot(scene.twin)
     names = {
         name for name in found.keys() | scene.twin_entries.keys() if found.get(name) != scene.twin_entries.get(name)
@@ -225,7 +219,7 @@ def assert_twin(scene: Scene, *, cleared: bool) -> None:
 
 
 def assert_kept(scene: Scene) -> None:
-    """Exactly the attempts that cleared something have a plan and a tombstone, which ends with `cleared`."""
+    """Only attempts that cleared something have a plan and a tombstone, which ends with `cleared`."""
     data = Path(settings.EXLAB_DATA_DIR)
     assert list(data.rglob("*.part")) == []
     for attempt in scene.run.attempts.all():
@@ -241,7 +235,6 @@ def assert_kept(scene: Scene) -> None:
 
 
 def explore(box: Box, kind: str, faults: Iterable[Fault]) -> None:
-    """Try all of them, and tell of all that went wrong."""
     struck, wrong = Counter[bool](), []
     for fault in faults:
         try:
@@ -255,7 +248,6 @@ def explore(box: Box, kind: str, faults: Iterable[Fault]) -> None:
 
 
 def some_of(calls: Iterable[Call], strides: dict[str, int]) -> list[Call]:
-    """All calls, but of some names only every so many-th."""
     return [call for call in calls if call.number % strides.get(call.syscall, 1) == 0]
 
 
@@ -264,13 +256,11 @@ def effective(calls: Iterable[Call]) -> list[Call]:
 
 
 def errors_of(call: Call, number: int) -> list[str]:
-    """Some of the errors that a call can fail with, other ones for the next call of that name."""
     errors = ERRORS.get(call.syscall, ())
     return [f"error={errors[(call.number + turn) % len(errors)]}" for turn in range(min(number, len(errors)))]
 
 
 def the_commit(calls: list[Call]) -> Call:
-    """The call after which the commit is durable, or under way: the last one to the database before the publishing."""
     published = next(place for place, call in enumerate(calls) if call.syscall == "renameat")
     return next(call for call in reversed(calls[:published]) if call.syscall in ("fdatasync", "sendto"))
 
@@ -307,7 +297,7 @@ def test_frozen_amid_the_removal_it_is_left_alone(box: Box) -> None:
 
 
 def _freeze(box: Box, fault: Fault) -> None:
-    """Stop a clear, look that no recovery touches anything meanwhile, and let it go on to a full and true end."""
+    """Stop a clear, check that recovery touches nothing meanwhile, and let it go on to a full and true end."""
     scene = box.new_run()
     frozen = box.start(scene, fault)
     frozen.wait_until_stopped()
@@ -335,7 +325,6 @@ def test_a_clear_refuses_when_its_nas_reader_is_killed(box: Box) -> None:
 
 
 def _lose_the_reader(box: Box, what: str, when: str, reason: str) -> None:
-    """Something happens to the process that reads the NAS: the clear is refused for it, and the run is as it was."""
     scene = box.new_run()
     others = box.others(scene)
     fault = Fault("getdents64", what, when, paths=(str(scene.twin), str(scene.twin / "tiles")), children=True)
@@ -353,7 +342,7 @@ def _lose_the_reader(box: Box, what: str, when: str, reason: str) -> None:
 
 @pytest.mark.one_engine
 def test_the_command_itself_killed_before_the_fence(box: Box, tmp_path: Path) -> None:
-    """From the start of Python on, and not as a fork that has loaded everything."""
+    """From the start of Python, not as a fork that has loaded everything."""
     scene = box.new_run()
     trace = tmp_path / "trace"
     command = [
@@ -377,7 +366,7 @@ def test_the_command_itself_killed_before_the_fence(box: Box, tmp_path: Path) ->
 
 @contextlib.contextmanager
 def slow_commits() -> Iterator[None]:
-    """The server takes a second for each transaction that commits a clear, whether its client waits or not."""
+    """The server takes 1 s for each transaction that commits a clear, even if its client is gone."""
     with connection.cursor() as cursor:
         cursor.execute(
             "CREATE FUNCTION take_time() RETURNS trigger LANGUAGE plpgsql AS "
@@ -402,7 +391,7 @@ def _on_a_server() -> None:
 
 @pytest.mark.usefixtures("_on_a_server")
 def test_a_commit_that_outlives_its_client_is_not_undone(box: Box) -> None:
-    """The client is killed, and the server commits a little later all the same."""
+    """The client is killed; the server commits a little later."""
     committing = the_commit(box.calls())
     with slow_commits():
         scene = box.new_run()
@@ -416,7 +405,7 @@ def test_a_commit_that_outlives_its_client_is_not_undone(box: Box) -> None:
 @pytest.mark.exhaustive
 @pytest.mark.usefixtures("_on_a_server")
 def test_a_commit_whose_answer_is_lost_is_not_undone(box: Box) -> None:
-    """The client is cut off from the server, which commits a little later all the same."""
+    """The client loses its connection; the server commits a little later."""
     calls = box.calls()
     awaited = next(call for call in calls[calls.index(the_commit(calls)) :] if call.syscall == "poll")
     with slow_commits():
@@ -503,7 +492,7 @@ def test_a_clear_refuses_when_its_nas_reader_is_lost(box: Box, what: str, when: 
     ],
 )
 def test_a_clear_stands_when_its_twin_cannot_be_told(box: Box, syscall: str, what: str) -> None:
-    """The record on the NAS is the old one or the new one, and gets to be the new one."""
+    """The record on the NAS is the old one or the new one, and becomes the new one."""
     scene = box.new_run()
     others = box.others(scene)
     fault = Fault(syscall, what, "1", paths=(str(scene.twin / METADATA),), children=True)

@@ -1,4 +1,4 @@
-"""A dry run, a rehearsal and a look make no call that could change anything on the staging disk or on the NAS."""
+"""A dry run, a rehearsal and a look make no call that could change the staging disk or the NAS."""
 
 import json
 import os
@@ -51,7 +51,6 @@ def verified_at() -> datetime:
 
 @pytest.fixture
 def blocked(lab: Lab, root: Any, verified_at: datetime) -> dict[str, Reason | None]:
-    """One run that may go, and one for every way in which a run may not; by run path, with what a sweep says of it."""
     expected: dict[str, Reason | None] = {}
     paths: dict[Reason | None, Path] = {}
 
@@ -99,7 +98,7 @@ def blocked(lab: Lab, root: Any, verified_at: datetime) -> dict[str, Reason | No
     queue.new_attempt(
         runs[path_of[Reason.ALREADY_CLEARING]], requester=Requester.OPERATOR, actor="ada", now=timezone.now()
     )
-    # Of a second of its own, or it might be the run whose folder is missing.
+    # With another second than the others, or it might be the run whose folder is missing.
     held = add(Reason.HELD, verified_at=verified_at - timedelta(seconds=1))
     discovery.discover(root, now=timezone.now())
     Hold.objects.create(
@@ -121,7 +120,6 @@ def watched(programs: Programs, *arguments: str) -> Ended:
 
 
 def assert_only_looked(ended: Ended, lab: Lab) -> None:
-    """It has opened runs, and twins in the process that reads the NAS, and asked for no change of either."""
     assert mutating.mutating(ended.trace, [lab.staging, lab.nas]) == []
     assert mutating.opened(ended.trace, lab.staging / SAFE)
     assert mutating.opened(ended.trace, lab.twin(SAFE))
@@ -163,7 +161,7 @@ def test_looking_dry_runs_and_rehearsals_change_nothing_on_disk(lab, programs, r
     discovery.discover(root, now=timezone.now())
     schedule(rehearse=True)
     (marker,) = lab.staging.glob(".exlab-staging-*")
-    marker.unlink()  # as of a root that a version before markers has registered: only a clear in earnest lays it
+    marker.unlink()  # as of a root registered by a version without markers: only a real clear makes one
     before = everything(lab)
     for arguments in (("discover",), ("evaluate",), ("sweep", "--dry-run"), ("sweep", "--dry-run", "--as-scheduled")):
         assert_only_looked(watched(programs, *arguments), lab)
@@ -174,7 +172,7 @@ def test_looking_dry_runs_and_rehearsals_change_nothing_on_disk(lab, programs, r
     assert (said["run_path"], said["action"], said["reason"]) == (SAFE, "would_clear", Reason.REHEARSAL)
     timed = Sweep.objects.get(kind="timed")
     assert (timed.would_clear, timed.cleared) == (1, 0)
-    # Calls that change something are noticed where there are any: a sweep in earnest makes them on both sides.
+    # The counter-check: a real sweep makes changing calls on both sides.
     swept = watched(programs, "sweep")
     assert json.loads(swept.out)["cleared"] == 1
     assert marker.exists()

@@ -32,7 +32,7 @@ def stage(tmp_path: Path, now: datetime) -> Iterator[Stage]:
 
 
 def expect_none(explored: Explored, at_least: int) -> None:
-    """No violation; and so many points at least, or the seam no longer lies under what the product does."""
+    """No violation, and at least this many points: fewer mean that the seam misses operations."""
     report.explored(explored.kind, explored.points, len(explored.violations))
     assert not explored.violations, "\n".join(map(str, explored.violations[:20]))
     assert explored.points >= at_least
@@ -48,19 +48,19 @@ def test_a_clear_whose_machine_loses_its_power_anywhere_loses_nothing(stage: Sta
 
 @pytest.mark.parametrize("record", ["sync_state", "both"])
 def test_a_clear_by_another_record_that_is_killed_anywhere(tmp_path: Path, now: datetime, record: str) -> None:
-    """Some two seconds each: every fourth step of a clear."""
+    """Takes 2 s each: every fourth step."""
     with staged(tmp_path / record, now, record=record) as stage:
         expect_none(explorer.crashes(stage, every=4, skip=skip()), at_least=12)
 
 
 def test_a_clear_by_another_record_whose_machine_loses_its_power(tmp_path: Path, now: datetime) -> None:
-    """Two seconds: every fourth step of a clear."""
+    """Takes 2 s: every fourth step."""
     with staged(tmp_path / "sync_state", now, record="sync_state") as stage:
         expect_none(explorer.crashes(stage, lost=Lost(), every=4, skip=skip()), at_least=12)
 
 
 def test_a_clear_of_a_run_that_was_copied_back(tmp_path: Path, now: datetime) -> None:
-    """Some five seconds: every eighth step, killed and without power, and some of what a person may change."""
+    """Takes 5 s: every eighth step, killed and without power, and some changes."""
     with staged(tmp_path / "returned", now, returned=True) as stage:
         expect_none(explorer.crashes(stage, every=8, skip=skip()), at_least=6)
         expect_none(explorer.crashes(stage, lost=Lost(), every=8, skip=skip() + 4), at_least=6)
@@ -69,7 +69,7 @@ def test_a_clear_of_a_run_that_was_copied_back(tmp_path: Path, now: datetime) ->
 
 @contextlib.contextmanager
 def accepted(base: Path, now: datetime) -> Iterator[Stage]:
-    """A stage on two disks, whose runs have no manifest and accepted bytes. Root alone can mount one."""
+    """A stage on two disks with accepted bytes and no manifests. Only root can mount it."""
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(means.tiny_disk(base / "lab/nas", "64m"))
@@ -79,7 +79,7 @@ def accepted(base: Path, now: datetime) -> Iterator[Stage]:
 
 
 def test_a_clear_by_accepted_bytes(tmp_path: Path, now: datetime) -> None:
-    """Some four seconds: every eighth step, killed and without power, and some of what a person may change."""
+    """Takes 4 s: every eighth step, killed and without power, and some changes."""
     with accepted(tmp_path / "accepted", now) as stage:
         expect_none(explorer.crashes(stage, every=8, skip=skip()), at_least=6)
         expect_none(explorer.crashes(stage, lost=Lost(), every=8, skip=skip() + 4), at_least=6)
@@ -112,13 +112,13 @@ def test_a_clear_that_stands_still_anywhere_is_left_alone(stage: Stage) -> None:
 
 @pytest.mark.one_engine
 def test_a_run_that_is_changed_meanwhile_is_left_as_it_was_changed(stage: Stage) -> None:
-    """Every other step, and at each of them one change."""
+    """Every other step, one change at each."""
     expect_none(meddling.meddle(stage, every=2, exhaustive=False), at_least=20)
 
 
 @contextlib.contextmanager
 def on_subvolumes(base: Path, now: datetime) -> Iterator[Stage]:
-    """Runs that are subvolumes, and no gate that says so: the record has to be written inside the fence."""
+    """Runs that are subvolumes, without the gate that refuses them: the record is written inside the fence."""
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(mounts.disk(base / "image", base / "disk", "btrfs", "128M"))
@@ -128,15 +128,14 @@ def on_subvolumes(base: Path, now: datetime) -> Iterator[Stage]:
         yield stack.enter_context(staged(base / "disk/stage", now, make_folder=mounts.subvolume))
 
 
-def test_a_subvolume_that_was_committed_is_cleared_whatever_happens(tmp_path: Path, now: datetime) -> None:
-    """Three seconds: every other step after the commit, on a real btrfs."""
+def test_a_committed_subvolume_is_always_cleared(tmp_path: Path, now: datetime) -> None:
+    """Takes 3 s: every other step after the commit, on a real btrfs."""
     with on_subvolumes(tmp_path, now) as stage:
         expect_none(explorer.crashes(stage, since="_commit", every=2, skip=skip()), at_least=10)
 
 
 @contextlib.contextmanager
 def where_numbers_drift(base: Path, now: datetime) -> Iterator[Stage]:
-    """Files on the NAS have other inode numbers each time that they are listed."""
     with (
         mock.patch.object(proofs, "keeps_inodes", return_value=False),
         staged(base / "drift", now, read_by=Drifting) as stage,
@@ -145,7 +144,6 @@ def where_numbers_drift(base: Path, now: datetime) -> Iterator[Stage]:
 
 
 def doubting_once(attempt: ClearAttempt, *_: object) -> Finding | None:
-    """The first comparison of blocks in an attempt fails, and the second does not."""
     first = attempt not in _DOUBTED
     _DOUBTED.append(attempt)
     return Finding(Reason.NAS_IO_ERROR, "planted") if first else None
@@ -155,7 +153,7 @@ _DOUBTED: list[ClearAttempt] = []
 
 
 def test_a_clear_whose_twin_has_other_numbers_each_time(tmp_path: Path, now: datetime) -> None:
-    """Three seconds: every fourth step, where the run is fenced twice."""
+    """Takes 3 s: every fourth step, where the run is fenced twice."""
     doubting = mock.patch.object(second_look, "compare_blocks", doubting_once)
     with where_numbers_drift(tmp_path, now) as stage, doubting:
         expect_none(explorer.crashes(stage, every=4, skip=skip()), at_least=12)
@@ -163,9 +161,9 @@ def test_a_clear_whose_twin_has_other_numbers_each_time(tmp_path: Path, now: dat
 
 @pytest.mark.exhaustive
 class TestExhaustive:
-    """Everything that the tests above take a sample of, and what they leave out.
+    """All that the tests above sample or leave out.
 
-    Of the longest searches each engine takes every other step, so that both together take all.
+    In the longest searches each engine takes every other step, so that both together take all.
     """
 
     def test_killed(self, stage: Stage) -> None:
@@ -198,7 +196,7 @@ class TestExhaustive:
 
     @pytest.mark.timeout(600)
     def test_accepted_and_meddled_with(self, tmp_path: Path, now: datetime) -> None:
-        """Every sixth step: each change needs a run of its own, since it makes the acceptance void."""
+        """Every sixth step: each change voids the acceptance, so it needs its own run."""
         with accepted(tmp_path / "accepted", now) as stage:
             expect_none(meddling.meddle(stage, every=6), at_least=40)
 

@@ -1,4 +1,4 @@
-"""A staging disk on which not one byte can be written is cleared by an ordinary user, with the real command."""
+"""An ordinary user clears a staging disk without one free byte, with the real command."""
 
 import json
 import os
@@ -32,8 +32,6 @@ RESERVE = 1 << 20
 
 @dataclass(frozen=True)
 class OnItsOwnDisk(Lab):
-    """A lab whose staging root lies on a tiny disk."""
-
     @property
     def staging(self) -> Path:
         return self.base / "disk" / "staging"
@@ -47,7 +45,7 @@ def _sqlite_alone() -> None:
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """A directory that everybody can reach, unlike those of pytest."""
+    """A directory that all users can reach, unlike those of pytest."""
     place = Path(tempfile.mkdtemp(dir=engines.HERE))
     place.chmod(0o755)
     yield place
@@ -69,14 +67,12 @@ def give_away(top: Path) -> None:
 
 
 def copy_the_database(to: Path) -> None:
-    """What this test has written, as a database of the ordinary user's own."""
     with closing(sqlite3.connect(to)) as copy, closing(sqlite3.connect(str(connection.settings_dict["NAME"]))) as here:
         here.backup(copy)
         copy.execute("PRAGMA journal_mode=WAL")
 
 
 def clear(env: dict[str, str], data: Path) -> Any:
-    """`manage.py clear` as an ordinary user; its answer."""
     env = {**env, "EXLAB_DATA_DIR": str(data), "DATABASE_URL": f"sqlite:///{data / 'db.sqlite3'}"}
     command = [
         *ordinary.AS_NOBODY,

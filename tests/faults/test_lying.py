@@ -1,5 +1,3 @@
-"""No arrangement of mounts lets a run vouch for itself."""
-
 import contextlib
 from collections.abc import Iterator
 from datetime import datetime
@@ -33,7 +31,6 @@ FENCED = "cleanup.storage.staging.fences:fence:after:1"
 
 @contextlib.contextmanager
 def mounting(base: Path, now: datetime, setting: Setting, **how: Any) -> Iterator[tuple[Place, Stage]]:
-    """As `lying.apart`; skipped where this machine has not the means."""
     try:
         with apart(base / "lab", now, setting, **how) as found:
             yield found
@@ -42,7 +39,6 @@ def mounting(base: Path, now: datetime, setting: Setting, **how: Any) -> Iterato
 
 
 def explore(base: Path, now: datetime, setting: Setting, **how: int) -> list[Explored]:
-    """Wherever the NAS begins to lie in one of these ways, nothing is lost."""
     with mounting(base, now, setting) as (place, stage):
         found = lying.one_place(place, stage, setting, **how)
     for explored in found:
@@ -54,7 +50,7 @@ def explore(base: Path, now: datetime, setting: Setting, **how: int) -> list[Exp
 
 @pytest.mark.parametrize(("setting", "late"), [(DIRECT, 1), (SERVED, 2), (REMEMBERED, 4)], ids=str)
 def test_a_nas_that_becomes_one_with_staging(setting: Setting, late: int, tmp_path: Path, now: datetime) -> None:
-    """A sample of the points; about 5 s for all settings."""
+    """A sample of the points; takes 5 s for all settings."""
     for explored in explore(tmp_path, now, setting, late=late):
         assert explored.points > late, explored.kind
 
@@ -64,7 +60,7 @@ def test_a_nas_that_becomes_one_with_staging(setting: Setting, late: int, tmp_pa
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("setting", SETTINGS, ids=str)
 def test_everywhere(setting: Setting, tmp_path: Path, now: datetime) -> None:
-    """All of them: each engine takes every other operation."""
+    """All points: each engine takes every other operation."""
     skip = 0 if connection.vendor == "sqlite" else 1
     for explored in explore(tmp_path, now, setting, every=2, skip=skip):
         assert explored.points >= 12, explored.kind
@@ -72,7 +68,7 @@ def test_everywhere(setting: Setting, tmp_path: Path, now: datetime) -> None:
 
 @pytest.mark.parametrize("sign", SIGNS, ids=str)
 def test_a_sign_that_is_left_out_is_missed(sign: Sign, tmp_path: Path, now: datetime) -> None:
-    """Each sign alone stands between some arrangement of mounts and the loss of a run; about 2 s each."""
+    """For each sign there is an arrangement of mounts that only it detects; takes 2 s each."""
     found = where_it_is_missed(sign, tmp_path, now, leave_out=True)
     report.planted(noticed=1 in found)
     assert 1 in found
@@ -81,12 +77,10 @@ def test_a_sign_that_is_left_out_is_missed(sign: Sign, tmp_path: Path, now: date
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("sign", SIGNS, ids=str)
 def test_a_sign_that_stands_is_enough(sign: Sign, tmp_path: Path, now: datetime) -> None:
-    """The same without the fault, or what the test above sees would say nothing of the sign."""
     assert not where_it_is_missed(sign, tmp_path, now, leave_out=False)
 
 
 def where_it_is_missed(sign: Sign, base: Path, now: datetime, *, leave_out: bool) -> set[int]:
-    """The promises that break."""
     left_out = sign.leave_out() if leave_out else contextlib.nullcontext()
     with mounting(base, now, sign.setting, read_by=ReaderHere) as (place, stage), left_out:
         found = lying.one_place(place, stage, sign.setting, after=sign.after, limit=1)
@@ -96,7 +90,7 @@ def where_it_is_missed(sign: Sign, base: Path, now: datetime, *, leave_out: bool
 def test_a_worker_whose_nas_forgets_the_copy_but_not_its_name(
     tmp_path: Path, now: datetime, subprocess_env: dict[str, str]
 ) -> None:
-    """A process of its own, which has proven the run and fenced it when the copy goes; about 2 s."""
+    """A separate process has proven and fenced the run when the copy goes; takes 2 s."""
     with mounting(tmp_path, now, REMEMBERED) as (place, stage):
         attempt = new_attempt(stage)
         env = {**subprocess_env, "EXLAB_DATA_DIR": str(stage.data)}
@@ -110,7 +104,7 @@ def test_a_worker_whose_nas_forgets_the_copy_but_not_its_name(
 def test_a_worker_whose_nas_is_a_union_with_staging(
     tmp_path: Path, now: datetime, subprocess_env: dict[str, str]
 ) -> None:
-    """A process of its own, to which the staged run is shown as its own copy; about 2 s."""
+    """A separate process is shown the staged run as its own copy; takes 2 s."""
     with mounting(tmp_path, now, DIRECT) as (place, stage):
         attempt = new_attempt(stage)
         env = {**subprocess_env, "EXLAB_DATA_DIR": str(stage.data)}

@@ -1,4 +1,4 @@
-"""The fault matrix: what a clear says it freed is what is gone, every inode once, whoever has other names for it."""
+"""The fault matrix: a clear claims what is gone, each inode once, however many names it has."""
 
 import os
 import shutil
@@ -38,7 +38,6 @@ OLD = VERIFIED_AT - timedelta(hours=1)
 
 
 def list_everything(run: Path) -> None:
-    """Write the manifest anew, and date everything before the verification."""
     data = {
         str(path.relative_to(run)): path.read_bytes()
         for path in run.rglob("*")
@@ -50,7 +49,6 @@ def list_everything(run: Path) -> None:
 
 
 def link_within(stage: Stage) -> None:
-    """Two names of the run are one file."""
     (stage.path / OTHER_TILE).unlink()
     os.link(stage.path / TILE, stage.path / OTHER_TILE)
     shutil.copy2(stage.twin / TILE, stage.twin / OTHER_TILE)
@@ -68,7 +66,7 @@ def link_three_times(stage: Stage) -> None:
 
 
 def expected(stage: Stage, *, missing: tuple[str, ...] = ()) -> tuple[int, int, int]:
-    """Files, logical and allocated bytes that a clear will free, counted without the product: every inode once."""
+    """Files, logical and allocated bytes that a clear will free, counted without the product, each inode once."""
     seen: dict[int, os.stat_result] = {}
     names: dict[int, int] = {}
     for path in stage.path.rglob("*"):
@@ -81,8 +79,6 @@ def expected(stage: Stage, *, missing: tuple[str, ...] = ()) -> tuple[int, int, 
 
 
 def counting(act: Callable[[Stage], Answer] = click, **which: Any) -> Callable[[Stage], Answer]:
-    """Ask for the clear, and hold attempt and ledger to what was counted before."""
-
     def count_and_act(stage: Stage) -> Answer:
         counted = expected(stage, **which)
         answer = act(stage)
@@ -90,7 +86,7 @@ def counting(act: Callable[[Stage], Answer] = click, **which: Any) -> Callable[[
         assert (attempt.freed_files, attempt.freed_bytes) == counted[:2]
         totals = LedgerEntry.objects.filter(run=stage.run).totals()
         assert (totals["files"], totals["bytes"]) == counted[:2]
-        # The record that goes last is another file than the one that was counted, with blocks of its own.
+        # The record that goes last is another file than the counted one, with other blocks.
         assert abs(totals["allocated_bytes"] - counted[2]) <= 4096
         assert attempt.freed_allocated_bytes == totals["allocated_bytes"]
         return answer
@@ -99,7 +95,6 @@ def counting(act: Callable[[Stage], Answer] = click, **which: Any) -> Callable[[
 
 
 def gone(stage: Stage) -> None:
-    """The run is gone, nothing beside it is, and each link elsewhere holds its bytes as before."""
     assert not stage.path.exists()
     assert stage.scene.leftovers() == []
     assert stage.scene.kinds() == ["authorised", "completed"]
@@ -111,7 +106,7 @@ def counts(make: Callable[[Stage], Any], **more: Any) -> Case:
 
 
 def again(stage: Stage) -> Answer:
-    """Twice more: by the row as it is, and by one that was read before the clear."""
+    """Twice more: by the present row, and by one that was read before the clear."""
     assert clear_run(stage.run, now=stage.now) == (stage.scene.files, stage.scene.bytes)
     rows = LedgerEntry.objects.count(), ClearAttempt.objects.count(), IngestEvent.objects.count()
     assert clear_run(stage.run, now=stage.now) == (0, 0)
@@ -125,7 +120,7 @@ def again(stage: Stage) -> Answer:
 
 
 def gone_already(stage: Stage) -> Answer:
-    """Somebody else took the directory away: nothing was freed, and nothing is called cleared."""
+    """The directory was removed by others: nothing was freed, and nothing is called cleared."""
     stage.path.rename(stage.outside / "kept")
     stage.note()
     assert clear_run(stage.run, now=stage.now) == (0, 0)
@@ -134,14 +129,13 @@ def gone_already(stage: Stage) -> Answer:
 
 
 def one_stays(stage: Stage) -> Any:
-    """One file changes after the commit."""
     return means.after(
         stage.monkeypatch, fences, "publish", lambda: means.change_keeping_size_and_time(stage.fence / TILE)
     )
 
 
 def the_rest_is_counted_once(stage: Stage) -> None:
-    """What stays is not claimed: not now, not when recovery tries again, not when a person takes it away."""
+    """What stays is never claimed: not when recovery tries again, not when a person takes it away."""
     freed = stage.run.attempts.get().freed_files, stage.run.attempts.get().freed_bytes
     left = census(stage.fence)
     assert freed[0] + left[0] == stage.scene.files
@@ -156,7 +150,6 @@ def the_rest_is_counted_once(stage: Stage) -> None:
 
 
 def sparse_on_both(stage: Stage) -> None:
-    """16 MiB of nothing: they count as bytes, and free next to no blocks."""
     for place in (stage.path, stage.twin):
         (place / "sparse.raw").touch()
         os.truncate(place / "sparse.raw", 16 << 20)

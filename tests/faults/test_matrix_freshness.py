@@ -1,4 +1,4 @@
-"""The fault matrix: whoever still writes, and whatever changes between the look at a run and its end."""
+"""The fault matrix: programs that still write, and changes between the look at a run and its end."""
 
 import os
 import shutil
@@ -57,7 +57,6 @@ def grow(stage: Stage) -> None:
 
 
 def swap_two_files(stage: Stage) -> None:
-    """Both are there, with sizes and times as before, each with the other's bytes."""
     one, other = stage.path / TILE, stage.path / "tiles/t_0002.tif"
     times = one.stat().st_mtime_ns, other.stat().st_mtime_ns
     aside = one.rename(stage.path / "aside")
@@ -77,13 +76,13 @@ def lock_is_a_link(stage: Stage) -> None:
 
 
 def writer_through_a_link(stage: Stage) -> Any:
-    """A program outside writes the same file under another name: the bytes on the NAS are not those any more."""
+    """A program outside writes the file under another name: its bytes are no longer those on the NAS."""
     os.link(stage.path / TILE, stage.outside / f"{stage.path.name}.tif")
     return means.opened_elsewhere(stage.outside / f"{stage.path.name}.tif", "a")
 
 
 def mapped_elsewhere(stage: Stage) -> "Any":
-    """A program has mapped a file for writing and closed its descriptor, and writes when it is told to."""
+    """A program mapped a file for writing, closed its descriptor, and writes when told to."""
     return means.running(
         "import ctypes, os, sys\n"
         f"file = os.open({str(stage.path / TILE)!r}, os.O_RDWR)\n"
@@ -117,8 +116,6 @@ def mmap_writer(stage: Stage) -> Iterator[None]:
 
 
 def meanwhile(change: Callable[[Stage], Any]) -> Callable[[Stage], Any]:
-    """The change happens when everything has been compared, just before the fence."""
-
     def make(stage: Stage) -> Any:
         def act() -> None:
             change(stage)
@@ -146,7 +143,6 @@ def changed(change: Callable[[Stage], Any]) -> Case:
 
 @contextmanager
 def lock_taken_while_it_is_compared(stage: Stage) -> Iterator[None]:
-    """Every byte has been compared, and the run is about to be fenced."""
     with ExitStack() as stack:
 
         def take() -> None:
@@ -168,7 +164,7 @@ def lock_taken_under_the_fence(stage: Stage) -> Iterator[None]:
 
 
 def touched_and_cleared(stage: Stage) -> None:
-    """The bytes were read again and are what they were: that is said, and is enough."""
+    """The bytes were read again and are the same: the page says so, and it is enough."""
     cleared(stage)
     (gate,) = (gate for gate in stage.run.attempts.get().decision if gate["gate"] == "unchanged")
     assert (gate["verdict"], gate["detail"]) == ("pass", f"touched, same bytes: {TILE}")
@@ -180,8 +176,6 @@ def gone(stage: Stage) -> None:
 
 
 def at_the_last_moment(change: Callable[[Stage], Any]) -> Callable[[Stage], Any]:
-    """The change happens when the record and the tombstone are ready, after the fence and before the commit."""
-
     def make(stage: Stage) -> Any:
         def act() -> None:
             change(stage)
@@ -193,7 +187,6 @@ def at_the_last_moment(change: Callable[[Stage], Any]) -> Callable[[Stage], Any]
 
 
 def once(change: Callable[[Stage], Any]) -> Callable[[Stage], Any]:
-    """The change, and nothing when it is asked for again, as a clear does that compares a second time."""
     made: list[Stage] = []
 
     def make(stage: Stage) -> None:
@@ -205,18 +198,14 @@ def once(change: Callable[[Stage], Any]) -> Callable[[Stage], Any]:
 
 
 def changed_late(change: Callable[[Path], Any]) -> Case:
-    """A change in the fenced run itself."""
     return puts_back(Reason.CHANGED_SINCE_VERIFICATION, at_the_last_moment(lambda stage: change(stage.fence)))
 
 
 def lost_late(reason: Reason, change: Callable[[Stage], Any], **more: Any) -> Case:
-    """A change on the NAS."""
     return puts_back(reason, at_the_last_moment(change), **more)
 
 
 def write_through_the_fence(stage: Stage) -> Any:
-    """A program opens a file under the fence's name."""
-
     @contextmanager
     def writing() -> Iterator[None]:
         with ExitStack() as stack:
@@ -231,13 +220,13 @@ def write_through_the_fence(stage: Stage) -> Any:
 
 
 def remake(path: Path) -> None:
-    """The same bytes, size and times in another file, as a copying tool would leave them."""
+    """Put the same bytes, size and times into another file, as a copying tool does."""
     shutil.copy2(path, path.with_name("copy"))
     path.with_name("copy").rename(path)
 
 
 def hold(stage: Stage) -> None:
-    """A person's hold, of years: the commit asks the real clock."""
+    """An operator's hold, of years: the commit asks the real clock."""
     until = stage.now + timedelta(days=3000)
     holds.hold(stage.run, owner="grace", reason="the referees ask", until=until, now=stage.now)
 
@@ -257,7 +246,7 @@ def hold_by_file(folder: Path) -> None:
 
 
 def hold_by_file_and_take_away(stage: Stage) -> None:
-    """Discovery has seen the file, and has not seen yet that it is gone."""
+    """Discovery has seen the hold file, and not yet that it is gone."""
     hold_by_file(stage.path)
     with means.reading_here(stage.monkeypatch):
         discovery.discover(stage.root, now=stage.now)

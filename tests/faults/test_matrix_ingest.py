@@ -1,4 +1,4 @@
-"""The fault matrix: an `ingest.json` as anybody on the share could have written it, before it was read or after."""
+"""The fault matrix: an `ingest.json` as any program on the share could write it, before or after discovery."""
 
 import json
 import os
@@ -42,8 +42,6 @@ def edited(change: Change) -> Callable[[Stage], None]:
 
 
 def rewritten(change: Callable[[bytes], bytes]) -> Callable[[Stage], None]:
-    """Other bytes in the record's place."""
-
     def rewrite(stage: Stage) -> None:
         record = stage.path / RECORD
         record.write_bytes(change(record.read_bytes()))
@@ -76,7 +74,7 @@ def disagrees(change: Change, **more: Any) -> Case:
 
 
 def veto(change: Change) -> Case:
-    """A case in which the record no longer says what it said, and each way of saying so is right."""
+    """A case in which the record has changed; several reasons are right."""
     return Case(Reason.INGEST_UNREADABLE, edited(change))
 
 
@@ -87,14 +85,12 @@ def replace_by_a_link(stage: Stage) -> None:
 
 
 def look_again(stage: Stage) -> Answer:
-    """Discovery reads the record anew; what it finds is on the run's page."""
     problems = [problem for problem in discover(stage).problems if problem[0] == RUN_PATH]
     reason = problems[0][1] if problems else ""
     return Answer("reported" if problems else "taken", reason, page(stage))
 
 
 def unchanged_in_the_database(stage: Stage) -> None:
-    """Discovery believed none of it: neither state nor history have moved."""
     run = stage.run
     assert (run.state, run.cleared_at) == ("sync_verified", None)
     assert stage.scene.states() == ["staging", "complete", "sync_queued", "sync_verified"]
@@ -106,8 +102,6 @@ def reported(reason: Reason, change: Change) -> Case:
 
 
 def synced(change: Change) -> Callable[[Stage], None]:
-    """Another `sync_state.json` in its place."""
-
     def edit_it(stage: Stage) -> None:
         record = read_sync_state(stage.path)
         change(record)
@@ -117,7 +111,7 @@ def synced(change: Change) -> Callable[[Stage], None]:
 
 
 def of_a_tile(**fields: Any) -> Change:
-    """Something else is said of one file; None takes a key away."""
+    """Change what is said of one file; None removes a key."""
 
     def change(record: dict[str, Any]) -> None:
         entry = record["files"][TILE]
@@ -267,10 +261,10 @@ CASES = {
     "backwards": disagrees(with_states("staging", "complete", "sync_queued", "sync_verified", "complete")),
     "verified twice": disagrees(with_states("staging", "complete", "sync_queued", "sync_verified", "sync_verified")),
     "out of nowhere": disagrees(with_states("sync_verified")),
-    "cleared by somebody else": Case(Reason.ALREADY_CLEARED, edited(append_cleared), swept=True),
+    "cleared by another program": Case(Reason.ALREADY_CLEARED, edited(append_cleared), swept=True),
     "cleared twice": disagrees(lambda r: (append_cleared(r), append_cleared(r))),
     "cleared in the middle": disagrees(with_states("staging", "complete", "sync_queued", "cleared", "sync_verified")),
-    # discovery believes none of it either
+    # discovery does not believe it either
     "discovery: another run's path": reported(Reason.INGEST_DISAGREES, lambda r: r.update(run_path=SIBLING)),
     "discovery: only the first entry": reported(Reason.INGEST_DISAGREES, with_states("staging")),
     "discovery: cleared twice": reported(Reason.INGEST_DISAGREES, lambda r: (append_cleared(r), append_cleared(r))),
@@ -295,7 +289,7 @@ CASES = {
     "spaces and another order of keys": clears(
         rewritten(lambda content: json.dumps(dict(reversed(json.loads(content).items())), indent=3).encode())
     ),
-    "keys that nobody knows": clears(edited(lambda r: r.update(x_vendor={"a": [1, 2.5, None, True]}))),
+    "unknown keys": clears(edited(lambda r: r.update(x_vendor={"a": [1, 2.5, None, True]}))),
     "unseen and reversed characters": clears(spoil=lambda run: edit(run, lambda r: r.update(project_name=BIDI))),
     "three thousand keys": clears(edited(lambda r: r.update({f"k{number}": number for number in range(3000)}))),
 }

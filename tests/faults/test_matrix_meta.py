@@ -1,4 +1,4 @@
-"""The fault matrix as a whole: it produces every reason there is, and a case that declares a wrong one fails."""
+"""The whole fault matrix: it produces every reason, and a case that declares a wrong one fails."""
 
 import importlib
 from collections.abc import Callable
@@ -35,12 +35,12 @@ WATCHED = {
     Reason.HOLD_OLD,
     Reason.TWIN_OVERWRITTEN,
 }
-# What is said of things on a staging disk that are no known run, and never cleared: tests/runs/test_orphans.py.
+# Things on a staging disk that are no known run, and never cleared: tests/runs/test_orphans.py.
 ORPHANED = {Reason.UNKNOWN_DIRECTORY, Reason.MISPLACED_RUN, Reason.STRAY_FILE, Reason.ORPHANS_ESCALATED}
 ORPHANED |= {Reason.PASSED_OVER}  # tests/storage/test_passed_over.py
-# What is said of the folders that a waiting wizard makes where a run lay: tests/clears/test_shells.py.
+# The folders that a waiting wizard makes where a run lay: tests/clears/test_shells.py.
 ORPHANED |= {Reason.SHELL_LEFT, Reason.NOT_A_SHELL}
-# What a sweep says of its own limits; the clear itself knows none of them: test_budgets.py, test_pressure.py,
+# A sweep's limits, which the clear does not know: test_budgets.py, test_pressure.py,
 # test_breakers.py and test_record.py in tests/sweeps, tests/lab/test_root_lock.py, tests/clears/test_freed.py.
 SWEPT = {
     Reason.CLEARING_FREES_NOTHING,
@@ -51,7 +51,7 @@ SWEPT = {
     Reason.SWEEP_RUNNING,
     Reason.REHEARSAL,
 }
-# What a person does to a clear that has not begun: tests/clears/test_batches.py.
+# An operator's changes to a clear that has not begun: tests/clears/test_batches.py.
 STOPPED = {Reason.WITHDRAWN}
 GROUPS = {
     "accounting",
@@ -73,7 +73,7 @@ def _every_table() -> None:
 
 
 def test_every_reason_has_a_case() -> None:
-    """A case's reason is asserted wherever the case is run, so what is declared here is what the product says."""
+    """The runner asserts each case's reason, so the declared reasons are what the product says."""
     declared = {case.reason for table in REGISTRY.values() for case in table.values()}
     assert (declared - {None}) | TOLD | SWEPT | WATCHED | ORPHANED | STOPPED == set(Reason)
 
@@ -111,7 +111,7 @@ def test_a_case_that_declares_what_does_not_happen_fails(
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("place", ["run", "twin", "sibling", "outside", "row"])
-def test_whatever_else_changes_is_noticed(
+def test_any_other_change_is_noticed(
     lab: Lab,
     root: Any,
     now: datetime,
@@ -120,7 +120,6 @@ def test_whatever_else_changes_is_noticed(
     policy: Callable[..., Any],
     place: str,
 ) -> None:
-    """One time set, or one row changed, while a clear is refused: the runner sees it."""
     case = Case(Reason.MISSING_FILE, lambda stage: (stage.path / TILE).unlink())
     stage = set_stage(case, lab, root, now, tmp_path, monkeypatch)
 

@@ -1,4 +1,4 @@
-"""The fault matrix: names, shapes and sizes that break other programs, and are cleared to the last byte here."""
+"""The fault matrix: names, shapes and sizes that break other programs are cleared to the last byte."""
 
 import hashlib
 import os
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.one_engine
 
 
 def named(*names: bytes) -> Case:
-    """Files of these names, each with other bytes, listed as GNU sha256sum lists them."""
+    """Files of these names with different bytes, listed as GNU sha256sum lists them."""
     files = {os.fsdecode(name): b"content of " + name for name in names}
     return clears(built={"files": files}, spoil=escape_manifest)
 
@@ -26,7 +26,7 @@ def shaped(files: dict[str, bytes], **more: Any) -> Case:
 
 
 def escape_manifest(run: Path) -> None:
-    """Newlines, carriage returns and backslashes make a line that begins with a backslash."""
+    """A newline, carriage return or backslash in a name makes a line that begins with a backslash."""
     path = run / MANIFEST
     before = path.stat()
     lines = []
@@ -42,14 +42,13 @@ def escape_manifest(run: Path) -> None:
 
 
 def unescaped(run: Path) -> None:
-    """A manifest that a program wrote which knows nothing of escapes."""
     escape_manifest(run)
     path = run / MANIFEST
     path.write_bytes(b"".join(line.removeprefix(b"\\") for line in path.read_bytes().splitlines(keepends=True)))
 
 
 def lock_folders(stage: Stage) -> None:
-    """Every folder of the run is read-only, the run's own included, as an instrument leaves what it has finished."""
+    """Every folder of the run is read-only, its own included, as an instrument leaves it."""
     for folder in [*stage.path.rglob("*/"), stage.path]:
         folder.chmod(0o555)
 
@@ -61,7 +60,6 @@ def lock_files(stage: Stage) -> None:
 
 
 def make_sparse(run: Path, twin: Path) -> None:
-    """64 MiB of nothing, at the same place in both copies."""
     for place in (run, twin):
         os.truncate(place / "sparse.raw", 64 << 20)
 

@@ -1,4 +1,4 @@
-"""The fault matrix: what the NAS must show before a byte may go, and what counts as no answer at all."""
+"""The fault matrix: what the NAS must show before a byte may go, and what counts as no answer."""
 
 import glob
 import os
@@ -77,7 +77,7 @@ def staging_under_another_name(stage: Stage) -> Iterator[None]:
 
 
 def twin_under_the_run(stage: Stage) -> Any:
-    """Only the twin is a bind mount, of the run itself: a mount below the NAS root is not entered."""
+    """Only the twin is a bind mount of the run: a mount below the NAS root is not entered."""
     return means.mounted("--bind", stage.path, stage.twin)
 
 
@@ -98,7 +98,7 @@ def twin_of_another_run(stage: Stage) -> None:
 
 
 def blocking_what_is_only_here(stage: Stage) -> Answer:
-    """A pass of the schedule under a policy that blocks what the NAS lacks besides bytes."""
+    """A pass of the schedule under a policy that blocks metadata which the NAS lacks."""
     RetentionPolicy.objects.add_version(
         author="admin", now=stage.now, equipment="CONFOCAL_01", mode="scheduled", retain_hours=24, only_here="block"
     )
@@ -108,7 +108,6 @@ def blocking_what_is_only_here(stage: Stage) -> Answer:
 
 @contextmanager
 def union_as_nas(stage: Stage, *more: Path) -> Iterator[None]:
-    """The NAS root is an overlay over what it was, and over more."""
     far = stage.lab.base / "what the union shows"
     stage.lab.nas.rename(far)
     stage.lab.nas.mkdir()
@@ -122,13 +121,13 @@ def accepted_union(stage: Stage) -> Any:
 
 
 def union_with_the_staging_disk(stage: Stage) -> Any:
-    """Every flag is given, and yet the twin may be the run itself."""
+    """Every flag is set, and yet the twin may be the run itself."""
     set_root(stage, allow_union_nas=True, nas_writes_through=True)
     return union_as_nas(stage, stage.lab.staging)
 
 
 def click_before_a_union(stage: Stage) -> Answer:
-    """The union comes when the run is fenced and all but committed, and has gone again when it is looked at."""
+    """The union exists only between the fence and the commit, and is gone at the next look."""
     with (
         ExitStack() as stack,
         means.after(
@@ -142,13 +141,12 @@ def click_before_a_union(stage: Stage) -> Answer:
 
 
 def note(stage: Stage, marker: Path) -> None:
-    """Make a marker while a clear is under way."""
     marker.touch()
     stage.note_the_disk()
 
 
 def marker_that_does_not_stay(stage: Stage) -> Any:
-    """The staging disk takes the marker, and it is not there: nothing real does that without a cache gone wrong."""
+    """The staging disk loses the marker at once: planted, because only a faulty cache does that."""
     (stage.lab.staging / f".exlab-staging-{stage.root.token}").unlink()
     return means.replaced(stage.monkeypatch, markers, "lay_marker", lambda directory, name: None)
 
@@ -158,7 +156,7 @@ def marker_that_is_not_listed(stage: Stage) -> Any:
 
 
 def a_marker_without_an_id(stage: Stage) -> Answer:
-    """Told once, however many runs there are, and no obstacle."""
+    """Said once for all runs, and no obstacle."""
     (stage.twin / ".exlab-staging-notes").touch()
     (stage.lab.nas / ".exlab-staging-").touch()
     told = [problem for problem in discover(stage).problems if problem[1] is Reason.MARKER_MALFORMED]
@@ -172,7 +170,6 @@ def told_and_cleared(stage: Stage) -> None:
 
 @contextmanager
 def accepted_on_two_disks(stage: Stage, **forged: str) -> Iterator[None]:
-    """The copies lie on a disk of their own, the manifest is gone, and an admin has accepted what lies on both."""
     far = stage.tmp_path / "far"
     with means.tiny_disk(far, "16m"):
         subprocess.run(["cp", "-a", f"{stage.lab.nas}/.", far], check=True)
@@ -219,7 +216,7 @@ def tile(stage: Stage) -> Path:
 
 @contextmanager
 def silent(stage: Stage, *wrapper: str) -> Iterator[None]:
-    """The reading process hangs, as on a mount whose server is gone; it dies when the clear gives it up."""
+    """The reader process hangs, as on a dead mount; it dies when the clear gives it up."""
     with ExitStack() as stack:
         stack.enter_context(means.reading_through(stage.monkeypatch, stage.tmp_path, *wrapper))
         stack.enter_context(means.impatient(stage.monkeypatch, 0.3))
@@ -244,7 +241,6 @@ def dying(stage: Stage) -> Any:
 
 
 def opened_files() -> Iterator[str]:
-    """What every process has open, as far as it can be seen."""
     for link in glob.glob("/proc/[0-9]*/fd/*"):
         with suppress(OSError):
             yield os.readlink(link)
@@ -252,7 +248,6 @@ def opened_files() -> Iterator[str]:
 
 @contextmanager
 def rewritten_while_it_is_read(stage: Stage) -> Iterator[None]:
-    """Somebody writes the file on the NAS anew between its first byte and its last."""
     gone = threading.Event()
 
     def rewrite() -> None:

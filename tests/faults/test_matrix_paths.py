@@ -35,7 +35,6 @@ EQUIPMENT, PROJECT, FOLDER, LEAF = RUN_PATH.split("/")
 
 
 def lead_astray(stage: Stage, depth: int) -> None:
-    """One of the four folders on the way becomes a link to itself, elsewhere."""
     folder = stage.lab.staging.joinpath(*RUN_PATH.split("/")[:depth])
     folder.rename(stage.outside / "moved")
     folder.symlink_to(stage.outside / "moved")
@@ -88,7 +87,7 @@ def bind(what: Path, place: Path) -> Iterator[None]:
 
 
 def mount_inside(stage: Stage) -> Any:
-    """What lies behind a bind mount of the same filesystem has the device number of the run itself."""
+    """A bind mount of the same filesystem has the same device number as the run."""
     (stage.path / "mnt").mkdir()
     return bind(stage.outside, stage.path / "mnt")
 
@@ -102,7 +101,7 @@ def mount_a_file(stage: Stage) -> Any:
 
 
 def project_of_its_own(stage: Stage) -> Any:
-    """Planted: a kernel without quotas mounts no filesystem that knows projects. Subvolumes: tests/clears."""
+    """Planted: a kernel without quotas mounts no filesystem with projects. Subvolumes: tests/clears."""
     own = stage.path.stat().st_ino
 
     def project(descriptor: int) -> linux.QuotaProject:
@@ -119,7 +118,7 @@ def read_only_disk(stage: Stage) -> Iterator[None]:
 
 
 def fail_for(stage: Stage, owner: Any, name: str, path: bytes, code: int) -> Any:
-    """A call of the kernel fails for one entry; no disk in reach can be made to do so."""
+    """A kernel call fails for one entry; planted, because no disk here can do that."""
     original = getattr(owner, name)
 
     def fail(directory: int, entry: bytes = b"", *args: Any, **kwargs: Any) -> Any:
@@ -148,7 +147,6 @@ TOKEN = ".exlab-root"
 
 
 def out_of_reach(reason: Reason, make: Callable[[Stage], Any]) -> Case:
-    """A case in which the run's directory is not even opened."""
     return Case(reason, make)
 
 

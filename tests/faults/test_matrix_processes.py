@@ -1,4 +1,4 @@
-"""The fault matrix: two at once, tasks that come twice or late, and what nobody is at."""
+"""The fault matrix: two workers at once, tasks that come twice or late, and abandoned attempts."""
 
 import json
 import os
@@ -42,13 +42,11 @@ def told(stage: Stage, attempt: ClearAttempt) -> Answer:
     return Answer(attempt.phase, attempt.reason, page(stage))
 
 
-def wish(stage: Stage) -> None:
-    """Somebody has clicked already, and the task is on its way."""
+def clicked_already(stage: Stage) -> None:
     queue.request_clear(stage.run, actor="bob", now=stage.now)
 
 
 def untouched(stage: Stage) -> None:
-    """Nothing at all happened: the other attempt stands where it stood."""
     stage.assert_unchanged()
     assert stage.scene.kinds() == []
     assert stage.run.attempts.get().phase == "queued"
@@ -60,7 +58,6 @@ def untouched_but_told(stage: Stage) -> None:
 
 
 def locked_elsewhere(stage: Stage) -> Any:
-    """Another process holds the run's lock in the data directory, whatever it may be doing."""
     (stage.data / "locks").mkdir(exist_ok=True)
     return means.flocked_elsewhere(stage.data / "locks" / str(stage.scene.run.pk))
 
@@ -81,7 +78,6 @@ def of_another_host(stage: Stage) -> Answer:
 
 
 def two_at_once(stage: Stage) -> Answer:
-    """One process is at it while another gets the same task, a third recovers, and a fourth clicks."""
     attempt = stage.scene.attempt()
     before = stage.disk()
     holder = children.pause_at(f"{CLEARING}:_pass_gates:before:1", stage.env, "clear", stage.now, str(attempt.pk))
@@ -96,7 +92,7 @@ def two_at_once(stage: Stage) -> Answer:
 
 
 def thawed_late(stage: Stage, place: str) -> Answer:
-    """A process is frozen in the middle, everybody else waits, and days later it goes on."""
+    """A process is frozen in the middle, the others wait, and days later it goes on."""
     attempt = stage.scene.attempt()
     holder = children.pause_at(place, stage.env, "clear", stage.now, str(attempt.pk))
     os.kill(holder.pid, signal.SIGSTOP)
@@ -118,7 +114,7 @@ def killed_and_recovered(stage: Stage) -> Answer:
 
 
 def killed_and_swept(stage: Stage) -> Answer:
-    """The next pass of the schedule undoes what was begun, and clears the run itself."""
+    """The next pass of the schedule undoes the interrupted clear, and clears the run itself."""
     attempt = stage.scene.attempt()
     children.kill_at(f"{FENCES}:fence:after:1", stage.env, "clear", stage.now, str(attempt.pk))
     scope = {"equipment": "CONFOCAL_01", "project": "PROJ-0042"}
@@ -134,8 +130,8 @@ def cleared_by_the_other(stage: Stage) -> None:
     stage.scene.assert_freed(stage.scene.files, stage.scene.bytes)
 
 
-def nobody_performs_it(stage: Stage) -> Answer:
-    """A sweep was killed between its wish and its first step, so no task will come for it."""
+def never_performed(stage: Stage) -> Answer:
+    """A sweep was killed between its request and its first step, so no task will come for it."""
     attempt = stage.scene.attempt()
     recovery.recover(now=stage.now + task_queues.LOST_AFTER * 2)
     return told(stage, attempt)
@@ -150,7 +146,7 @@ def only_told(stage: Stage) -> None:
 
 
 def leave_a_fence(stage: Stage) -> Answer:
-    """The database was restored from an older backup: the run lies whole under a name that hides it."""
+    """The database was restored from an older backup: the run lies whole under a fence's name."""
     stage.path.rename(stage.parent / (".exlab-clearing-" + "0" * 32))
     stage.note()
     found = [problem for problem in discover(stage).problems if ".exlab-clearing-" in problem[0]]
@@ -168,7 +164,7 @@ def hidden_but_whole(stage: Stage) -> None:
 
 @contextmanager
 def blind(stage: Stage) -> Iterator[None]:
-    """A fault of our own while a run is looked at."""
+    """The product itself fails while it looks at a run."""
     fault = means.failing(RuntimeError("a fault of our own"))
     with means.replaced(stage.monkeypatch, inspection, "quick_look", fault):
         yield
@@ -182,14 +178,13 @@ def fail_to_look(stage: Stage) -> Answer:
 
 
 def gate_on_page(stage: Stage, gate: Gate) -> Answer:
-    """What a page's gate says, where no clear can be asked for."""
     decision = stored_facts.decision(stage.run, [], stage.now)
     assert not decision.worth_trying
     return Answer("shown", decision.gate(gate).reason or "", page(stage))
 
 
 def never_looked_at(stage: Stage) -> Answer:
-    """A new run whose first look failed: there is a row, and nobody knows what it stands for."""
+    """The first look at a new run failed: its row has no facts."""
     other = RUN_PATH.replace("14-32", "23-59")
     stage.lab.run(other)
     with blind(stage):
@@ -200,7 +195,7 @@ def never_looked_at(stage: Stage) -> Answer:
 
 
 def verified_unseen(stage: Stage) -> Answer:
-    """The record says by now that the run is verified; the look that should have compared it failed."""
+    """The record now says verified; the look that should have compared it failed."""
     record = read_ingest(stage.path)
     record["history"].append({"state": "sync_verified", "at": "2026-04-17T16:15:43Z", "host": "labpc-04"})
     record["current_state"] = "sync_verified"
@@ -218,7 +213,7 @@ def nothing_happened(stage: Stage) -> None:
 
 
 CASES = {
-    "somebody has clicked already": Case(Reason.ALREADY_CLEARING, wish, then=untouched, swept=True),
+    "an operator has clicked already": Case(Reason.ALREADY_CLEARING, clicked_already, then=untouched, swept=True),
     "the run is locked elsewhere": Case(
         Reason.ALREADY_CLEARING, locked_elsewhere, then=untouched_but_told, alone=True, swept=True
     ),
@@ -242,13 +237,13 @@ CASES = {
     "killed, and swept by the next": Case(
         Reason.INTERRUPTED, action="aborted", then=cleared_by_the_other, act=killed_and_swept, alone=True
     ),
-    "nobody performs it": Case(Reason.INTERRUPTED, action="aborted", then=only_told, act=nobody_performs_it),
+    "its task never comes": Case(Reason.INTERRUPTED, action="aborted", then=only_told, act=never_performed),
     "a fence of no attempt of ours": Case(
         Reason.STRAY_FENCE, action="reported", then=hidden_but_whole, act=leave_a_fence
     ),
     "the look fails": Case(Reason.LOOK_FAILED, action="reported", then=nothing_happened, act=fail_to_look),
-    "nobody has looked yet": Case(Reason.NOT_LOOKED_AT, action="shown", then=nothing_happened, act=never_looked_at),
-    "verified, and nobody has compared": Case(
+    "no look yet": Case(Reason.NOT_LOOKED_AT, action="shown", then=nothing_happened, act=never_looked_at),
+    "verified, and not compared yet": Case(
         Reason.NOT_COMPARED,
         action="shown",
         then=nothing_happened,

@@ -62,8 +62,6 @@ def failing(owner: Any, name: str, error: BaseException) -> Callable[[Stage], An
 
 @dataclass(frozen=True)
 class TwoDisks(Lab):
-    """A lab whose staging root lies on a tiny disk of its own."""
-
     @property
     def staging(self) -> Path:
         return self.base / "disk" / "staging"
@@ -71,7 +69,6 @@ class TwoDisks(Lab):
 
 @contextmanager
 def full_staging_disk(stage: Stage, *, reserve: bool) -> Iterator[None]:
-    """The staging root is another, on a disk on which not one byte more can be written."""
     with means.tiny_disk(stage.lab.base / "disk"):
         lab = TwoDisks(stage.lab.base)
         path = lab.run(twin=False)
@@ -90,7 +87,6 @@ def full_staging_disk(stage: Stage, *, reserve: bool) -> Iterator[None]:
 
 @contextmanager
 def full_data_disk(stage: Stage, *, reserve: bool) -> Iterator[None]:
-    """The data directory lies on a full disk of its own; the database does not."""
     place = stage.tmp_path / "data"
     with means.tiny_disk(place), means.replaced(stage.monkeypatch, settings, "EXLAB_DATA_DIR", place):
         for folder in ("locks", "plans", "tombstones"):
@@ -112,7 +108,6 @@ def read_only_data_directory(stage: Stage) -> Iterator[None]:
 
 
 def fsync_failing_once(stage: Stage) -> Any:
-    """The disk takes the fence and cannot make it durable."""
     fsync, failed = os.fsync, []
 
     def fail_once(descriptor: int) -> None:
@@ -146,7 +141,7 @@ def failing_commit(stage: Stage) -> Iterator[None]:
 
 @contextmanager
 def lost_answer(stage: Stage) -> Iterator[None]:
-    """The database made the commit durable, and then the connection broke: the row decides, not the error."""
+    """The commit is durable, then the connection breaks: the row decides, not the error."""
     atomic = transaction.atomic
     broken = []
 
@@ -166,8 +161,8 @@ def lost_answer(stage: Stage) -> Iterator[None]:
 
 
 @contextmanager
-def changed_by_somebody_else(stage: Stage) -> Iterator[None]:
-    """The run's row is no longer what it was when the commit comes; afterwards it is as before."""
+def changed_by_another_process(stage: Stage) -> Iterator[None]:
+    """The run's row has changed when the commit comes; afterwards it is as before."""
 
     def interfere() -> None:
         Run.objects.filter(pk=stage.scene.run.pk).update(state="sync_queued")
@@ -197,7 +192,7 @@ def away_for_good(stage: Stage) -> Answer:
 
 @contextmanager
 def volatile_database(stage: Stage) -> Iterator[None]:
-    """A real setting of the database with which it may lose what it has committed."""
+    """A real database setting with which a commit may be lost."""
     sqlite = connection.vendor == "sqlite"
     with connection.cursor() as cursor:
         cursor.execute("PRAGMA synchronous=OFF" if sqlite else "SET synchronous_commit = off")
@@ -212,7 +207,6 @@ def volatile_database(stage: Stage) -> Iterator[None]:
 
 
 def recovered(stage: Stage) -> Answer:
-    """What recovery makes of the interrupted attempt."""
     settled = recovery.recover(now=stage.now)
     attempt = stage.run.attempts.get()
     for unsettled, finding in settled.unsettled:
@@ -258,7 +252,7 @@ def unplug(stage: Stage) -> None:
 
 
 def nothing_more_is_removed(stage: Stage) -> None:
-    """The clear was recorded and cannot be completed: what is there stays, and no byte is claimed."""
+    """The clear is recorded and cannot be completed: what is there stays, and no byte is claimed."""
     before = stage.disk()
     recovery.recover(now=stage.now + timedelta(hours=1))
     assert stage.disk() == before
@@ -267,7 +261,6 @@ def nothing_more_is_removed(stage: Stage) -> None:
 
 
 def rolled_back(stage: Stage) -> None:
-    """The very same inodes lie at the run's path, and nothing of the attempt is left but a row."""
     stage.scene.assert_whole()
     stage.assert_unchanged(fenced=True, without_the_run=True)
     assert stage.scene.kinds() == ["aborted"]
@@ -278,8 +271,6 @@ def rolled_back(stage: Stage) -> None:
 
 @contextmanager
 def occupied(stage: Stage) -> Iterator[None]:
-    """The instrument makes the folder anew while a clear has the run under its fence, and the clear must be refused."""
-
     def occupy() -> None:
         stage.path.mkdir()
         (stage.path / "new.tif").write_bytes(b"new work")
@@ -307,8 +298,6 @@ def both_are_kept(stage: Stage) -> None:
 
 
 def arrives_late(stage: Stage) -> Any:
-    """After the commit a file comes that is in no plan, and another one changes."""
-
     def arrive() -> None:
         (stage.fence / "tiles/late.tif").write_bytes(b"late")
         means.change_keeping_size_and_time(stage.fence / TILE)
@@ -337,7 +326,7 @@ def what_is_not_in_the_plan_stays(stage: Stage) -> None:
 
 @contextmanager
 def stubborn(stage: Stage) -> Iterator[None]:
-    """After the commit a folder becomes immutable: the kernel itself refuses every removal in it."""
+    """After the commit a folder becomes immutable: the kernel refuses every removal in it."""
     means.need_root("may set file attributes")
     folder = stage.path / "tiles"
     if not (means.set_flag(folder, "+i") and means.set_flag(folder, "-i")):
@@ -371,7 +360,6 @@ def fail_three_times(stage: Stage) -> None:
 
 
 def parked(stage: Stage) -> None:
-    """The schedule leaves the run alone; an operator's click passes."""
     stage.assert_unchanged()
     assert stage.scene.kinds() == ["refused"] * 3
     assert click(stage).action == "cleared"
@@ -388,7 +376,7 @@ def sweep_scheduled(stage: Stage) -> Answer:
 
 
 def without_openat2(stage: Stage) -> Answer:
-    """A kernel before 5.6: the call that keeps a clear on its way does not exist. The run is a process of its own."""
+    """A kernel before 5.6 lacks the call that keeps a clear on its way. The run is a separate process."""
     strace = shutil.which("strace")
     if strace is None:
         raise means.Unavailable("strace is not installed, which makes a call of the kernel fail")
@@ -428,7 +416,7 @@ CASES = {
     "the fenced run cannot be read": puts_back(Reason.STORAGE_ERROR, failing(last_checks, "expect_planned", BROKEN)),
     # the database
     "the commit fails": puts_back(Reason.DATABASE_ERROR, failing_commit, alone=True, swept=True),
-    "somebody else changes the run": puts_back(Reason.DATABASE_ERROR, changed_by_somebody_else, alone=True),
+    "another process changes the run": puts_back(Reason.DATABASE_ERROR, changed_by_another_process, alone=True),
     "the answer to the commit is lost": clears(lost_answer, alone=True, by_hand=True),
     "the database stays away": Case(
         Reason.INTERRUPTED, action="aborted", then=rolled_back, act=away_for_good, alone=True

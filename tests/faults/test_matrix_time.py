@@ -1,4 +1,4 @@
-"""The fault matrix: clocks that are wrong, instants that are none, and the exact second at which a run is due."""
+"""The fault matrix: wrong clocks, invalid instants, and the exact second at which a run is due."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -30,7 +30,6 @@ NOW = datetime(2026, 6, 15, 8, 0, tzinfo=UTC)
 
 
 def at(instant: object) -> Callable[[Path], None]:
-    """The verification carries this for its instant, from the beginning."""
     return lambda run: edit(run, lambda record: record["history"][-1].update(at=instant))
 
 
@@ -43,18 +42,16 @@ def of_unknown_time(instant: object) -> Case:
 
 
 def ahead(**more: Any) -> Case:
-    """A clock that cannot be believed, which says more than that the run is kept for some time after that instant."""
+    """The clock's reason is shown before that of retention."""
     return Case(Reason.CLOCK_UNTRUSTED, **more)
 
 
 def scheduled(**policy: Any) -> Callable[[Stage], Answer]:
-    """A pass of the schedule under this policy."""
-
     def act(stage: Stage) -> Answer:
         scope = {"equipment": "CONFOCAL_01", "project": "PROJ-0042"}
         RetentionPolicy.objects.add_version(author="admin", now=stage.now, **scope, **policy)
         stage.note()
-        return replace(timed(stage), shown="")  # the page speaks of its own instant
+        return replace(timed(stage), shown="")  # the page names another instant
 
     return act
 

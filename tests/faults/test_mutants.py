@@ -1,4 +1,4 @@
-"""The explorers see what they are there for: each fault that is planted in the product breaks a promise somewhere."""
+"""The explorers notice each planted fault: it breaks a promise somewhere."""
 
 from datetime import datetime
 from pathlib import Path
@@ -13,7 +13,6 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.one_engine]
 
 
 def expect_caught(mutant: Mutant, base: Path, now: datetime) -> None:
-    """The promise that it breaks is among those that were seen to be broken."""
     with staged(base / "stage", now) as stage, mutant.plant():
         explored = mutant.explore(stage)
     broken = {violation.promise for violation in explored.violations}

@@ -1,4 +1,4 @@
-"""What the tool before this one did wrong, each as a test: none of it may come back."""
+"""The defects of the tool before this one, one test each."""
 
 import json
 import os
@@ -39,7 +39,6 @@ def scene(lab: Lab, root: Any, now: datetime) -> Scene:
 
 @pytest.fixture
 def elsewhere(tmp_path: Path) -> Path:
-    """A folder outside every staging root that looks like a verified run."""
     other = Lab(tmp_path / "another lab")
     return other.run()
 
@@ -49,7 +48,6 @@ def elsewhere(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("how", ["absolute", "climbing", "climbing from a run", "the root itself", "a folder of runs"])
 def test_no_path_but_a_run_s_own_is_cleared(scene: Scene, elsewhere: Path, tmp_path: Path, how: str) -> None:
-    """Not even if a row of the database says so."""
     climbing = os.path.relpath(elsewhere, scene.lab.staging)
     path = {
         "absolute": str(elsewhere),
@@ -83,7 +81,7 @@ def test_the_command_knows_runs_and_no_paths(
 
 
 def test_only_what_is_gone_is_claimed(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One file cannot be unlinked: the count is without it, the outcome says so, and the ledger too."""
+    """One file cannot be unlinked: count, outcome and ledger leave it out."""
     unlink = os.unlink
 
     def unlink_but_one(path: Any, *args: Any, **kwargs: Any) -> None:
@@ -122,7 +120,7 @@ def test_the_history_outlives_the_run(scene: Scene) -> None:
 
 
 def test_the_record_says_cleared_as_long_as_anything_is_left(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At every single removal the record stands there, and the database knows."""
+    """At every removal the record is still there, and the database knows."""
     seen = []
     unlink = os.unlink
 
@@ -164,7 +162,7 @@ def test_a_clear_that_was_killed_is_completed(
 
 
 def test_cleared_by_another_program_with_the_data_still_there_is_shown(scene: Scene, root: Any) -> None:
-    """The tool before this one wrote `cleared` and died: its run is never called cleared by us, nor hidden."""
+    """The tool before this one wrote `cleared` and died: the run is neither called cleared nor hidden."""
     record = json.loads((scene.path / METADATA / "ingest.json").read_bytes())
     record["history"].append({"state": "cleared", "at": "2026-06-14T10:00:00Z", "host": "labpc-04"})
     record["current_state"] = "cleared"

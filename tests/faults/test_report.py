@@ -1,5 +1,3 @@
-"""The table at the end of a test run."""
-
 from tests.faults.report import NOTICED, PLANTED, POINTS, VIOLATIONS, summary
 
 

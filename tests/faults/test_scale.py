@@ -1,4 +1,4 @@
-"""A run of very many files: what it costs, measured on the real command."""
+"""What a run of very many files costs, measured on the real command."""
 
 import contextlib
 import json
@@ -47,9 +47,9 @@ def test_a_run_of_100_000_files_is_cleared_in_less_than_200_mib(
 
 
 def peak(child: "subprocess.Popen[bytes]") -> int:
-    """The most memory in bytes that a process has held, looked at until it ends.
+    """The peak memory of a process in bytes, polled until it ends.
 
-    Its resource usage would not tell: that begins with what the process held that started it.
+    Its resource usage begins with the memory of the process that started it.
     """
     held = 0
     while child.poll() is None:

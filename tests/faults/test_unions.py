@@ -1,6 +1,6 @@
-"""No arrangement of mounts lets a run vouch for itself: real mounts over the NAS root, and each sign by itself.
+"""No arrangement of mounts lets a run vouch for itself: real mounts over the NAS root, and each sign alone.
 
-A mount takes a moment to come and go: each test costs half a second to two.
+Mounting takes time: each test costs 0.5 s to 2 s.
 """
 
 import shutil
@@ -35,7 +35,6 @@ PROVES_NOTHING = {
 
 @pytest.fixture
 def staged(lab: Lab, root: StagingRoot, now: datetime) -> Iterator[Callable[..., Scene]]:
-    """Mount an arrangement, let the wizard make a run that is in staging alone, and discover it."""
     with ExitStack() as stack:
 
         def arrange(name: str, *, before: Callable[[], Any] = lambda: None) -> Scene:
@@ -55,7 +54,6 @@ def staged(lab: Lab, root: StagingRoot, now: datetime) -> Iterator[Callable[...,
 
 
 def expect_refused(scene: Scene) -> Reason:
-    """Every byte stays where it was, the very same inodes; returns why."""
     before, was = snapshot(scene.path), inodes(scene.path)
     run = Run.objects.with_root().get(pk=scene.run.pk)
     with pytest.raises(refusal.Refused) as refused:
@@ -76,7 +74,7 @@ def test_the_staging_disk_in_the_place_of_the_nas(staged: Callable[..., Scene], 
 
 @pytest.mark.parametrize("name", ["union by rclone", "union by mergerfs", "union with a folder", "overlay"])
 def test_the_marker_was_deleted_by_hand(staged: Callable[..., Scene], lab: Lab, name: str) -> None:
-    """From the union, as the advice for a mirror says; the clear lays it again, and a cache does not show that."""
+    """From the union, as the advice for a mirror says; the clear lays it again, and a cache hides that."""
 
     def delete() -> None:
         for marker in [*lab.nas.glob(".exlab-staging-*"), *lab.staging.glob(".exlab-staging-*")]:
@@ -86,8 +84,8 @@ def test_the_marker_was_deleted_by_hand(staged: Callable[..., Scene], lab: Lab, 
     assert expect_refused(staged(name, before=delete)) in PROVES_NOTHING
 
 
-# Which sign tells of which arrangement when it is the only one that is left. A union that keeps names shows no new
-# ones, and an overlay opens what lies under a name that is gone. Where a folder is bound, its inodes tell before these.
+# Which sign alone tells of which arrangement. A union that keeps names shows no new
+# ones, and an overlay still opens a file whose name is gone. Where a folder is bound, its inodes tell first.
 ALONE = {
     "union by rclone": {"markers", "what lies beneath", "files opened anew"},
     "union by mergerfs": set(SIGNS),
@@ -113,7 +111,7 @@ def test_each_sign_tells_alone(
 def test_without_any_sign_the_only_copy_would_go(
     staged: Callable[..., Scene], lab: Lab, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """So the tests above show what they say: it is the signs that keep the run."""
+    """The counter-check: only the signs keep the run."""
     scene = staged(name)
     run = Run.objects.with_root().get(pk=scene.run.pk)
     # Only the last look, which lists the twin once more, may notice that it went with the run; a cache hides that.
@@ -123,12 +121,11 @@ def test_without_any_sign_the_only_copy_would_go(
     assert not [path for top in (lab.staging, unions.archive_of(lab)) for path in top.rglob("*.tif")]
 
 
-# A cache that shows what is gone
+# A cache that shows removed files
 
 
 @pytest.fixture
 def honest(lab: Lab, root: StagingRoot, now: datetime) -> Iterator[Callable[..., Scene]]:
-    """The NAS is honest, and mounted in a way that a test chooses."""
     with ExitStack() as stack:
 
         def arrange(mount: Callable[[Lab], AbstractContextManager[None]]) -> Scene:
@@ -148,7 +145,6 @@ def honest(lab: Lab, root: StagingRoot, now: datetime) -> Iterator[Callable[...,
 
 @pytest.fixture
 def cached(honest: Callable[..., Scene]) -> Scene:
-    """By way of a cache that keeps names for minutes."""
     return honest(lambda lab: unions.rclone(lab, f"type = alias\nremote = {unions.archive_of(lab)}"))
 
 
@@ -162,7 +158,7 @@ def test_an_honest_nas_behind_a_cache_is_no_obstacle(cached: Scene, lab: Lab) ->
 def test_a_name_is_shown_whose_bytes_are_gone(
     cached: Scene, lab: Lab, policy: Callable[..., Any], level: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Removed on the NAS itself between the proof and the commit: no listing through the cache tells."""
+    """Removed on the NAS between the proof and the commit: no listing through the cache tells."""
     policy(proof=level)
     gone = unions.archive_of(lab) / RUN_PATH / "tiles"
     with means.after(monkeypatch, fences, "fence", lambda: shutil.rmtree(gone)):
@@ -173,7 +169,7 @@ def test_a_name_is_shown_whose_bytes_are_gone(
 def test_a_name_is_shown_that_has_other_bytes_by_now(
     honest: Callable[..., Scene], lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With the size and the time that it had: no listing tells."""
+    """Size and time are unchanged: no listing tells."""
     scene = honest(lambda lab: mounts.served(lab.nas, "bindfs", unions.archive_of(lab), lab.nas))
     tile = unions.archive_of(lab) / RUN_PATH / "tiles/t_0001.tif"
     with means.after(monkeypatch, fences, "fence", lambda: means.change_keeping_size_and_time(tile)):
@@ -183,7 +179,7 @@ def test_a_name_is_shown_that_has_other_bytes_by_now(
 def test_at_record_the_nas_is_not_asked(
     staged: Callable[..., Scene], policy: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The policy says so explicitly, and page and receipt say it too: not one look, not one challenge."""
+    """The policy says so, and page and receipt too: no look, no challenge."""
     scene = staged("bind")
     policy(proof="record")
     run = Run.objects.with_root().get(pk=scene.run.pk)

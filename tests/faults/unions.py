@@ -1,6 +1,6 @@
-"""Mounts that show the staging disk where the NAS should be, and the signs by which a clear tells.
+"""Mounts that show the staging disk in place of the NAS, and the signs by which a clear notices.
 
-Each is mounted over the NAS root of a lab that was registered honestly, as it happens: mounts change after that.
+Each is mounted over the NAS root of a lab that was registered correctly: mounts change later.
 """
 
 import uuid
@@ -22,7 +22,7 @@ Arrangement = Callable[[Lab, StagingRoot], AbstractContextManager[None]]
 
 
 def archive_of(lab: Lab) -> Path:
-    """Where the true NAS of a lab has gone to when something else is mounted in its place."""
+    """Where the true NAS of a lab lies while something else is mounted in its place."""
     return lab.base / "archive"
 
 
@@ -34,7 +34,6 @@ def _aside(lab: Lab) -> Path:
 
 @contextmanager
 def rclone(lab: Lab, remote: str, *options: str) -> Iterator[None]:
-    """An rclone mount of a remote that `remote` describes, with the names that it keeps for minutes."""
     config = lab.base / "rclone.conf"
     config.write_text(f"[nas]\n{remote}\n")
     cache = lab.base / "rclone-cache"
@@ -62,7 +61,7 @@ def union_by_mergerfs(lab: Lab, root: StagingRoot) -> Iterator[None]:
 
 @contextmanager
 def folder_by_mergerfs(lab: Lab, root: StagingRoot) -> Iterator[None]:
-    """A union with the folder of one instrument: the top of the staging disk is not in it."""
+    """A union with one instrument's folder: it leaves out the top of the staging disk."""
     StagingRoot.objects.filter(pk=root.pk).update(nas_layout="{project}/{kind}/{leaf}")
     folder = lab.staging / "CONFOCAL_01"
     with mounts.mergerfs(lab.nas, _aside(lab), folder):
@@ -73,7 +72,7 @@ def folder_by_mergerfs(lab: Lab, root: StagingRoot) -> Iterator[None]:
 def overlay(lab: Lab, root: StagingRoot) -> Iterator[None]:
     archive = _aside(lab)
     with ExitStack() as stack:
-        # Neither of its own layers may lie on an overlay, as a container's disk does.
+        # No layer may lie on an overlay, as a container's disk does.
         layers = lab.base / "layers"
         layers.mkdir()
         stack.enter_context(mounted("-t", "tmpfs", "tmpfs", layers))
@@ -86,7 +85,7 @@ def overlay(lab: Lab, root: StagingRoot) -> Iterator[None]:
 
 @contextmanager
 def bind(lab: Lab, root: StagingRoot) -> Iterator[None]:
-    """The staging root itself, whose token the NAS root is said to have."""
+    """The staging root itself; its token is registered for the NAS root."""
     _aside(lab)
     StagingRoot.objects.filter(pk=root.pk).update(nas_token=root.token)
     with mounted("--bind", lab.staging, lab.nas):
@@ -95,7 +94,6 @@ def bind(lab: Lab, root: StagingRoot) -> Iterator[None]:
 
 @contextmanager
 def bind_of_a_folder(lab: Lab, root: StagingRoot) -> Iterator[None]:
-    """The folder of one instrument, with a token that was laid in it."""
     _aside(lab)
     token = str(uuid.uuid4())
     (lab.staging / "CONFOCAL_01/.exlab-root").write_text(token)
@@ -106,7 +104,7 @@ def bind_of_a_folder(lab: Lab, root: StagingRoot) -> Iterator[None]:
 
 @contextmanager
 def bindfs(lab: Lab, root: StagingRoot) -> Iterator[None]:
-    """As a share of the staging disk that is mounted again: the same files under other numbers."""
+    """A share of the staging disk, mounted again: the same files under other numbers."""
     _aside(lab)
     StagingRoot.objects.filter(pk=root.pk).update(nas_token=root.token)
     with mounts.served(lab.nas, "bindfs", lab.staging, lab.nas):
@@ -115,7 +113,7 @@ def bindfs(lab: Lab, root: StagingRoot) -> Iterator[None]:
 
 @contextmanager
 def sshfs(lab: Lab, root: StagingRoot) -> Iterator[None]:
-    """The staging disk over the network, from a server on this very machine; names are kept for 20 seconds."""
+    """The staging disk over the network, from a server on this host; names are kept for 20 s."""
     _aside(lab)
     StagingRoot.objects.filter(pk=root.pk).update(nas_token=root.token)
     with mounts.sshfs(lab.nas, lab.staging):
@@ -164,7 +162,6 @@ SIGNS: dict[str, Callable[[], Iterator[AbstractContextManager[Any]]]] = {
 
 @contextmanager
 def without(*signs: str) -> Iterator[None]:
-    """Some signs are left out, where the NAS is read in this process."""
     with ExitStack() as stack:
         for sign in signs:
             for patch in SIGNS[sign]():

@@ -1,4 +1,4 @@
-"""Processes that were given up on a NAS and live on: at most three, seen by every process of the host."""
+"""At most three abandoned NAS readers on a host."""
 
 import subprocess
 import sys
@@ -22,8 +22,6 @@ TOKEN = "11111111-2222-4333-8444-555555555555"
 
 
 class Asked:
-    """A reader that counts how often it is asked."""
-
     given_up = False
     times = 0
 

@@ -1,4 +1,4 @@
-"""Alerts: one open row for each kind and subject, whoever opens, refreshes or ends it, and how often."""
+"""One open row for each kind and subject."""
 
 import logging
 import threading
@@ -128,7 +128,7 @@ def test_what_cannot_be_written_at_all_is_no_race(now: datetime) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_many_at_once_make_one_row_and_nobody_fails(now: datetime) -> None:
+def test_many_at_once_make_one_row_and_none_fails(now: datetime) -> None:
     faults: list[BaseException] = []
     barrier = threading.Barrier(4)
 

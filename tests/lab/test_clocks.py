@@ -1,4 +1,4 @@
-"""Wrong clocks: no hold and no retention ends by one, and what waited for its future is started again."""
+"""No hold and no retention ends by a wrong clock; tasks that waited for its future start again."""
 
 import re
 from collections.abc import Callable
@@ -55,14 +55,13 @@ HELD_FOR = 15 * DAY
 
 @pytest.fixture
 def held(lab: Lab, root: StagingRoot, now: datetime, policy: Callable[..., Any]) -> list[str]:
-    """Two runs, one of them held: see `lay`."""
     return lay(lab, root, now, policy, RUNS, HELD)
 
 
 def lay(lab: Lab, root: StagingRoot, now: datetime, policy: Callable[..., Any], runs: int, held: int) -> list[str]:
-    """Runs that were verified two days ago and are kept for ten, the first of them held for fifteen.
+    """Runs verified two days ago and kept for ten; the first `held` of them are held for fifteen.
 
-    A timed pass has found the clock sound at `now`. Returns the paths of those that are held.
+    A timed pass found the clock sound at `now`. Returns the paths of the held runs.
     """
     paths = [f"FLOW_01/PROJ-0001/Runs/Run_2026-06-01T{hour:02}-00" for hour in range(runs)]
     for path in paths:
@@ -77,7 +76,6 @@ def lay(lab: Lab, root: StagingRoot, now: datetime, policy: Callable[..., Any], 
 
 
 def night(wall: datetime, *, boot: str = "a", true: datetime | None = None, **options: Any) -> ClearReport:
-    """A timed pass by a clock that shows `wall`; what has really passed, no clock that can be set tells."""
     passed = ((true or wall) - datetime(2026, 6, 1, tzinfo=UTC)).total_seconds()
     return all_roots.sweep(now=wall, timed=True, clock=Clock(wall=wall, boot_id=boot, boot_seconds=passed), **options)
 
@@ -99,7 +97,6 @@ def go_on(now: datetime) -> None:
 
 
 def answer(monkeypatch: pytest.MonkeyPatch, *others: Other, none: tuple[str, ...] = ()) -> list[bool]:
-    """Let other clocks say this; returns a list that grows with each question."""
     asked: list[bool] = []
 
     def ask() -> OtherClocks:
@@ -117,7 +114,7 @@ def answer(monkeypatch: pytest.MonkeyPatch, *others: Other, none: tuple[str, ...
 def test_a_start_with_the_clock_twenty_days_ahead_takes_nothing_and_asks(
     lab: Lab, root: StagingRoot, now: datetime, policy: Callable[..., Any]
 ) -> None:
-    """A second, for fifteen runs, of which five are held."""
+    """Takes 1 s: fifteen runs, five held."""
     lay(lab, root, now, policy, 15, 5)
     before, wall = snapshot(lab.base), now + 20 * DAY
     for hours in range(3):  # nor does a second pass, or another start of the machine, make it right
@@ -152,7 +149,6 @@ def test_neither_a_click_nor_a_page_lets_a_hold_end_by_it(held: list[str], now: 
 
 @pytest.mark.both_engines
 def test_what_stands_on_pages_follows_the_doubt(held: list[str], now: datetime) -> None:
-    """Judged when the holds were over by the clock, and again when it was doubted, and set right."""
     run_status.judge_stale(now + 16 * DAY)
     ended = Run.objects.filter(run_path__in=held)
     assert set(ended.values_list("tone", flat=True)) == {Status.GO}
@@ -203,7 +199,7 @@ def test_steps_that_are_each_too_small_to_see_add_up(held: list[str], now: datet
 
 def test_a_jump_that_the_time_since_boot_contradicts_stays_one_after_a_restart(held: list[str], now: datetime) -> None:
     night(now + 2 * DAY, true=now + HOUR)
-    go_on(now - 10 * DAY)  # by nobody's word of today
+    go_on(now - 10 * DAY)  # a go-on of ten days ago, not of today
     night(now + 2 * DAY + HOUR, boot="b", true=now + 2 * HOUR)
     assert HostClock.objects.get().sure_at <= now + HOUR
 
@@ -290,7 +286,6 @@ def test_a_short_pause_is_left_to_the_pass_that_can_ask(held: list[str], now: da
 
 @pytest.fixture
 def far(lab: Lab, tmp_path: Path) -> Path:
-    """A folder on "another host" that will be mounted as the NAS."""
     folder = tmp_path / "far"
     folder.mkdir()
     (folder / tokens.TOKEN.decode()).write_text("11111111-2222-4333-8444-555555555555\n")
@@ -312,7 +307,7 @@ def registered(lab: Lab) -> StagingRoot:
 def test_a_server_tells_its_time_by_a_folder_that_is_gone_at_once(
     lab: Lab, far: Path, tmp_path: Path, enter: Enter, ahead: int
 ) -> None:
-    """A second, for a server with a clock of its own and its mount."""
+    """Takes 1 s: a server with its own clock, and a mount."""
     enter(mounts.far_sshfs(lab.nas, far, tmp_path / "ssh", ahead_seconds=ahead))
     registered(lab)
     before = sorted(path.name for path in far.iterdir())
@@ -329,7 +324,7 @@ def test_a_server_tells_its_time_by_a_folder_that_is_gone_at_once(
 def test_a_mount_whose_times_are_our_own_is_no_other_clock(
     lab: Lab, far: Path, tmp_path: Path, enter: Enter, kind: str
 ) -> None:
-    """Half a second each, for programs that serve; the layers lie over a server that dates by its own clock."""
+    """Takes 0.5 s each for FUSE programs; the layers lie over a server with its own clock."""
     if kind == "sshfs of this host":
         enter(mounts.sshfs(lab.nas, far))
     elif kind != "local":
@@ -372,14 +367,14 @@ def test_this_database_is_no_other_clock(root: StagingRoot) -> None:
 def test_a_server_that_can_be_no_other_proves_nothing_by_agreeing(
     monkeypatch: pytest.MonkeyPatch, ahead: float, is_other: bool
 ) -> None:
-    """Reached by a port it may be this very host; only another clock than ours leaves the time of a question."""
+    """Behind a port it may be this host; only a different clock proves another one."""
     real = other_clocks.time.time
     monkeypatch.setattr(other_clocks, "_by_a_socket", lambda: False)
     monkeypatch.setattr(other_clocks.time, "time", lambda: real() - ahead)
     assert bool(other_clocks._of_database() != "the PostgreSQL server may run on this host") == is_other
 
 
-# A clock that went back
+# A clock that goes back
 
 
 @pytest.mark.both_engines
@@ -444,7 +439,7 @@ def test_pages_say_that_a_clock_is_in_doubt_or_cannot_be_compared(
     assert "It cannot be compared with another clock" in client.get("/").content.decode()
 
 
-# Whatever clocks
+# Any clocks
 
 steps = st.lists(
     st.tuples(st.integers(1, 60), st.one_of(st.just(0), st.integers(-600, 600)), st.booleans()), min_size=1, max_size=3
@@ -455,9 +450,9 @@ steps = st.lists(
 @given(steps=steps)
 @settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_held_run_goes_by_any_clock(steps: list[tuple[int, int, bool]], held: list[str], now: datetime) -> None:
-    """Hours that pass, hours by which the clock is set, starts of the machine. Three seconds, for some twenty passes.
+    """Hours that pass, clock changes, restarts. Takes 3 s for twenty passes.
 
-    The holds last for as long as the true time, and what nobody can see at each start, may come to.
+    The holds cover the true time plus what is undetectable at each restart.
     """
     _no_held_run_goes(steps, held, now)
 
@@ -469,7 +464,7 @@ def test_no_held_run_goes_by_any_clock(steps: list[tuple[int, int, bool]], held:
 def test_no_held_run_goes_by_any_clock_the_same_at_length(
     steps: list[tuple[int, int, bool]], held: list[str], now: datetime
 ) -> None:
-    """As above; half a minute."""
+    """Takes 30 s."""
     _no_held_run_goes(steps, held, now)
 
 
@@ -495,7 +490,7 @@ def _no_held_run_goes(steps: list[tuple[int, int, bool]], held: list[str], now: 
 @pytest.mark.exhaustive
 @pytest.mark.django_db(transaction=True)
 def test_a_real_scheduler_starts_what_was_mended(root: StagingRoot, subprocess_env: dict[str, str]) -> None:
-    """Three seconds, for two ticks of the queue's own scheduler in processes of their own."""
+    """Takes 3 s: two ticks of the queue's scheduler in separate processes."""
     from tests.lab.test_task_queues import tick
 
     task_queues.create()

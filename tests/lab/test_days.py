@@ -1,4 +1,4 @@
-"""A day of a hold counts whole where the lab is, also where clocks are set; what is no day, and what is over."""
+"""A day of a hold counts whole in the lab's zone."""
 
 import json
 import os
@@ -57,7 +57,7 @@ def zone(settings: Any) -> Any:
         # an hour that comes twice, and one that there is not: never the earlier of two
         ("Europe/Zurich", "2026-10-25T02:30:00", "2026-10-25T01:30"),
         ("Europe/Zurich", "2027-03-28T02:30:00", "2027-03-28T01:30"),
-        # a zone of its own
+        # its own zone
         ("UTC", "2027-01-05 Europe/Zurich", "2027-01-05T23:00"),
         ("UTC", "2027-01-05[America/Los_Angeles]", "2027-01-06T08:00"),
         ("UTC", "2027-01-05T18:00 Asia/Kolkata", "2027-01-05T12:30"),
@@ -169,7 +169,7 @@ def test_today_is_not_over(run: Run, zone: Any) -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_the_zone_is_the_setting(run: Run, subprocess_env: dict[str, str]) -> None:
-    """Takes a second: it starts the command."""
+    """Takes 1 s: it starts the command."""
     command = [sys.executable, "manage.py", "hold", RUN_PATH, "--until", "2031-01-05", "--reason", "x", "--json"]
     env = {**os.environ, **subprocess_env, "EXLAB_TIME_ZONE": "America/Los_Angeles"}
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)

@@ -1,5 +1,3 @@
-"""How full disks are: samples, the pace at which a disk fills, and when it will be full."""
-
 import os
 from datetime import datetime, timedelta
 
@@ -39,7 +37,7 @@ def test_measures_what_an_ordinary_user_may_have(root: StagingRoot, lab: Lab, no
 
 
 def test_keeps_two_samples_in_ten_minutes_at_most(root: StagingRoot, now: datetime) -> None:
-    """Each is taken, since a clear may just have changed the disk; the latest takes the place of a younger one."""
+    """Each sample is taken, since a clear may have changed the disk; it replaces one younger than ten minutes."""
     minutes = (0, 5, 9, 12, 13, 21, 40)
     for after in minutes:
         assert disk_usage.measure(root, now + timedelta(minutes=after)) is not None
@@ -47,7 +45,7 @@ def test_keeps_two_samples_in_ten_minutes_at_most(root: StagingRoot, now: dateti
     assert kept == [0, 9, 13, 21, 40]
 
 
-def test_a_sample_of_a_clock_that_was_ahead_keeps_nobody_from_measuring(root: StagingRoot, now: datetime) -> None:
+def test_a_sample_of_a_clock_that_was_ahead_does_not_stop_measuring(root: StagingRoot, now: datetime) -> None:
     sample(root, now + 3 * DAY, free=0)
     assert disk_usage.measure(root, now) is not None
     assert look(root, now).at == now
@@ -130,7 +128,7 @@ def test_a_disk_that_empties_is_never_full(root: StagingRoot, now: datetime) -> 
     assert not found.is_filling
 
 
-def test_nobody_plans_a_year_ahead(root: StagingRoot, now: datetime) -> None:
+def test_a_year_ahead_is_not_forecast(root: StagingRoot, now: datetime) -> None:
     sample(root, now - DAY, free=TB + GB)
     sample(root, now, free=TB)
     found = look(root, now)

@@ -1,4 +1,4 @@
-"""No request and no command waits long for a lock of the database, and each says who holds it where that is known."""
+"""No request or command waits long for a database lock, and it names the holder if known."""
 
 import sqlite3
 import subprocess
@@ -27,7 +27,7 @@ GIVEN_UP = "The database was busy with something else for 0.3 seconds, so this w
 
 @contextmanager
 def held(table: str) -> Iterator[int]:
-    """Another program holds every row of a table, or the whole database; gives its process, 0 where nobody can tell."""
+    """Another program locks a table or the whole database; its pid, 0 if unknown."""
     if connection.vendor == "sqlite":
         other = sqlite3.connect(connection.settings_dict["NAME"])
         other.execute("BEGIN IMMEDIATE")
@@ -47,7 +47,6 @@ def held(table: str) -> Iterator[int]:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Locks are waited for no longer than a third of a second, by this process and on this connection."""
     monkeypatch.setattr(lock_waits, "LONGEST_SECONDS", 0.3)
     connection.close()
     if connection.vendor == "sqlite":
@@ -58,7 +57,6 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def said_of(pid: int, text: str) -> None:
-    """A text names the holder, where the database can tell."""
     assert GIVEN_UP in text
     if pid:
         assert f"process {pid} (a long report, user " in text
@@ -66,7 +64,6 @@ def said_of(pid: int, text: str) -> None:
 
 
 def test_a_page_says_who_keeps_it_waiting(room: Room, impatient: None) -> None:  # noqa: F811
-    """Each kind of request waits in vain."""
     batch = room.batch()
     client = Client()
     client.force_login(room.operator)
@@ -176,7 +173,7 @@ def test_no_command_waits_longer(
     subprocess_env: dict[str, str],
     arguments: list[str],
 ) -> None:
-    """In a process of its own, by the real clock: ten seconds of waiting each."""
+    """Separate processes by the real clock: takes 10 s each."""
     run = Run.objects.first()
     assert run is not None
     typed = [run.run_path if word == "RUN" else word for word in arguments]
@@ -196,7 +193,6 @@ def test_no_command_waits_longer(
 
 @pytest.mark.parametrize("address", ["/login/", "/admin/login/"])
 def test_a_sign_in_that_cannot_be_written_down_is_told_as_well(room: Room, impatient: None, address: str) -> None:  # noqa: F811
-    """As while a clear is writing, or another sign-in of that account."""
     client = Client(raise_request_exception=False)
     form = {"username": room.operator.get_username(), "password": "wrong"}
     assert client.post(address, form).status_code == 200

@@ -1,4 +1,4 @@
-"""Markers: their names, who lays them on staging, and what discovery does not ask twice."""
+"""Markers, on staging and on the NAS."""
 
 import uuid
 from pathlib import Path
@@ -46,7 +46,7 @@ def test_only_a_uuid_makes_a_marker(name: str, genuine: bool) -> None:
 
 
 class TestLaidAtTheStart:
-    """As `up` and `worker` do it: a root that a version before markers has registered gets its own so."""
+    """As `up` and `worker` do it, for a root registered by a version without markers."""
 
     def test_where_the_token_is(self, lab: Lab, root: StagingRoot) -> None:
         marker_of(lab, root).unlink()
@@ -76,7 +76,7 @@ class TestLaidAtTheStart:
 
     @pytest.mark.skipif(not is_root(), reason="only root can mount")
     def test_on_a_full_disk_by_its_reserve(self, lab: Lab, root: StagingRoot) -> None:
-        """A tmpfs that has no inode left stands for a disk without room for one more name."""
+        """A tmpfs without free inodes stands for a disk without room for a name."""
         disk = lab.base / "full"
         disk.mkdir()
         with means.mounted("-t", "tmpfs", "-o", "size=3m,nr_inodes=5", "tmpfs", disk):
@@ -101,7 +101,7 @@ def test_a_clear_lays_what_is_missing(lab: Lab, root: StagingRoot, now: Any) -> 
 
 @pytest.mark.skipif(not is_root(), reason="only root can mount")
 def test_a_clear_of_a_root_whose_top_may_not_be_written_goes_without(lab: Lab, root: StagingRoot, now: Any) -> None:
-    """An admin registered it; the runs below are ours to clear, and the other signs hold."""
+    """An admin registered it; the runs below can be cleared, and the other signs hold."""
     scene = set_scene(lab, root, now)
     marker_of(lab, root).unlink()
     with means.flagged(lab.staging, "i"):
@@ -139,7 +139,6 @@ class TestAskedOfTheNas:
                 way.ask(nas_root, twin, recent=True)
 
     def test_a_known_marker_that_no_listing_shows(self, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-        """As where a cache has the listing, and a name is looked up behind it."""
         lab.run()
         (lab.twin().parent / f".exlab-staging-{ANY}").touch()
         monkeypatch.setattr(markers, "names_in", lambda directory: [])
@@ -148,7 +147,6 @@ class TestAskedOfTheNas:
             way.ask(nas_root, RUN_PATH.encode(), recent=False)
 
     def test_what_discovery_tells(self, lab: Lab, root: StagingRoot, now: Any) -> None:
-        """Once for the whole root, and each run is blocked by it."""
         lab.run()
         lab.run(RUN_PATH.replace("14-32", "15-32"))
         (lab.nas / f".exlab-staging-{ANY}").touch()
@@ -183,7 +181,7 @@ def refusal(run: Any, now: Any) -> Reason:
 
 
 def test_a_folder_on_the_way_that_may_not_be_listed_is_no_obstacle(tmp_path: Path) -> None:
-    """Read by an ordinary user, as a service does; root may list everything."""
+    """Read by an ordinary user, as by a service; root may list everything."""
     if is_root():
         pytest.skip("root may list everything")
     lab = Lab(tmp_path / "lab")

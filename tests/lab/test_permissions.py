@@ -1,4 +1,4 @@
-"""Who may do what where: nothing without a place, and nowhere more than both the permission and the place allow."""
+"""Nothing without a place, and never more than both permission and place allow."""
 
 import pytest
 from django.contrib.auth.models import AnonymousUser, Group, Permission, User
@@ -12,7 +12,6 @@ CONFOCAL, FLOW, PLATE = "CONFOCAL_01", "FLOW_01", "PLATE_READER_02"
 
 @pytest.fixture
 def places(db, now):
-    """Two staging roots with two instruments and two runs each; runs by the root's name and the instrument."""
     made = {}
     for name in ("east", "west"):
         root = StagingRoot.objects.create(name=name, host="lab-pc", path=f"/srv/{name}")
@@ -55,7 +54,6 @@ def team(person, *permissions):
 
 
 def seen(person, permission=VIEW):
-    """Where somebody has a permission, as pairs of names, asked of the database and of each run alike."""
     person = User.objects.get(pk=person.pk)  # what was asked before is remembered with the object
     found = {(run.root.name, run.equipment) for run in lab_permissions.runs(person, permission).select_related("root")}
     for run in Run.objects.select_related("root"):
@@ -127,7 +125,7 @@ def test_a_permission_from_one_group_finds_no_place_in_another(places, person):
     assert seen(person, CLEAR) == set()
 
 
-def test_somebody_elses_group_gives_nothing(places, person):
+def test_another_group_gives_nothing(places, person):
     other = User.objects.create_user("jlee")
     give(team(other, "view_run", "clear_run"))
     permit(person, "view_run")
@@ -135,7 +133,7 @@ def test_somebody_elses_group_gives_nothing(places, person):
     assert seen(other) == EVERYTHING
 
 
-def test_somebody_elses_place_gives_nothing(places, person):
+def test_another_users_place_gives_nothing(places, person):
     other = User.objects.create_user("jlee")
     for one in (person, other):
         permit(one, "view_run")
@@ -187,7 +185,7 @@ def test_a_superuser_needs_no_place(places):
     assert seen(boss) == seen(boss, CLEAR) == EVERYTHING
 
 
-def test_who_is_no_longer_active_may_do_nothing(places, person):
+def test_an_inactive_user_may_do_nothing(places, person):
     permit(person, "view_run")
     give(person)
     boss = User.objects.create_superuser("boss")
@@ -195,7 +193,7 @@ def test_who_is_no_longer_active_may_do_nothing(places, person):
     assert seen(person) == seen(boss) == set()
 
 
-def test_who_has_not_signed_in_may_do_nothing(places):
+def test_an_anonymous_user_may_do_nothing(places):
     assert list(lab_permissions.runs(AnonymousUser())) == list(lab_permissions.roots(AnonymousUser())) == []
     assert lab_permissions.places(AnonymousUser(), VIEW).nowhere
 
@@ -233,8 +231,8 @@ def test_thousands_of_places_are_one_condition(places, person, django_assert_num
         assert list(lab_permissions.roots(person)) == [east]
 
 
-def test_what_knows_no_instrument_belongs_to_whoever_has_one_of_its_root(places, person):
-    """As passes and breakers do, which are of a whole staging root."""
+def test_what_has_no_instrument_is_seen_with_one_of_its_root(places, person):
+    """Passes and breakers belong to a whole staging root."""
     permit(person, "view_run")
     east = StagingRoot.objects.get(name="east")
     Instrument.objects.filter(equipment=FLOW).exclude(root=east).delete()

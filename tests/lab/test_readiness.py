@@ -1,4 +1,4 @@
-"""A host that cannot keep the promises clears nothing, and says so wherever somebody looks."""
+"""An unfit host clears nothing, and every page and command says so."""
 
 from typing import Any
 
@@ -27,7 +27,6 @@ def scene(lab: Lab, root: Any, now: Any) -> Scene:
 
 @pytest.fixture(params=["kernel", "database"])
 def unfit(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A host that may not clear, and the reason."""
     if request.param == "kernel":
         monkeypatch.setattr(linux, "missing_calls", lambda: ["openat2"])
         yield Reason.CLEARING_UNSUPPORTED

@@ -1,4 +1,4 @@
-"""One sweep at a time on a staging root, whoever else asks; and no claim outlives its holder."""
+"""One sweep at a time on a root; no claim outlives its holder."""
 
 import os
 import signal
@@ -37,7 +37,7 @@ HOLDER = """
 
 @pytest.fixture
 def holder(root: Any, subprocess_env: dict[str, str]) -> Any:
-    """Start a process that claims the root and sleeps; `holder(data_dir)` returns it once it has said how that went."""
+    """A process that claims the root and sleeps; `holder(data_dir)` returns it once it has printed the result."""
     started: list[subprocess.Popen[str]] = []
 
     def start(**environment: str) -> tuple[subprocess.Popen[str], str]:
@@ -88,7 +88,7 @@ def test_a_process_with_another_data_directory_is_noticed(holder: Any, root: Any
 
 @pytest.mark.skipif("postgresql" not in connection.vendor, reason="SQLite serves one host; its locks are the disk's")
 def test_another_host_is_noticed(holder: Any, root: Any, tmp_path: Path) -> None:
-    """It shares neither a data directory nor, as far as its locks can tell, the disk: only the database."""
+    """It shares only the database, neither a data directory nor a visible lock."""
     (tmp_path / "other").mkdir()
     _child, said = holder(EXLAB_DATA_DIR=str(tmp_path / "other"), EXLAB_HOST="another-host")
     assert said == "held"
@@ -116,7 +116,6 @@ def test_a_sweep_that_comes_second_does_nothing_and_says_so(
 
 
 def test_the_claim_is_no_lock_of_a_run(root: Any, lab: Lab, now: datetime) -> None:
-    """An operator's clear goes on beside a sweep that takes hours."""
     lab.run()
     discovery.discover(root, now=now)
     with root_lock.claim(root) as claimed, opening.open_root(root) as descriptor:

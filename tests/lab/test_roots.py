@@ -1,4 +1,4 @@
-"""Registering a staging root: what is refused, what is laid, and that nothing is ever overwritten."""
+"""Registering a staging root overwrites nothing."""
 
 import os
 import subprocess
@@ -23,13 +23,11 @@ RESERVE = ".exlab-reserve"
 
 @pytest.fixture
 def built(lab: Lab) -> Lab:
-    """A lab that holds a run: its directories are not empty."""
     lab.run()
     return lab
 
 
 def do(lab: Lab, now: datetime, name: str = "lab", **options: Any) -> StagingRoot:
-    """Register a lab, for a trial on one filesystem."""
     options = {"nas_path": str(lab.nas), "allow_same_filesystem": True, **options}
     return register(name, str(lab.staging), now=now, **options)
 
@@ -46,11 +44,10 @@ def token_of(path: Path) -> str:
 
 
 def entries(lab: Lab) -> dict[str, Any]:
-    """Everything below the lab; trying the rename leaves its mark on the times of the folder at the top only."""
     return {name: seen for name, seen in snapshot(lab.base).items() if name not in (".", "staging")}
 
 
-# What it does
+# Registration
 
 
 def test_lays_tokens_and_reserve(built: Lab, now: datetime) -> None:
@@ -62,7 +59,7 @@ def test_lays_tokens_and_reserve(built: Lab, now: datetime) -> None:
     assert root.nas_token == token_of(built.nas) == str(uuid.UUID(root.nas_token))
     assert root.token != root.nas_token
     assert (built.staging / RESERVE).stat().st_size == 1 << 20
-    assert (built.staging / RESERVE).stat().st_blocks * 512 >= 1 << 20  # real room, no hole
+    assert (built.staging / RESERVE).stat().st_blocks * 512 >= 1 << 20  # real blocks, no hole
     assert not (built.nas / RESERVE).exists()
     after = snapshot(built.staging)
     marker = f".exlab-staging-{root.token}"
@@ -77,7 +74,6 @@ def test_lays_tokens_and_reserve(built: Lab, now: datetime) -> None:
 
 
 def test_a_nas_that_shows_a_staging_disk(built: Lab, now: datetime) -> None:
-    """Any staging disk, known here or not; nothing is written there."""
     marker = built.nas / f".exlab-staging-{uuid.uuid4()}"
     marker.touch()
     how = {"nas_path": str(built.nas), "allow_same_filesystem": True, "now": now}
@@ -85,7 +81,7 @@ def test_a_nas_that_shows_a_staging_disk(built: Lab, now: datetime) -> None:
     marker.rename(built.base / marker.name)  # a folder of it was chosen as the NAS root
     refused("delete it there", "lab", str(built.staging), **how)
     assert not (built.nas / TOKEN).exists()
-    # What carries a token already is registered, as mounts change; what stands against it is said, and keeps every run.
+    # A root that has a token already is registered, as mounts change; the obstacle is reported and keeps every run.
     (built.nas / TOKEN).write_text(str(uuid.uuid4()))
     problems = two_places.remarks(do(built, now)).problems
     assert f"{marker.name} lies in {built.base}" in problems[0]
@@ -100,7 +96,7 @@ def test_a_staging_root_that_does_not_show_what_is_written_there(
 
 
 def test_a_nas_root_that_may_not_be_written_gets_no_marker(built: Lab, now: datetime) -> None:
-    """The token was laid by the NAS's own admin; without the marker nothing is said."""
+    """The NAS's admin laid the token; a missing marker is not reported."""
     if is_root():
         pytest.skip("root may write everywhere")
     (built.nas / TOKEN).write_text(str(uuid.uuid4()))
@@ -138,7 +134,7 @@ def test_lays_the_reserve_again(built: Lab, now: datetime) -> None:
 def test_the_data_directory_gets_a_reserve_as_well(
     built: Lab, now: datetime, tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Plans and tombstones are written there: when it is full, not even a full staging disk could be cleared."""
+    """Plans and tombstones are written there: if it is full, a full staging disk could not be cleared."""
 
     def no_room(*args: Any) -> None:
         raise OSError(28, "No space left on device")
@@ -223,7 +219,7 @@ def test_a_flag_accepts_an_empty_directory(lab: Lab, now: datetime) -> None:
     assert (root.token, root.nas_token) == (token_of(lab.staging), token_of(lab.nas))
 
 
-# What is refused
+# Refusals
 
 
 def test_the_filesystems_root(built: Lab, now: datetime) -> None:
@@ -246,7 +242,7 @@ def test_what_is_no_directory(built: Lab, now: datetime) -> None:
 
 
 @pytest.mark.parametrize("name", ["", " lab", "lab\n", "x" * 65, "a\x00b"])
-def test_a_name_that_nobody_could_type(built: Lab, now: datetime, name: str) -> None:
+def test_a_name_that_cannot_be_typed(built: Lab, now: datetime, name: str) -> None:
     refused("short printable name", name, str(built.staging), now=now)
 
 
@@ -299,7 +295,7 @@ def test_the_same_filesystem_without_the_flag(built: Lab, now: datetime) -> None
 
 @pytest.mark.skipif(not is_root(), reason="only root can mount")
 def test_the_staging_disk_under_another_name(built: Lab, now: datetime) -> None:
-    """A second mount of the staging disk shows the same token: a NAS that it stands in for would prove everything."""
+    """A second mount of the staging disk has its token: as a NAS it would prove everything."""
     mirror = built.base / "mirror"
     mirror.mkdir()
     if subprocess.run(["mount", "--bind", built.staging, mirror], capture_output=True, check=False).returncode:
@@ -318,7 +314,7 @@ def test_the_staging_disk_under_another_name(built: Lab, now: datetime) -> None:
 
 
 def test_a_nas_that_carries_the_token_of_any_staging_root(built: Lab, now: datetime, tmp_path: Path) -> None:
-    """Copied by somebody's rsync, or the very same disk: it cannot be told, so it is not accepted."""
+    """Copied by rsync, or the same disk: these look alike, so it is refused."""
     root = do(built, now)
     other = Lab(tmp_path / "lab-2")
     other.run()

@@ -1,4 +1,4 @@
-"""The timed tasks, and the real task clusters that run them."""
+"""The timed tasks, and the real task clusters."""
 
 import os
 import signal
@@ -148,7 +148,7 @@ def test_a_host_with_a_long_name_has_a_queue_too() -> None:
 
 @contextmanager
 def clusters(env: dict[str, str]) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Both task clusters as `manage.py up` runs them; stopped by SIGTERM to each main process, then by force."""
+    """Both task clusters as in `manage.py up`; stopped by SIGTERM, then by force."""
     processes = [
         subprocess.Popen(
             [sys.executable, "manage.py", "qcluster"],
@@ -175,7 +175,6 @@ def clusters(env: dict[str, str]) -> Iterator[list[subprocess.Popen[bytes]]]:
 
 
 def tick(env: dict[str, str]) -> None:
-    """What each cluster does every 30 seconds, now: turn the schedules that are due into tasks."""
     script = "import django; django.setup(); from django_q.scheduler import scheduler; scheduler()"
     for more in ({}, {"Q_CLUSTER_NAME": settings.EXLAB_CLEAR_CLUSTER}):
         subprocess.run([sys.executable, "-c", script], cwd=CHECKOUT, env={**env, **more}, check=True, timeout=60)
@@ -191,7 +190,6 @@ def wait_until(condition: Callable[[], Any], seconds: float, processes: list[sub
 
 @pytest.fixture
 def scene(lab: Lab, root: Any) -> Scene:
-    """A run that is verified and quiet by the real clock, which the clusters go by."""
     now = timezone.now()
     path = lab.run(verified_at=now - timedelta(days=3))
     discovery.discover(root, now=now)

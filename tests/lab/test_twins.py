@@ -1,4 +1,4 @@
-"""Where twins lie: layouts, NAS roots of instruments, twins of more than one run, and what discovery proposes."""
+"""Where twins lie."""
 
 import shutil
 from collections.abc import Callable
@@ -34,7 +34,6 @@ def register(lab: Lab, now: datetime, name: str = "lab", **options: Any) -> Stag
 
 
 def move_twin(lab: Lab, run_path: str, place: Path) -> Path:
-    """Put the twin of a run where the wizard's own transport would."""
     place.parent.mkdir(parents=True, exist_ok=True)
     lab.twin(run_path).rename(place)
     return place
@@ -81,7 +80,7 @@ def test_a_run_whose_twin_lies_elsewhere_is_cleared_and_told(
 
 @pytest.mark.parametrize("place", ["outside", "below"])
 def test_an_instrument_may_have_a_nas_root_of_its_own(lab: Lab, now: datetime, place: str) -> None:
-    """Labs mount one share for each instrument, below the other share or beside it; the layout is relative to it."""
+    """Labs mount a share for each instrument, below the other share or beside it; the layout is relative to it."""
     lab.run()
     lab.run(FLOW)
     share = lab.base / "confocal" if place == "outside" else lab.nas / "shares/confocal"
@@ -118,7 +117,7 @@ def test_an_instruments_nas_root_can_be_named_later_and_never_becomes_another(la
 
 
 def test_two_runs_with_one_twin_are_both_blocked(lab: Lab, now: datetime) -> None:
-    """Also where only upper and lower case differ, and where the other one is cleared already."""
+    """Also where only upper and lower case differ, and where the other one is already cleared."""
     lab.run()
     lab.run(SAME_LEAF, twin=False)
     move_twin(lab, RUN_PATH, lab.nas / "CONFOCAL_01" / LEAF)
@@ -162,7 +161,7 @@ def test_a_twin_that_is_also_a_run_of_another_root_in_other_case(
 def test_two_runs_that_a_nas_may_keep_as_one_are_both_blocked(
     lab: Lab, now: datetime, policy: Callable[..., Any], leaf: str, other: str
 ) -> None:
-    """On the disk they are two; a NAS that takes their names for the same holds the bytes of one of them only."""
+    """Two on the disk; a NAS that treats their names as equal holds the bytes of one only."""
     policy(proof="size")
     folder, verified_at = RUN_PATH.rpartition("/")[0], now - timedelta(days=10)
     for name in (leaf, other):
@@ -174,7 +173,6 @@ def test_two_runs_that_a_nas_may_keep_as_one_are_both_blocked(
 
 
 def test_a_nas_root_within_another_shows_one_twin_twice(lab: Lab, now: datetime, tmp_path: Path) -> None:
-    """By its path on this host: the tokens of both are different."""
     lab.run()
     other = Lab(tmp_path / "lab-2")
     other.run(twin=False)
@@ -240,7 +238,7 @@ def test_discovery_proposes_the_layout_that_finds_more(lab: Lab, now: datetime) 
     assert discover(root, now).proposal == {"layout": "equipment/leaf", "found": 3, "of": 5}
     root.refresh_from_db()
     assert root.layout_proposal == {"layout": "equipment/leaf", "found": 3, "of": 5}
-    assert root.nas_layout == "run-path"  # an admin applies it
+    assert root.nas_layout == "run-path"
     root = register(lab, now, nas_layout="equipment/leaf")
     assert discover(root, now).proposal == {}
     for run_path in paths[:3]:
@@ -285,7 +283,7 @@ def test_a_cleared_runs_copy_that_another_run_has_overwritten_is_an_alert(lab: L
 
 
 def test_a_new_run_at_a_cleared_runs_own_path_is_told_and_not_blocked(lab: Lab, root: Any, now: datetime) -> None:
-    """Its copy took the place of the cleared one's; the run itself has its twin, and may go."""
+    """Its copy replaced that of the cleared run; it has its twin, and may go."""
     lab.run()
     discover(root, now)
     clear_run(run_at(RUN_PATH), now=now)
@@ -318,7 +316,6 @@ def test_a_cleared_run_keeps_the_place_where_its_data_lies(lab: Lab, root: Any, 
 
 
 def test_an_instruments_nas_root_that_moved_is_registered_again(lab: Lab, now: datetime, tmp_path: Path) -> None:
-    """Known again by its token file, as a staging root's own NAS root is."""
     lab.run()
     share = lab.base / "confocal"
     move_twin(lab, RUN_PATH, share / RUN_PATH)

@@ -1,4 +1,4 @@
-"""A NAS that is no second place by its mount: said at registration, refused at each proof and under the fence."""
+"""A NAS that is no second place: reported at registration, refused at each proof and under the fence."""
 
 import errno
 import subprocess
@@ -34,7 +34,6 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.one_engine]
 
 @pytest.fixture
 def far(tmp_path: Path, enter: mounts.Enter) -> Path:
-    """A disk of its own for the copies."""
     enter(tiny_disk(tmp_path / "far", "16m"))
     (tmp_path / "far/lab").mkdir()
     return tmp_path / "far/lab"
@@ -42,8 +41,6 @@ def far(tmp_path: Path, enter: mounts.Enter) -> Path:
 
 @pytest.fixture
 def manage() -> Manage:
-    """Run a command as from the command line, but in this process."""
-
     def run(*arguments: Any) -> Done:
         out, err, status = StringIO(), StringIO(), 0
         try:
@@ -56,7 +53,6 @@ def manage() -> Manage:
 
 
 def move_copies(lab: Lab, far: Path) -> None:
-    """A run whose copy lies on that disk; the NAS root waits for a mount."""
     lab.run()
     subprocess.run(["cp", "-a", f"{lab.nas}/.", far], check=True)
     subprocess.run(["find", lab.nas, "-mindepth", "1", "-delete"], check=True)
@@ -69,7 +65,6 @@ def registered(lab: Lab, now: datetime, **flags: bool) -> StagingRoot:
 
 
 def clear(now: datetime) -> tuple[str, str]:
-    """Clear the lab's run; the reason and the detail of a refusal, or nothing."""
     try:
         clear_run(Run.objects.with_root().get(), now=now)
     except Refused as refused:
@@ -78,7 +73,6 @@ def clear(now: datetime) -> tuple[str, str]:
 
 
 def proof_gate(now: datetime) -> tuple[str, str]:
-    """What the page says."""
     decision = inspection.quick_decision(Run.objects.with_root().get(), Policy(), now)
     (gate,) = [result for result in decision.gates if result.gate is Gate.PROOF]
     return str(gate.reason or ""), gate.detail
@@ -98,7 +92,7 @@ def test_two_disks_need_no_flag(lab: Lab, far: Path, now: datetime, enter: mount
 def test_a_union_is_said_at_registration_and_refused_until_its_flag_is_given(
     lab: Lab, far: Path, now: datetime, enter: mounts.Enter
 ) -> None:
-    """Over a second: it registers three times and tries two clears."""
+    """Takes over 1 s: three registrations and two clears."""
     move_copies(lab, far)
     enter(mounts.mergerfs(lab.nas, far))
     root = registered(lab, now)
@@ -137,7 +131,6 @@ def test_the_staging_disk_in_a_union_is_refused_under_every_flag(
 def test_subvolumes_are_refused_but_for_a_trial(
     tmp_path: Path, now: datetime, enter: mounts.Enter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whether or not every block of the twin is shared with the run."""
     enter(mounts.btrfs(tmp_path / "btrfs.img", tmp_path / "top"))
     lab = Lab(tmp_path / "top")
     path = lab.run(twin=False)
@@ -157,7 +150,7 @@ def test_subvolumes_are_refused_but_for_a_trial(
 def test_rclone_needs_its_flag_and_its_cache_off(
     lab: Lab, far: Path, tmp_path: Path, now: datetime, enter: mounts.Enter, mode: str
 ) -> None:
-    """About a second each: rclone starts, and a clear is tried twice."""
+    """Takes 1 s each: rclone, and two clears."""
     move_copies(lab, far)
     enter(mounts.rclone(lab.nas, far, tmp_path / "cache", "--vfs-cache-mode", mode))
     registered(lab, now)
@@ -191,7 +184,6 @@ def test_an_unknown_program_is_accepted_with_a_warning(lab: Lab, far: Path, now:
 def test_a_union_that_comes_under_the_fence_puts_the_run_back(
     lab: Lab, far: Path, now: datetime, enter: mounts.Enter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The NAS shows the staging disk from the moment at which the run is all but gone."""
     move_copies(lab, far)
     enter(means.mounted("--bind", far, lab.nas))
     registered(lab, now, allow_union_nas=True)
@@ -216,7 +208,6 @@ def test_a_union_that_comes_under_the_fence_puts_the_run_back(
 def test_a_cache_that_is_turned_on_between_the_looks_is_seen(
     lab: Lab, far: Path, tmp_path: Path, now: datetime, monkeypatch: pytest.MonkeyPatch, enter: mounts.Enter
 ) -> None:
-    """The mount is another one when the run lies fenced: one with a cache."""
     move_copies(lab, far)
     enter(means.mounted("--bind", far, lab.nas))
     registered(lab, now, nas_writes_through=True)
@@ -270,7 +261,7 @@ def test_the_command_warns_of_an_unknown_program(lab: Lab, far: Path, enter: mou
 def test_a_proof_does_not_speak_for_a_disk_that_took_the_place_of_the_nas(
     lab: Lab, now: datetime, tmp_path: Path, enter: mounts.Enter, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
-    """A copy of the whole disk has the same inodes, sizes and times. Two seconds each: two ext4, and a clear or two."""
+    """A copy of the whole disk has the same inodes, sizes and times. Takes 2 s each."""
     image, far = tmp_path / "nas.img", tmp_path / "far"
     tile = tmp_path / "lab/staging" / RUN_PATH / "tiles/t_0001.tif"
     first = ExitStack()

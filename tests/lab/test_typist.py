@@ -1,4 +1,4 @@
-"""Who typed a command stands beside the name that it gives with `--user`."""
+"""The account that typed a command is recorded beside `--user`."""
 
 import os
 import pwd
@@ -31,8 +31,6 @@ def known(lab: Lab, root: Any, now: Any) -> Lab:
 
 @pytest.fixture
 def manage(subprocess_env: dict[str, str]) -> Manage:
-    """Run `manage.py …` to its end."""
-
     def run(*arguments: str) -> Done:
         command = ["manage.py", *arguments]
         process = warm.python(command, subprocess_env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -44,7 +42,6 @@ def manage(subprocess_env: dict[str, str]) -> Manage:
 
 @pytest.fixture
 def mine() -> str:
-    """The account that runs these tests."""
     return f"{pwd.getpwuid(os.getuid()).pw_name} (uid {os.getuid()})"
 
 
@@ -57,7 +54,7 @@ def test_the_account_is_the_kernels_and_what_sudo_says_is_said_to_be_so(mine: st
 
 
 def test_a_clear_in_another_name_tells_who_typed_it(known: Lab, manage: Manage, mine: str, client: Any) -> None:
-    """About two seconds: three real commands."""
+    """Takes 2 s: three real commands."""
     assert manage("clear", RUN_PATH, "--user", "ada", "--reason", "full").status == 0
     (attempt,) = ClearAttempt.objects.all()
     assert (attempt.actor, attempt.typed_by) == ("ada", mine)
@@ -72,7 +69,7 @@ def test_a_clear_in_another_name_tells_who_typed_it(known: Lab, manage: Manage, 
 
 
 def test_holds_policies_and_passes_keep_it_too(known: Lab, manage: Manage, mine: str) -> None:
-    """About three seconds: six real commands."""
+    """Takes 3 s: six real commands."""
     assert manage("hold", RUN_PATH, "--until", "2099-01-01", "--reason", "x", "--user", "ada").status == 1  # too far
     assert manage("hold", RUN_PATH, "--until", "2030-01-01", "--reason", "x", "--user", "ada").status == 0
     assert manage("release", RUN_PATH, "--user", "ada").status == 0

@@ -1,5 +1,3 @@
-"""What the reader makes of the wizard's configuration, and of what is none."""
-
 import os
 from pathlib import Path
 
@@ -183,7 +181,7 @@ def test_what_is_no_configuration_gets_one_sentence(text: str, sentence: str) ->
 
 @pytest.mark.parametrize("merge", [False, True], ids=["lists", "merges"])
 def test_aliases_of_aliases_are_not_spelled_out(merge: bool) -> None:
-    """Ten lines would be ten thousand million values."""
+    """Ten lines would expand to ten thousand million values."""
     opening, closing = ("{<<: [", "]}") if merge else ("[", "]")
     levels = [f"a{n}: &a{n} {opening}{', '.join([f'*a{n - 1}'] * 10)}{closing}\n" for n in range(1, 11)]
     assert "aliases of aliases" in refused("a0: &a0 {x: 1}\n" + "".join(levels))

@@ -1,4 +1,4 @@
-"""What is planned from a configuration of the wizard: names, places of copies, what is asked and what is warned of."""
+"""The plan made from a wizard's configuration."""
 
 import dataclasses
 import subprocess
@@ -20,7 +20,6 @@ TWO_REMOTES = older(STAGING, rclone("CONFOCAL_01", "lab/confocal"), rsync("FLOW_
 def plan(
     text: str, *directories: str, registered: Registered | None = None, host: str = "labpc-04", **answers: object
 ) -> WizardPlan:
-    """The plan on a host where staging lies, and these directories."""
     return planned(
         parse_config(text),
         host=host,
@@ -228,7 +227,7 @@ def test_a_path_that_is_a_directory_here_is_proposed(remote: str) -> None:
     assert places(plan(text, "/srv/flat/EQ1", nas_path="/mnt/nas")) == ("leaf", "/mnt/nas", {})
 
 
-def test_of_several_those_that_are_here_are_proposed() -> None:
+def test_only_candidates_that_are_here_are_proposed() -> None:
     text = older(STAGING, rclone("A", "/srv/A"), rclone("B", "/srv/B"), rsync("C", "/srv/C"))
     found = plan(text, "/srv/A", "/srv/B", "/srv/C", "/srv")
     assert places(found) == ("leaf", "", {"A": "/srv/A", "B": "/srv/B"})  # what ssh reaches is another host

@@ -1,4 +1,4 @@
-"""The command line as scripts and people use it: real processes, their exit status, and the shape of their answers."""
+"""Exit statuses and answers of real command processes."""
 
 import os
 import subprocess
@@ -37,12 +37,10 @@ OTHERS = {
 
 @pytest.fixture
 def manage(subprocess_env: dict[str, str]) -> Manage:
-    """Run `manage.py …` to its end."""
     return lambda *arguments: together(subprocess_env, [arguments])[0]
 
 
 def together(env: dict[str, str], commands: list[tuple[Any, ...]]) -> list[Done]:
-    """Run several commands side by side."""
     processes = [
         warm.python(["manage.py", *arguments], env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for arguments in commands
@@ -56,7 +54,6 @@ def together(env: dict[str, str], commands: list[tuple[Any, ...]]) -> list[Done]
 
 @pytest.fixture
 def eight_runs(lab: Lab) -> Lab:
-    """Eight runs on three instruments, the verified ones older than a day by the real clock."""
     for number, run_path in enumerate(VERIFIED):
         lab.run(run_path, verified_at=timezone.now().replace(microsecond=0) - timedelta(hours=25 + number))
     for run_path, state in OTHERS.items():
@@ -71,7 +68,7 @@ def test_from_a_staging_tree_to_cleared_runs(eight_runs: Lab, manage: Manage) ->
 
 @pytest.mark.both_engines
 def test_the_same_on_a_sample_that_the_wizard_wrote(tmp_path: Path, manage: Manage) -> None:
-    """EXLAB_SAMPLE names an archive that unpacks to `staging/` and `nas/` with the same eight runs."""
+    """EXLAB_SAMPLE names an archive with `staging/` and `nas/` of the same eight runs."""
     sample = os.environ.get("EXLAB_SAMPLE")
     if not sample:
         pytest.skip("set EXLAB_SAMPLE to an archive of eight runs that the wizard wrote")
@@ -81,7 +78,6 @@ def test_the_same_on_a_sample_that_the_wizard_wrote(tmp_path: Path, manage: Mana
 
 
 def walk_the_whole_way(lab: Lab, manage: Manage) -> None:
-    """Register, discover, rehearse, clear, and find that exactly the verified runs are gone."""
     verified = {path: census(lab.staging / path) for path in VERIFIED}
     files, size = (sum(counted[part] for counted in verified.values()) for part in (0, 1))
     histories = {path: read_ingest(lab.staging / path)["history"] for path in [*VERIFIED, *OTHERS]}
@@ -160,7 +156,6 @@ def walk_the_whole_way(lab: Lab, manage: Manage) -> None:
 
 @pytest.fixture
 def known(lab: Lab) -> Lab:
-    """One verified run, discovered by the real clock."""
     now = timezone.now()
     lab.run(verified_at=now - timedelta(hours=30))
     root = roots.register("lab", str(lab.staging), nas_path=str(lab.nas), allow_same_filesystem=True, now=now)

@@ -1,4 +1,4 @@
-"""A data directory that is not where it was: nothing makes another in its place, and a start says so."""
+"""No command replaces a missing data directory by a new one."""
 
 import contextlib
 import errno
@@ -34,14 +34,12 @@ def data(tmp_path: Path, settings: Any) -> Path:
 
 @contextlib.contextmanager
 def watched(data: Path) -> Iterator[Supervisor]:
-    """A supervisor without children that holds the data directory."""
     with sole_holder(data, "up") as lock:
         place = data_place.KeptFiles(((str(data / data_place.LOCK), data_place.identity_of(lock)),))
         yield Supervisor(lock, [], place=place)
 
 
 def look(supervisor: Supervisor) -> None:
-    """So many looks as it takes."""
     for _ in range(2):
         supervisor.expect_in_place()
 
@@ -99,7 +97,6 @@ def test_a_look_that_fails_once_ends_nothing(data: Path) -> None:
 
 
 def test_a_child_that_ends_for_want_of_it_is_not_the_reason_given(data: Path) -> None:
-    """It may end between two looks, and even between a look and the question which child has ended."""
     child = Child("The watchdog", ["false"], process=subprocess.Popen(["false"]))
     child.process.wait()
     with watched(data) as supervisor:
@@ -260,7 +257,7 @@ _OTHERS = [("discover",), ("check", "--database", "default"), ("watch", "--once"
 
 
 def test_migrate_makes_a_database_but_not_in_the_place_of_one_that_was_taken_away(tmp_path: Path) -> None:
-    """Two processes of a second: its checks look into the database before it does anything."""
+    """Takes 2 s: its checks read the database before it does anything."""
     environment = {**os.environ, "EXLAB_DATA_DIR": str(tmp_path / "data"), "EXLAB_SECRET_KEY": ""}
     environment["DATABASE_URL"] = f"sqlite:///{tmp_path}/data/db.sqlite3"
     command = [sys.executable, "manage.py", "migrate", "-v", "0", "contenttypes"]
@@ -280,7 +277,7 @@ def test_migrate_makes_a_database_but_not_in_the_place_of_one_that_was_taken_awa
     "command", [("sweep",), *(pytest.param(one, marks=pytest.mark.exhaustive) for one in _OTHERS)], ids=" ".join
 )
 def test_a_command_without_a_database_says_so_and_leaves_no_trace(tmp_path: Path, command: tuple[str, ...]) -> None:
-    """A second each: a real process, for what is in `manage.py` and in the settings."""
+    """Takes 1 s each: real processes, because of `manage.py` and the settings."""
     environment = {**os.environ, "EXLAB_DATA_DIR": str(tmp_path / "data"), "EXLAB_SECRET_KEY": ""}
     environment["DATABASE_URL"] = f"sqlite:///{tmp_path}/data/db.sqlite3"
     done = subprocess.run(

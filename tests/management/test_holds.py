@@ -1,4 +1,4 @@
-"""The commands that pin and unpin a run; and what both engines must do alike when a hold is laid."""
+"""`pin` and `unpin`, and a new hold on both engines."""
 
 import json
 from collections.abc import Callable
@@ -38,7 +38,6 @@ def path(lab: Lab) -> Path:
 
 
 def call(*arguments: str) -> tuple[int, str]:
-    """Exit status and what was printed."""
     out = StringIO()
     try:
         call_command(*arguments, stdout=out)
@@ -77,7 +76,7 @@ def test_holding_and_releasing_twice_is_harmless(run: Run) -> None:
     assert call("release", RUN_PATH) == (0, f"{RUN_PATH} is not held\n")
 
 
-def test_releases_whatever_people_have_laid(run: Run) -> None:
+def test_releases_all_holds_of_people(run: Run) -> None:
     User.objects.create_user("bob")
     hold()
     hold("--user", "bob")
@@ -89,7 +88,7 @@ def test_releases_whatever_people_have_laid(run: Run) -> None:
 
 
 def test_a_hold_by_a_file_is_not_released_and_it_is_told_how_it_ends(run: Run, path: Path) -> None:
-    """Nobody has discovered the file yet: the command looks for itself."""
+    """Discovery has not seen the file yet: the command looks itself."""
     (path / ".exlab-hold").write_text("for Ada")
     status, said = call("release", RUN_PATH)
     assert status == 1
@@ -159,7 +158,7 @@ def test_an_end_and_a_reason_are_needed(run: Run, arguments: list[str]) -> None:
 
 
 def test_laying_a_hold_locks_the_run_first(run: Run, now: datetime) -> None:
-    """As the commit of a clear does, which then looks for holds: neither slips through between the other's steps."""
+    """As the commit of a clear does before it looks for holds: so neither overlooks the other."""
     with CaptureQueriesContext(connection) as captured:
         holds.hold(run, owner="ada", reason="x", until=now + timedelta(days=1), now=now)
     first = next(query["sql"] for query in captured.captured_queries if "SAVEPOINT" not in query["sql"])
@@ -179,8 +178,6 @@ def test_a_run_has_one_hold_by_file_at_a_time(run: Run, now: datetime) -> None:
 
 
 def in_a_thread(act: Callable[[], Any]) -> Future[Any]:
-    """Done with a database connection of its own, which is closed afterwards."""
-
     def do() -> Any:
         try:
             return act()
@@ -209,7 +206,7 @@ def test_a_hold_waits_for_a_clear_that_is_just_committed_and_is_refused(run: Run
 def test_a_commit_waits_for_a_hold_that_is_just_laid_and_is_refused(
     run: Run, path: Path, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The gates were passed and everything was looked at once more, when somebody lays a hold and is not quite done."""
+    """All gates were passed and the last look is done; a hold is being written."""
     looked, laid = Event(), Event()
     look_again = last_checks.expect_planned
 

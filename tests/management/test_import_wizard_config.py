@@ -1,4 +1,4 @@
-"""`import_wizard_config`: what it shows, what it does with `--apply`, and that nothing is written without."""
+"""`import_wizard_config` writes nothing without `--apply`."""
 
 import io
 import uuid
@@ -22,8 +22,6 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def manage(db: None, capsys: pytest.CaptureFixture[str]) -> Manage:
-    """Run the command as from the command line, but in this process."""
-
     def run(*arguments: object) -> Done:
         out, err = io.StringIO(), io.StringIO()
         command = import_module("cleanup.management.commands.import_wizard_config").Command(stdout=out, stderr=err)
@@ -45,7 +43,6 @@ def manage(db: None, capsys: pytest.CaptureFixture[str]) -> Manage:
 
 @pytest.fixture
 def built(lab: Lab) -> Lab:
-    """A verified run, whose copy lies where the wizard's transport puts it: `nas/<instrument>/<leaf>`."""
     lab.run()
     equipment, _project, _kind, leaf = RUN_PATH.split("/")
     (lab.nas / equipment).rename(lab.base / "mirror")
@@ -206,7 +203,7 @@ def test_the_nas_may_be_said_later(manage: Manage, built: Lab) -> None:
 
 
 def test_what_stands_against_a_nas_is_said_and_ends_with_1(manage: Manage, built: Lab) -> None:
-    """As `add_staging_root` says it: a staging disk that the NAS shows, and a marker that holds no UUID."""
+    """In the words of `add_staging_root`: a staging disk shown as the NAS, and a marker without a UUID."""
     path = written(built, two_instruments(built))
     assert manage(path, "--nas-root", built.nas, "--allow-same-filesystem", "--apply").status == 0
     (built.nas / ".exlab-staging-none").touch()
@@ -347,5 +344,4 @@ def _rows(model: type[StagingRoot] | type[RetentionPolicy]) -> list[dict[str, ob
 
 
 def _files(lab: Lab) -> dict[str, object]:
-    """All files with their bytes and times; registering tries a rename at the top, which changes its own time."""
     return {name: seen for name, seen in snapshot(lab.base).items() if seen.kind == "-"}

@@ -1,5 +1,3 @@
-"""`orphans` and `mark_gone` as scripts and people use them."""
-
 import json
 from datetime import UTC, datetime, timedelta
 from io import StringIO
@@ -20,7 +18,6 @@ pytestmark = [pytest.mark.django_db, pytest.mark.one_engine]
 
 
 def call(*arguments: str) -> tuple[int, str]:
-    """Exit status and stdout of a command."""
     out = StringIO()
     try:
         call_command(*arguments, stdout=out, stderr=StringIO())
@@ -39,7 +36,6 @@ def answer(*arguments: str) -> Any:
 
 @pytest.fixture
 def found(lab: Lab, root: StagingRoot, now: datetime) -> Any:
-    """A run without a record, and a stray file, both old enough."""
     path = lab.run()
     (path / METADATA / "ingest.json").unlink()
     (lab.staging / "a\u202eb\n.txt").write_text("12345")
@@ -133,7 +129,7 @@ def test_a_run_that_is_gone_is_marked_so(lab: Lab, root: StagingRoot, now: datet
     assert Run.objects.get().gone_at is not None
     entry = LedgerEntry.objects.get()
     assert (entry.kind, entry.actor, entry.detail.endswith("; moved")) == ("marked_gone", "admin", True)
-    assert call("mark_gone", RUN_PATH, "--reason", "again")[0] == 2  # nobody knows such a run any more
+    assert call("mark_gone", RUN_PATH, "--reason", "again")[0] == 2  # no such run is known any more
 
 
 def test_a_refusal_names_its_reason(lab: Lab, root: StagingRoot, now: datetime) -> None:

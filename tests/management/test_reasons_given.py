@@ -1,4 +1,4 @@
-"""Reasons and notes on the command line are kept whole or refused, and never cut."""
+"""Typed reasons and notes are kept whole or refused, never cut."""
 
 from datetime import datetime
 

@@ -1,5 +1,3 @@
-"""`set_aside` as scripts and people use it."""
-
 import json
 import os
 from datetime import datetime, timedelta
@@ -21,7 +19,6 @@ FILES = ("late.tif", os.fsdecode(b"tiles/caf\xe9.tif"))
 
 @pytest.fixture
 def path(lab: Lab, root: StagingRoot, now: datetime) -> Any:
-    """A run with two files more, the name of one of them in no encoding."""
     path = lab.run()
     for name in FILES:
         (path / name).write_bytes(b"more")

@@ -1,4 +1,4 @@
-"""`set_policy` and `promote`: every field, what is refused, and what a version means in a sentence."""
+"""`set_policy` and `promote`."""
 
 import io
 from datetime import datetime, timedelta
@@ -34,8 +34,6 @@ EVERYTHING = {
 
 @pytest.fixture
 def manage(db: None, capsys: pytest.CaptureFixture[str]) -> Manage:
-    """Run a command as from the command line, but in this process."""
-
     def run(name: str, *arguments: str) -> Done:
         out = io.StringIO()
         command = import_module(f"cleanup.management.commands.{name}").Command(stdout=out)
@@ -315,7 +313,7 @@ def test_the_schedule_keeps_by_a_new_policy_until_it_is_promoted(known: Run, man
 
 
 def test_keeping_nothing_back_is_asked_about(manage: Manage, known: Run) -> None:
-    """0 h under the schedule is a sentence with what it would take, and is written when that is said to be meant."""
+    """0 h in scheduled mode asks first and shows what it would take."""
     for hours in ("0", "0h", "0.0d"):
         done = manage("set_policy", "--mode", "scheduled", "--retain-hours", hours)
         assert done.status == 2

@@ -1,4 +1,4 @@
-"""`go_on` and `why`: letting sweeps go on, and asking their record."""
+"""`go_on` and `why`."""
 
 import io
 import json

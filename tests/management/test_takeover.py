@@ -1,4 +1,4 @@
-"""Who holds the data directory's lock, and the end of those: real processes that hold real locks."""
+"""Real holders of the data directory's lock, and their end."""
 
 import contextlib
 import fcntl
@@ -31,7 +31,6 @@ Heirs = Callable[..., list[Process]]
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """A data directory behind a link."""
     (tmp_path / "real" / "data").mkdir(parents=True, mode=0o700)
     (tmp_path / "link").symlink_to(tmp_path / "real")
     return tmp_path / "link" / "data"
@@ -39,7 +38,7 @@ def data(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def heirs(data: Path) -> Iterator[Heirs]:
-    """Start processes that hold the lock, as their parent has left it to them. The lock still names this process."""
+    """Start processes that inherit the lock. It still names this process."""
     started: list[Process] = []
 
     def start(*commands: tuple[str, ...], **how: Any) -> list[Process]:
@@ -75,7 +74,7 @@ def refused(data: Path, **how: Any) -> str:
 
 
 def test_only_those_are_named_that_live_and_hold_the_lock(data: Path, heirs: Heirs) -> None:
-    """Neither the number in the lock, which is another process's by now, nor those that have the file open."""
+    """Not the pid in the lock, which is reused, nor processes that only have the file open."""
     dead, living = heirs(SLEEP, SLEEP)
     dead.kill()
     dead.wait()
@@ -91,7 +90,7 @@ def test_only_those_are_named_that_live_and_hold_the_lock(data: Path, heirs: Hei
 def test_replace_ends_them_all_and_none_besides(
     data: Path, heirs: Heirs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Two seconds: one holder does not listen, and neither does what it has started."""
+    """Takes 2 s: one holder and its child ignore the signal."""
     monkeypatch.setattr(takeover, "_GRACE_SECONDS", 1.0)
     stubborn, willing = heirs(("sh", "-c", "trap '' TERM; sleep 600 & sleep 600; sleep 600"), SLEEP)
     said: list[str] = []
@@ -141,7 +140,7 @@ def test_nothing_of_another_user_is_ended(data: Path, heirs: Heirs) -> None:
 
 
 def test_what_cannot_be_seen_from_here_is_said_to_be_there(data: Path, heirs: Heirs) -> None:
-    """A second: a command in a container of its own, which does not see the processes outside."""
+    """Takes 1 s: a command in a container, which does not see the processes outside."""
     (left,) = heirs(SLEEP)
     script = f"""
 import os

@@ -1,4 +1,4 @@
-"""`manage.py up` with real processes: a web server, two task clusters, a watchdog, and what becomes of them."""
+"""`manage.py up` with real processes."""
 
 import contextlib
 import json
@@ -49,7 +49,6 @@ def wait_for(condition: Callable[[], object], what: str, seconds: float = PATIEN
 
 
 def sessions_of(parent: int) -> dict[int, str]:
-    """The direct children of a process, with their command lines."""
     found = {}
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -60,7 +59,6 @@ def sessions_of(parent: int) -> dict[int, str]:
 
 
 def members(sessions: set[int]) -> set[int]:
-    """The living processes of some sessions."""
     found = set()
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -71,7 +69,6 @@ def members(sessions: set[int]) -> set[int]:
 
 
 def kill_all(sessions: set[int]) -> set[int]:
-    """Kill what lives in some sessions; returns what that was."""
     living = members(sessions)
     for pid in living:
         with contextlib.suppress(ProcessLookupError):
@@ -80,8 +77,6 @@ def kill_all(sessions: set[int]) -> set[int]:
 
 
 class Running:
-    """One `manage.py up` that a test has started."""
-
     def __init__(self, env: dict[str, str], data: Path, *options: str, port: int | None = None) -> None:
         self.port = port or free_port()
         self.errors = data.parent / f"stderr-{self.port}"
@@ -146,7 +141,6 @@ def start(subprocess_env: dict[str, str], data: Path) -> Iterator[Callable[..., 
 
 
 def sign_in(address: str, user: str, password: str) -> str:
-    """Sign in as a browser would, on the way to the list of runs; the page one lands on."""
     browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(CookieJar()))
     with browser.open(f"{address}login/") as page:
         token = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', page.read().decode())
@@ -208,7 +202,7 @@ def test_the_death_of_one_child_stops_the_others(start: Callable[..., Running], 
 def test_orphans_keep_a_second_one_from_starting_and_one_command_ends_them(
     start: Callable[..., Running], data: Path, tmp_path: Path
 ) -> None:
-    """Four starts, two of them refused: a data directory behind a link, of a killed `up`, and then moved away."""
+    """Four starts, two refused: a data directory behind a link, of a killed `up`, and then moved away."""
     (tmp_path / "real").mkdir()
     data.symlink_to(tmp_path / "real")
     running = start()
@@ -247,7 +241,6 @@ def test_orphans_keep_a_second_one_from_starting_and_one_command_ends_them(
 
 @pytest.mark.exhaustive
 def test_a_running_one_is_replaced_and_of_two_at_once_one_stays(start: Callable[..., Running]) -> None:
-    """Four starts: the first ends in order, with all that it has started, and serves its address no more."""
     running = start()
     running.wait_until_up()
     second = start("--replace", port=running.port)
@@ -265,7 +258,6 @@ def test_a_running_one_is_replaced_and_of_two_at_once_one_stays(start: Callable[
 
 @pytest.mark.exhaustive
 def test_a_data_directory_that_is_unmounted_ends_it(start: Callable[..., Running], data: Path) -> None:
-    """One start, with the database in the data directory: none is made anew, neither by its children nor later."""
     try:
         means.need_root("may mount")
     except means.Unavailable as missing:
@@ -385,7 +377,7 @@ def test_a_heartbeat_counts_for_its_own_cluster_only(supervisor: Supervisor) -> 
 
 @pytest.mark.django_db(transaction=True)
 def test_a_cluster_in_the_middle_of_a_clear_is_left_alone(supervisor: Supervisor, data: Path) -> None:
-    """All of its workers may be clearing for hours, and then the heartbeat waits behind them."""
+    """All of its workers may be clearing for hours, and the heartbeat waits behind them."""
     settings_before, settings.EXLAB_DATA_DIR = settings.EXLAB_DATA_DIR, data
     try:
         (data / "locks").mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""`manage.py worker` with real processes: two task clusters and a watchdog, no web server, no migration."""
+"""`manage.py worker` with real processes: no web server, no migration."""
 
 import json
 import os
@@ -25,8 +25,6 @@ pytestmark = pytest.mark.one_engine(by="function")
 
 
 class Worker:
-    """One `manage.py worker` that a test has started."""
-
     def __init__(self, env: dict[str, str], data: Path) -> None:
         self.errors = data.parent / f"stderr-{os.urandom(4).hex()}"
         with open(self.errors, "wb") as errors:

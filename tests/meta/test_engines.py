@@ -1,4 +1,4 @@
-"""The ground that the other tests stand on: both engines, triggers, groups, processes of their own."""
+"""Both engines, triggers, groups, and separate processes."""
 
 import os
 import subprocess
@@ -26,7 +26,7 @@ def run_pytest(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]
         if not name.startswith(("PYTEST_", "DJANGO_SETTINGS", "DATABASE_URL", "XDG_RUNTIME"))
     }
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
-    more["TMPDIR"] = os.environ["PYTEST_DEBUG_TEMPROOT"]  # ours is closed to the server's user
+    more["TMPDIR"] = os.environ["PYTEST_DEBUG_TEMPROOT"]  # the tests' directory is closed to the server's user
     return subprocess.run(command, cwd=CHECKOUT, env=environment | more, capture_output=True, text=True, check=False)
 
 
@@ -103,7 +103,7 @@ def test_triggers_stand_in_tests(policy: Any) -> None:
         RetentionPolicy.objects.update(author="somebody else")
 
 
-# The order of the next three matters: each looks at what was put right after the one before.
+# The order of the next three matters: each checks what was restored after the one before.
 
 
 @pytest.mark.django_db(transaction=True)

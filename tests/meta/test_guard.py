@@ -1,4 +1,4 @@
-"""The removal guard bites: proven on files that nobody would miss, outside the directories of the tests."""
+"""The removal guard works: shown on files that may be lost."""
 
 import os
 import shutil
@@ -15,12 +15,11 @@ from tests.tools.guard import Guard, RemovalOutsideTests, place_of
 
 @pytest.fixture
 def outside(removal_guard: Guard) -> Iterator[Path]:
-    """A directory that the guard must defend, with a file, a folder and a link in it."""
     directory = Path(tempfile.mkdtemp(prefix="exlab-guarded-", dir=os.environ["PYTEST_DEBUG_TEMPROOT"]))
     (directory / "file").write_text("kept")
     (directory / "folder").mkdir()
     yield directory
-    # What the guard refused was meant to be tried.
+    # These attempts are intended.
     removal_guard.violations.clear()
     removal_guard.active = False
     shutil.rmtree(directory)

@@ -1,5 +1,3 @@
-"""The lab builder builds what the real writer does."""
-
 import json
 import os
 import stat

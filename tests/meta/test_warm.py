@@ -1,4 +1,4 @@
-"""What is forked from a process that waits is a child like any other: its streams, its environment, its end."""
+"""A warm fork is a process like any other."""
 
 import signal
 import subprocess

@@ -1,4 +1,4 @@
-"""Sums of bytes, also where somebody's sparse files claim more than any disk holds."""
+"""Sums of bytes, also where sparse files claim more than any disk holds."""
 
 from datetime import datetime
 from typing import Any

@@ -1,4 +1,4 @@
-"""What an upgrade makes of the rows that there are, and that going back and up again makes nothing else of them."""
+"""An upgrade of existing rows; migrating back and up again gives the same."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -21,19 +21,16 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 class Tables:
-    """The tables of the product, as one migration or another leaves them."""
-
     def __init__(self) -> None:
         self.are_new = True
 
     def migrate(self, name: str) -> Any:
-        """Bring them to a migration; the models of that time."""
         self.are_new = False
         call_command("migrate", "cleanup", name, verbosity=0)
         return MigrationExecutor(connection).loader.project_state([("cleanup", name)]).apps.get_model
 
     def upgrade(self) -> None:
-        """Bring them to the last migration; that there is nothing to do takes a second to find out."""
+        """Migrate to the end; it takes 1 s even with nothing to do."""
         if not self.are_new:
             call_command("migrate", verbosity=0)
         self.are_new = True
@@ -48,9 +45,9 @@ def tables(transactional_db: None) -> Iterator[Tables]:
 
 @pytest.fixture
 def upgraded(tables: Tables, now: Any) -> None:
-    """A database of before with a run of each kind, and a person with a permission of their own, brought up to date.
+    """An old database with a run of each kind, upgraded.
 
-    Migrating there and back takes seconds: the second time its rows are laid as the first upgrade left them.
+    Migrating takes seconds: the second time the upgraded rows are laid directly.
     """
     if _upgraded:
         _upgraded[0].restore()
@@ -89,7 +86,6 @@ def judged() -> dict[str, tuple[bool, int, bool]]:
 
 
 def places() -> list[str]:
-    """Who has a place everywhere."""
     return sorted(str(place.group or place.user) for place in Access.objects.filter(root=None, equipment=""))
 
 
@@ -112,7 +108,6 @@ def test_an_upgrade_fills_the_new_tables(upgraded: None) -> None:
 
 
 def test_back_to_the_columns_and_up_again(upgraded: None, tables: Tables) -> None:
-    """What was judged, named, opened and narrowed meanwhile stays."""
     Run.objects.filter(leaf="verified").update(tone=Status.GO, judged=1)
     Run.objects.filter(leaf="cleared").update(doubts=3, judged=3)
     Instrument.objects.filter(equipment="FLOW_01").update(public=True)
@@ -133,7 +128,6 @@ def test_back_to_the_columns_and_up_again(upgraded: None, tables: Tables) -> Non
 
 @pytest.mark.exhaustive
 def test_all_the_way_back_and_up_again(upgraded: None, tables: Tables) -> None:
-    """The columns and tables go, and come back as after the upgrade; attempts and runs are kept."""
     rows, runs, attempts = judged(), Run.objects.count(), ClearAttempt.objects.count()
     Access.objects.filter(group__name="viewer").delete()
     model = tables.migrate(BEFORE)
@@ -146,7 +140,7 @@ def test_all_the_way_back_and_up_again(upgraded: None, tables: Tables) -> None:
 
 
 def test_a_lab_of_the_version_before_goes_on_without_a_command(tables: Tables, lab: Lab, root: Any, now: Any) -> None:
-    """Its run is proven and cleared, and the marker that it lacked is laid. Costs migrations of some seconds."""
+    """Its run is proven and cleared, and the missing marker is made. Takes some seconds."""
     lab.run()
     discovery.discover(root, now=now)
     (marker,) = lab.staging.glob(".exlab-staging-*")

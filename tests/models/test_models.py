@@ -1,4 +1,4 @@
-"""What the database itself refuses, on both engines, whatever the code above it does."""
+"""What the database itself refuses, on both engines."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -77,7 +77,6 @@ def make_entry(attempt: ClearAttempt, kind: str, **fields: Any) -> LedgerEntry:
 
 
 def refuses(act: Callable[[], Any], constraint: str) -> None:
-    """The database, not Python, refuses; where it names its constraint, it is this one."""
     with pytest.raises(IntegrityError) as error, transaction.atomic():
         act()
     # SQLite names the columns of a unique index, PostgreSQL the index itself.
@@ -290,7 +289,7 @@ def test_a_version_number_is_given_once(now: datetime) -> None:
     refuses(lambda: RetentionPolicy(version=1, author="x", created_at=now, mode="scheduled").save(), "version")
 
 
-# What belongs together stays
+# Protected relations
 
 
 def test_nothing_that_the_ledger_speaks_of_can_be_removed(run: Run, staging_root: StagingRoot) -> None:

@@ -1,4 +1,4 @@
-"""History, policies, proofs and ledger only grow: Python says so, and the database holds it."""
+"""History, policies, proofs and ledger only grow; the database enforces it."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -45,7 +45,7 @@ on_postgresql = pytest.mark.skipif("postgresql" not in connection.vendor, reason
 
 @pytest.fixture
 def rows(lab: Lab, root: Any, now: datetime, policy: Any) -> Iterator[dict[type, list[Any]]]:
-    """One cleared run that surprised fills every table. Afterwards nothing may have changed, whatever was tried."""
+    """One cleared run with a surprise fills every table. Afterwards all rows must be unchanged."""
     policy(mode="manual")
     run = set_scene(lab, root, now).run
     clear_run(run, now=now)
@@ -76,7 +76,7 @@ def test_every_append_only_model_is_meant() -> None:
     assert triggers.missing(connection) == []
 
 
-# Rows for all tables cost a clear: each of these tests tries every table on the same ones.
+# Rows for all tables need a clear, so all these tests share them.
 
 
 def test_python_refuses(rows: dict[type, list[Any]]) -> None:
@@ -145,7 +145,7 @@ def test_bulk_writes_are_refused(rows: dict[type, list[Any]]) -> None:
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("model", TABLES)
 def test_a_table_that_is_remade_gets_its_triggers_back(model: type[models.Model]) -> None:
-    """SQLite alters a table by making it anew and drops its triggers without a word."""
+    """SQLite alters a table by making it anew, and silently drops its triggers."""
     field = models.IntegerField(default=0)
     field.set_attributes_from_name("passing_thought")
     with connection.schema_editor() as editor:

@@ -1,4 +1,4 @@
-"""What timed passes will take is told before they take it: once, in the evening before, or as soon as it is known."""
+"""What timed passes will take is announced once, before they take it."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -38,8 +38,6 @@ def mailing(settings: Any, db: None) -> None:
 
 @pytest.fixture
 def stock(lab: Lab, root: StagingRoot) -> Callable[..., None]:
-    """So many runs whose seven days are over before two in the night; discovered an hour before the evening."""
-
     def stock(number: int, *, ready_at: datetime = TWO - 30 * timedelta(minutes=1), equipment: str = "FLOW_01") -> None:
         for one in range(number):
             verified_at = ready_at - 7 * DAY - one * timedelta(seconds=1)
@@ -52,7 +50,6 @@ def stock(lab: Lab, root: StagingRoot) -> Callable[..., None]:
 
 @pytest.fixture(autouse=True)
 def _hourly(db: None) -> None:
-    """The timed pass comes at every full hour."""
     at = EVENING + timedelta(minutes=60)
     Schedule.objects.filter(name=task_queues.SWEEP, cluster=project.EXLAB_CLEAR_CLUSTER).update(next_run=at)
 
@@ -88,7 +85,7 @@ def test_the_evening_before_says_what_the_pass_then_takes(
 
 
 @pytest.mark.both_engines
-def test_it_is_told_once_whoever_looks_and_at_the_same_moment(
+def test_two_hosts_at_the_same_moment_announce_once(
     stock: Any, root: StagingRoot, mailing: None, monkeypatch: Any
 ) -> None:
     stock(12)
@@ -168,7 +165,7 @@ def test_the_first_pass_in_earnest_is_told_even_of_one_run(
 
 
 def test_first_nights_that_end_in_the_night_are_reckoned_with(stock: Any, root: StagingRoot, mailing: None) -> None:
-    """The version is old, and no pass has taken anything by it here: that is told as its first pass is."""
+    """The version is old, but no pass has taken anything by it here: this counts as its first pass."""
     evening, two = EVENING + 4 * DAY, TWO + 4 * DAY
     stock(3, ready_at=two - HOUR / 2)
     begun = evening - 3 * DAY + 6 * HOUR
@@ -200,7 +197,7 @@ def test_a_person_who_ends_first_nights_is_told_what_goes(stock: Any, root: Stag
 
 
 def test_nights_that_end_in_the_night_are_reckoned_with(stock: Any, root: StagingRoot, mailing: None) -> None:
-    """The schedule promotes at midnight what it has rehearsed; the pass after that is told in the evening before."""
+    """The schedule promotes at midnight what it rehearsed; the next pass is announced the evening before."""
     stock(3)
     begun = EVENING - 3 * DAY + 6 * HOUR
     RetentionPolicy.objects.add_version(author="admin", now=begun, mode="scheduled", retain_hours=168)
@@ -262,7 +259,7 @@ def test_a_mail_that_cannot_be_sent_is_said_on_the_page_and_stops_no_pass(
     stock: Any, root: StagingRoot, mailing: None, settings: Any, client: Client, time_machine: Any
 ) -> None:
     settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
-    settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", 1  # nobody listens there
+    settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", 1  # no server listens there
     stock(12)
     promoted()
     assert announcements.announce_all([root], EVENING) == 1
@@ -277,7 +274,6 @@ def test_a_mail_that_cannot_be_sent_is_said_on_the_page_and_stops_no_pass(
 
 
 def test_people_are_told_of_the_runs_that_they_may_keep(stock: Any, root: StagingRoot, mailing: None) -> None:
-    """One who holds runs of one instrument hears of that one; one who may only look hears nothing."""
     stock(12)
     stock(2, equipment="CONFOCAL_01")
     keeper = User.objects.create_user("keeper", email="keeper@lab.example")
@@ -319,7 +315,7 @@ def test_the_task_and_the_pass_itself_tell(stock: Any, root: StagingRoot, mailin
     assert Announcement.objects.get().runs == 12
 
 
-def test_who_sees_one_instrument_sees_its_part_on_the_overview(
+def test_a_user_of_one_instrument_sees_its_part_on_the_overview(
     stock: Any, root: StagingRoot, client: Client, time_machine: Any
 ) -> None:
     stock(12)
@@ -374,7 +370,6 @@ def test_moments_have_names_in_the_labs_zone() -> None:
 
 
 def _at(act: Callable[[StagingRoot, datetime], ClearReport], root: StagingRoot, now: datetime) -> ClearReport:
-    """A pass with the clock where it says that it is: nights are counted by when passes really began."""
     import time_machine as clock
 
     with clock.travel(now, tick=False):

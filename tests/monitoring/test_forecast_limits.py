@@ -1,4 +1,4 @@
-"""The forecast of a day's passes knows the limits of a day, and what people have let go."""
+"""The forecast respects day limits and go-ons."""
 
 from datetime import datetime, timedelta
 from typing import Any

@@ -1,4 +1,4 @@
-"""The watchdog: what it finds in rows and locks, what it leaves alone, and the real process that looks."""
+"""The watchdog's rules, and its real process."""
 
 import argparse
 import json
@@ -62,14 +62,12 @@ def beat_all(at: datetime, host: str) -> None:
 
 
 def look(now: datetime, **more: Any) -> dict[str, tuple[str, str]]:
-    """Subject, kind and reason of what is wrong after one look."""
     watched = watchdog.watch(now=now, **more)
     assert watched.failed == []
     return {alert.subject: (alert.kind, alert.reason) for alert in watched.alerts}
 
 
 def seen(lab: Lab, root: StagingRoot, at: datetime, state: str = "sync_queued", **more: Any) -> Run:
-    """A run that discovery saw at an instant, and that stands in a state since `verified_at` less a few minutes."""
     lab.run(state=state, **more)
     discovery.discover(root, now=at)
     return Run.objects.get(run_path=more.get("run_path", RUN_PATH))
@@ -85,7 +83,6 @@ def test_nothing_is_wrong_in_a_lab_where_all_is_well(lab: Lab, root: Any, now: d
 
 
 def look_at_runs(at: datetime) -> dict[str, tuple[str, str]]:
-    """A first look, at any instant: silence and late schedules are nobody's fault yet."""
     Schedule.objects.update(next_run=at)
     return look(at, listening_since=at)
 
@@ -226,7 +223,6 @@ def test_a_nas_that_is_given_more_time_is_waited_for(
 def test_an_attempt_is_read_again_before_anything_is_said(
     attempt: ClearAttempt, held: None, now: datetime, monkeypatch: pytest.MonkeyPatch, change: dict[str, str]
 ) -> None:
-    """It ends, or moves, in the moment between the two looks."""
     fields = {name: now if value == "now" else value for name, value in change.items()}
     monkeypatch.setattr(watchdog.time, "sleep", lambda seconds: ClearAttempt.objects.update(**fields))
     assert look(now) == {}
@@ -290,8 +286,8 @@ def test_a_timed_task_that_does_not_run_is_told(now: datetime, change: dict[str,
     assert look(now + SECOND) == {}
 
 
-def test_what_was_due_while_nobody_ran_has_a_moment(now: datetime) -> None:
-    """After a start the schedules of the night are late; an alert that another watchdog has opened stays, though."""
+def test_what_was_due_while_nothing_ran_has_a_grace(now: datetime) -> None:
+    """After a start the night's schedules are late; an alert of another watchdog stays."""
     Schedule.objects.filter(name="cleanup sweep").update(next_run=now - 9 * HOUR)
     assert look(now, listening_since=now) == {}
     late = {f"{project.EXLAB_HOST}:cleanup sweep"}
@@ -366,7 +362,7 @@ def test_a_host_without_staging_roots_needs_no_clusters(now: datetime) -> None:
 
 
 def test_a_cluster_that_works_is_not_silent(root: Any, now: datetime, settings: Any) -> None:
-    """All workers may be clearing for hours. Which cluster a process belongs to is told by its environment."""
+    """All workers may be clearing for hours. A process's environment tells its cluster."""
     task_cluster, clearing_cluster = watchdog.clusters()
     Heartbeat.objects.all().update(at=now - HOUR)
     lock = Path(settings.EXLAB_DATA_DIR) / "locks" / "17"
@@ -455,8 +451,6 @@ def test_one_bad_rule_does_not_silence_the_others(
 
 
 class Watching:
-    """One `manage.py watch` that a test has started."""
-
     def __init__(self, env: dict[str, str], *options: str) -> None:
         self.process = subprocess.Popen(
             [sys.executable, "manage.py", "watch", *options],
@@ -559,7 +553,7 @@ def test_a_pace_that_makes_no_sense_is_refused(pace: str) -> None:
 # The pages
 
 
-def test_the_pages_say_that_nobody_watches(lab: Lab, root: Any, now: datetime, admin_client: Any) -> None:
+def test_the_pages_say_that_no_watchdog_runs(lab: Lab, root: Any, now: datetime, admin_client: Any) -> None:
     run = seen(lab, root, now)
     pages = (reverse("run-list"), reverse("run-detail", args=[run.pk]))
     for page in pages:

@@ -1,4 +1,4 @@
-"""When people are told what is coming, and of how much."""
+"""When operators are told what is coming."""
 
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo

@@ -1,4 +1,4 @@
-"""Breakers: what is abnormal, what is not, and how far a person's go-on reaches."""
+"""What is abnormal, and how far a go-on reaches."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -208,6 +208,5 @@ def test_failures_stop_in_a_row_or_by_their_share(outcomes: str, stops: bool) ->
     ],
 )
 def test_a_go_on_covers_a_condition_and_no_number_of_runs(approved: Anomaly, seen: Anomaly, allowed: bool) -> None:
-    """Runs are covered one by one, as they were shown: thirty that were let go are no word for thirty others."""
     assert allows([approved], seen) is allowed
     assert not allows([], seen)

@@ -1,4 +1,4 @@
-"""What an approval covers: decided from versions and roots alone, whatever people do one after the other."""
+"""What an approval covers, in any order of actions."""
 
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -21,8 +21,6 @@ PROVEN = (ProofLevel.RECORD, ProofLevel.SIZE, ProofLevel.CHECKSUM)
 
 @dataclass(frozen=True)
 class Run:
-    """As old as so many hours, with a proof that suffices for so much."""
-
     hours: float
     proof: ProofLevel
 
@@ -38,8 +36,6 @@ RUNS = [Run(hours, proof) for hours in (0, 100, 144, 168, 200, 240, 1000) for pr
 
 @dataclass
 class Book:
-    """What a careful person would write down beside: of each root what is approved there, and every version since."""
-
     roots: dict[str, FirstNights] = field(default_factory=lambda: {"first": FirstNights(since=0)})
     chain: list[ScopedPolicy] = field(default_factory=list)
     since: dict[str, list[ScopedPolicy] | None] = field(default_factory=lambda: {"first": None, "": None})
@@ -106,7 +102,6 @@ PROMOTED: list[tuple[str, dict[str, Any]]] = [("edit", WEEK), ("promote", {})]
 
 
 def follow(done: list[tuple[str, dict[str, Any]]]) -> None:
-    """A run goes just then when its root has rehearsed and every version since the approved one would take it."""
     book = Book()
     for name, arguments in done:
         getattr(book, name)(**arguments)
@@ -128,7 +123,7 @@ def test_a_run_goes_only_by_what_is_approved_for_its_root(done: list[tuple[str, 
 @settings(max_examples=400)
 @given(st.lists(steps, max_size=16))
 def test_a_run_goes_only_by_what_is_approved_for_its_root_at_length(done: list[tuple[str, dict[str, Any]]]) -> None:
-    """About ten seconds."""
+    """Takes 10 s."""
     follow(done)
 
 
@@ -154,12 +149,12 @@ def test_with_several_scopes_nothing_more_goes_before_a_promotion(done: list[tup
 @settings(max_examples=1000)
 @given(scoped_steps)
 def test_with_several_scopes_nothing_more_goes_before_a_promotion_at_length(done: list[tuple[Scope, Any]]) -> None:
-    """About ten seconds."""
+    """Takes 10 s."""
     follow_scopes(done)
 
 
 def follow_scopes(done: list[tuple[Scope, Any]]) -> None:
-    """Whatever is written: nothing goes by it that did not go before, nor that the newest versions would keep."""
+    """No change lets a run go that did not go before, or that the newest versions keep."""
     chains: dict[Scope, list[ScopedPolicy]] = {}
     where = Scope(root="lab", equipment="FLOW_01", project="P", run_kind="test")
     for number, (scope, said) in enumerate(done, 1):

@@ -1,4 +1,4 @@
-"""A host's clock: believed by the time since boot, held against other clocks, and in doubt otherwise."""
+"""A clock is believed by the time since boot or by other clocks; else it is in doubt."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -47,7 +47,7 @@ FIRST = confirmed(clock(0 * HOUR, passed=0 * HOUR))
         (clock(-299 * SECOND, passed=0 * HOUR), SOUND),
         (clock(-301 * SECOND, passed=0 * HOUR), DOUBT),
         (clock(365 * DAY, passed=365 * DAY), SOUND),  # a year without a sweep, on one boot: it is so
-        (clock(3 * DAY, boot="b", passed=5 * SECOND), SOUND),  # nobody was there for a long weekend
+        (clock(3 * DAY, boot="b", passed=5 * SECOND), SOUND),  # a long weekend without a look
         (clock(LONGEST_PAUSE + BETWEEN_LOOKS + SECOND, boot="b", passed=5 * SECOND), DOUBT),
         (clock(20 * DAY, boot="b", passed=12 * DAY), DOUBT),
         (clock(-HOUR, boot="b", passed=5 * SECOND), DOUBT),
@@ -144,14 +144,13 @@ def test_a_person_can_say_that_it_is_right() -> None:
 
 
 def _time_by(judged: Judged, look: Clock) -> datetime:
-    """The instant by which holds end; a doubt lasts while other clocks have yet to be asked."""
     sure = judged.known.sure
     return look.wall if sure is None else sure.wall
 
 
 steps = st.tuples(
     st.integers(0, 100),  # hours that really pass
-    st.one_of(st.just(0), st.integers(-30 * 24, 30 * 24)),  # hours by which somebody sets the clock meanwhile
+    st.one_of(st.just(0), st.integers(-30 * 24, 30 * 24)),  # hours by which the clock is set meanwhile
     st.booleans(),  # the machine is started anew
     st.booleans(),  # the watchdog looks, and not a pass
 )
@@ -159,10 +158,10 @@ steps = st.tuples(
 
 @given(st.lists(steps, max_size=12))
 @settings(max_examples=200)
-def test_holds_run_ahead_of_the_true_time_by_no_more_than_what_nobody_can_see(
+def test_holds_run_ahead_of_the_true_time_by_no_more_than_what_is_invisible(
     days: list[tuple[int, int, bool, bool]],
 ) -> None:
-    """Without another clock: on one boot by nothing, and by three days and some hours for each start of the machine."""
+    """Without another clock: by nothing on one boot, and by three days and some hours for each restart."""
     known: KnownClock = FIRST
     true, wrong, boots, boot_began = NOW, timedelta(0), 0, NOW
     for hours, set_by, restarted, watching in days:

@@ -1,4 +1,4 @@
-"""The table of policy fields: each is whole, and says which of two values keeps more."""
+"""The table of policy fields is complete."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Every gate with every reason, its verdict and the instant at which it opens; and the decision they make."""
+"""Every gate, and the decision that they make."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -58,7 +58,6 @@ def facts(**changes: Any) -> Facts:
 
 
 def answer(gate: Gate, some_facts: Facts, policy: Policy = DAILY, now: datetime = NOW) -> tuple[Any, ...]:
-    """Verdict, reason and opening instant of one gate."""
     result = evaluate(some_facts, policy, now).gate(gate)
     return result.verdict, result.reason, result.opens_at
 
@@ -147,7 +146,7 @@ class TestRetention:
         assert answer(Gate.RETENTION, GOOD, replace(DAILY, retain_hours=0), now=VERIFIED_AT)[0] is PASS
 
     @pytest.mark.parametrize("hours", [0, 24])
-    def test_manual_blocks_whatever_the_hours(self, hours: float) -> None:
+    def test_manual_blocks_with_any_hours(self, hours: float) -> None:
         assert answer(Gate.RETENTION, GOOD, replace(MANUAL, retain_hours=hours)) == (
             BLOCK,
             Reason.POLICY_MANUAL,
@@ -186,7 +185,7 @@ class TestPath:
     def test_any_finding_blocks(self, reason: Reason) -> None:
         assert answer(Gate.PATH, facts(path_findings=(Finding(reason),))) == (BLOCK, reason, None)
 
-    def test_a_run_that_nobody_looked_at_is_blocked(self) -> None:
+    def test_a_run_without_a_look_is_blocked(self) -> None:
         assert answer(Gate.PATH, facts(files=None)) == (BLOCK, Reason.NOT_LOOKED_AT, None)
 
     def test_a_run_without_files_is_no_unseen_run(self) -> None:
@@ -448,7 +447,7 @@ def named(decision: Decision, *, operator: bool) -> Reason | None:
     return refusal.reason if refusal else None
 
 
-# Whatever was seen, a decision comes out of it, and never a clear without its grounds.
+# Any facts give a decision, and never a clear without its grounds.
 
 instants = st.datetimes(timezones=st.just(UTC))
 findings = st.lists(st.builds(Finding, st.sampled_from(Reason), st.text(max_size=5)), max_size=2).map(tuple)

@@ -1,5 +1,3 @@
-"""What the watchdog calls wrong, and from which instant on."""
-
 from datetime import UTC, datetime, timedelta
 
 import pytest

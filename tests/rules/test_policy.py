@@ -1,4 +1,4 @@
-"""Which policy applies, and from when the schedule may take a run."""
+"""Which policy applies, and from when a run is due."""
 
 import itertools
 from dataclasses import dataclass, replace
@@ -53,7 +53,6 @@ class Record:
 
 
 def record(state: State = State.SYNC_VERIFIED, *verifications: datetime | None) -> Record:
-    """A record in `state` with these `sync_verified` entries, one at VERIFIED_AT by default."""
     entries = [Entry("staging", VERIFIED_AT - timedelta(days=30))]
     entries += [Entry("sync_verified", at) for at in verifications or (VERIFIED_AT,)]
     if state is not State.SYNC_VERIFIED:
@@ -243,7 +242,7 @@ class TestStages:
         assert stage_of_next(None, scoped(mode=Mode.SCHEDULED), rehearse=None) is Stage.REHEARSING
         assert stage_of_next(None, scoped(mode=Mode.SCHEDULED), rehearse=True) is Stage.REHEARSING
 
-    def test_unless_nobody_wants_that(self) -> None:
+    def test_unless_that_is_not_wanted(self) -> None:
         off = scoped(mode=Mode.SCHEDULED, stage=Stage.OFF)
         assert stage_of_next(None, off, rehearse=False) is Stage.OFF
         assert stage_of_next(off, scoped(2, mode=Mode.SCHEDULED, retain_hours=0), rehearse=None) is Stage.OFF
@@ -269,7 +268,6 @@ class TestStages:
         assert stage_of_next(before, scoped(2, mode=Mode.MANUAL, retain_hours=24), rehearse=None) is Stage.REHEARSING
 
     def test_a_manual_policy_with_shorter_hours_loosens_a_narrower_one(self) -> None:
-        """The narrower scope is scheduled and takes its hours from the wider one, which is manual itself."""
         before = scoped(1, mode=Mode.MANUAL, retain_hours=168, stage=Stage.PROMOTED)
         after = scoped(3, mode=Mode.MANUAL, retain_hours=0)
         narrower = scoped(2, scope=Scope(equipment="CONFOCAL_01"), mode=Mode.SCHEDULED, stage=Stage.PROMOTED)
@@ -364,7 +362,7 @@ taking = st.fixed_dictionaries(TAKING)
 def test_what_does_not_loosen_takes_no_run_that_was_kept_before(
     scope: Scope, before: dict[str, Any], after: dict[str, Any], others: list[tuple[Scope, Any]], data: st.DataObject
 ) -> None:
-    """At any instant, under pressure or not, whatever the other scopes say."""
+    """At any instant, under pressure or not, with any other scopes."""
     kept_as_before = data.draw(st.sets(st.sampled_from(sorted(after))))
     after = {**after, **{name: before[name] for name in kept_as_before}}
     earlier, later = scoped(1, scope=scope, **before), scoped(2, scope=scope, **after)
@@ -392,7 +390,7 @@ def test_what_does_not_loosen_takes_no_run_that_was_kept_before(
 
 
 def test_what_is_left_to_a_wider_scope_is_rehearsed_too() -> None:
-    """Nobody decides anything but the wider scope, which was promoted long ago."""
+    """Only the wider scope decides, and it was promoted long ago."""
     lab = scoped(1, mode=Mode.SCHEDULED, retain_hours=1, stage=Stage.PROMOTED)
     narrow = Scope(equipment="CONFOCAL_01")
     kept = scoped(2, scope=narrow, mode=Mode.MANUAL, stage=Stage.PROMOTED)
@@ -412,7 +410,6 @@ def test_what_is_left_to_a_wider_scope_is_rehearsed_too() -> None:
 def test_a_change_that_takes_more_is_rehearsed(
     scope: Scope, before: dict[str, Any], after: dict[str, Any], others: list[tuple[Scope, Any]], data: st.DataObject
 ) -> None:
-    """Whatever changes in one scope: what takes a run that was kept before has to be rehearsed for that run."""
     kept_as_before = data.draw(st.sets(st.sampled_from(sorted(after))))
     after = {**after, **{name: before[name] for name in kept_as_before}}
     earlier = scoped(1, scope=scope, **before, stage=Stage.PROMOTED)

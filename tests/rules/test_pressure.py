@@ -1,4 +1,4 @@
-"""Pressure: how much has to go, which run comes next, and where it stops."""
+"""How much has to go under pressure, and in what order."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -77,7 +77,6 @@ def test_what_goes_takes_from_every_limit() -> None:
 
 
 def pick(candidates: list[Candidate], pressure: Pressure, refused: frozenset[int] = frozenset()) -> list[Any]:
-    """Keys and causes of all that go; those refused could not."""
     picker = Picker(candidates, pressure)
     went = []
     for chosen, causes in picker:
@@ -136,7 +135,7 @@ def test_what_is_left_to_the_next_sweep_is_not_made_up_for() -> None:
     st.integers(0, 1500),
 )
 def test_enough_goes_and_nothing_more(rows: Any, bytes_over: int, runs_over: int, free_wanted: int) -> None:
-    """As long as runs may go for it the target is met, and without the last that went for pressure it would not be."""
+    """The target is met while runs may go, and not without the last one."""
     pressure = Pressure(bytes_over=bytes_over, runs_over=runs_over, free_wanted=free_wanted)
     candidates = [
         candidate(key, due=due, eligible=due or eligible, size=size, allocated=size)
@@ -174,8 +173,7 @@ def test_what_was_left_over_comes_first() -> None:
 
 
 @given(st.lists(st.integers(0, 5), max_size=12), st.integers(1, 4))
-def test_nobody_is_starved_however_the_budget_falls(ages: list[int], budget: int) -> None:
-    """With so many handled a pass, each run has its turn within as many passes as it takes to go round once."""
+def test_no_run_starves_with_any_budget(ages: list[int], budget: int) -> None:
     candidates = [
         candidate(key, due=True, verified_at=START + timedelta(hours=hours)) for key, hours in enumerate(ages)
     ]

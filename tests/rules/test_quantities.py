@@ -1,4 +1,4 @@
-"""Durations, sizes, shares and counts as people type them, and as they are said again."""
+"""Durations, sizes, shares and counts, typed and printed."""
 
 import math
 
@@ -12,7 +12,7 @@ from cleanup.rules.policy import MAX_BUDGET_MINUTES, MAX_RETAIN_HOURS
 pytestmark = pytest.mark.one_engine(by="function")
 
 
-# What `float` or `int` would take, and nobody means; and what nothing should take.
+# Texts that `float` or `int` accept but that are mistakes, and plain nonsense.
 NEVER = [
     "",
     " ",
@@ -52,7 +52,7 @@ PARSERS = [
 
 @pytest.mark.parametrize("parse", PARSERS)
 @pytest.mark.parametrize("text", NEVER)
-def test_what_nobody_means_is_refused_in_a_sentence(parse, text):
+def test_nonsense_is_refused_in_a_sentence(parse, text):
     with pytest.raises(ValueError, match=r" is no \w+") as refused:
         parse(text)
     assert "\n  " not in str(refused.value)

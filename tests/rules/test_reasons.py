@@ -1,4 +1,4 @@
-"""The closed list of reasons, and that nobody uses a code that is not on it."""
+"""No code outside the closed list of reasons is used."""
 
 import ast
 import re
@@ -57,7 +57,7 @@ def test_the_search_finds_a_code_that_is_not_on_the_list() -> None:
 
 
 def codes_used(source: str) -> Iterator[str]:
-    """Every code that a piece of source uses: a name of Reason, a carrier's first text, or in a table of reasons."""
+    """The codes used in source: names of Reason, a carrier's first text, or in a table of reasons."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "Reason":
             yield node.attr.lower()

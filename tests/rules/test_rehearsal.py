@@ -1,4 +1,4 @@
-"""What a clean night is, and what is a surprise."""
+"""Clean nights and surprises."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -77,7 +77,6 @@ class TestReady:
 
 
 def seen(*, proof=(), **fields):
-    """Facts of a run as discovery saw it after the rehearsal, with nothing against it."""
     compared = ProofFacts(level=ProofLevel.SIZE, findings=tuple(proof), files=3, bytes=10)
     return Facts(gathered_at=NOW - HOUR, newest_data_at=SAID_AT - 30 * NIGHT, proof=compared, **fields)
 

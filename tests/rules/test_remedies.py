@@ -1,4 +1,4 @@
-"""Every reason has a way out, or a sentence why there is none; and the document says the same as the code."""
+"""Every reason has a way out, or a sentence why it has none."""
 
 import subprocess
 import sys
@@ -13,7 +13,6 @@ pytestmark = pytest.mark.one_engine(by="function")
 
 
 def labels():
-    """Everything that a button of the pages says."""
     from cleanup.web.runs.status_text import StatusAction
     from cleanup.web.runs.ways.every import WAYS
 

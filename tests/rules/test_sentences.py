@@ -1,4 +1,4 @@
-"""Policies in words: where one applies, what it does, and what a version changes."""
+"""Policies in words."""
 
 import pytest
 

@@ -1,5 +1,3 @@
-"""Texts that are longer than a column."""
-
 import pytest
 
 from cleanup.rules.short_texts import shorten

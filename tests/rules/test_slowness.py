@@ -1,4 +1,4 @@
-"""When a twin that kept silent is asked again, and after which others."""
+"""When a silent twin is asked again."""
 
 from datetime import UTC, datetime, timedelta
 

@@ -1,4 +1,4 @@
-"""The life of a run: one step forward at a time, from the beginning to the clear."""
+"""States go one step forward at a time."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""What the wizard clears itself: told as the wizard's where its record says so, and not counted here."""
+"""The wizard's own clears are shown as its own, and not counted here."""
 
 import json
 import os
@@ -46,7 +46,6 @@ def vanish(scene: Scene) -> None:
 
 
 def pass_over(scene: Scene) -> discovery.Discovered:
-    """Discovery and the orphans, twice, so that the grace of an hour is over; neither side is changed."""
     before = snapshot(scene.lab.base)
     first = discovery.discover(scene.root, now=scene.now)
     for at in (scene.now, scene.now + LATER):
@@ -118,7 +117,7 @@ def test_the_record_on_the_staging_disk_said_so_before_it_went(scene: Scene) -> 
 
 
 def nothing(record: dict[str, Any]) -> None:
-    """The wizard has copied its record before it wrote the end of it: the usual case."""
+    """The wizard copied its record before it wrote the end: the usual case."""
 
 
 def another_path(record: dict[str, Any]) -> None:
@@ -199,7 +198,7 @@ def test_a_run_behind_a_link_or_in_its_fence_is_not_cleared(scene: Scene) -> Non
 
 
 def test_a_nas_that_hangs_leaves_it_missing(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Costs a second of silence."""
+    """Takes 1 s of silence."""
     edit(scene.twin, say_cleared)
     vanish(scene)
     monkeypatch.setattr(

@@ -1,4 +1,4 @@
-"""A run in whose folder a person looked with a Mac, with Windows or by way of the NAS is cleared like any other."""
+"""Desktop files of Macs, Windows or the NAS do not keep a run."""
 
 import os
 import re
@@ -35,7 +35,6 @@ def lay(path: Path, content: bytes = STORE, *, at: datetime | None = None) -> No
 
 
 def cleared(root: StagingRoot, now: datetime) -> dict[str, bytes]:
-    """Clear the one run there is; what its tombstone keeps of desktops, by path."""
     discovery.discover(root, now=now)
     run = Run.objects.with_root().get()
     path = Path(root.path) / run.run_path
@@ -56,7 +55,7 @@ def refusal(root: StagingRoot, now: datetime) -> Refused:
 
 
 def test_what_came_after_the_verification_is_kept_whole_and_goes(lab: Lab, root: StagingRoot, now: datetime) -> None:
-    """Written this minute, and larger than nothing else: neither quiet nor age is asked of what is no data."""
+    """Written this minute: neither quiet nor age is asked of files that are no data."""
     path = lab.run()
     laid = {
         ".DS_Store": STORE,
@@ -127,7 +126,7 @@ def test_one_that_is_no_apple_double_is_data(lab: Lab, root: StagingRoot, now: d
 
 @pytest.mark.parametrize("name", ["$RECYCLE.BIN/S-1-5-21-1/$R0001.tif", "System Volume Information/plate.raw"])
 def test_in_a_run_the_folders_of_systems_are_data(lab: Lab, root: StagingRoot, now: datetime, name: str) -> None:
-    """There a person may have deleted a file of the run, so what lies in them is kept."""
+    """A person may have deleted a file of the run into them, so their content is kept."""
     lay(lab.run() / name, b"pixels", at=now - timedelta(days=1))
     finding = refusal(root, now).finding
     assert finding.reason is Reason.NOT_IN_MANIFEST and name in finding.detail

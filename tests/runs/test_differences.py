@@ -1,4 +1,4 @@
-"""A difference of bytes that was found: not looked for again by every sweep, and no longer than nothing has changed."""
+"""A known difference of bytes stands until something changes."""
 
 import errno
 import io
@@ -35,7 +35,6 @@ WEEK = timedelta(days=7)
 
 
 def damage(path: Path) -> None:
-    """Other bytes of the same size, written long ago."""
     data = path.read_bytes()
     path.write_bytes(bytes([data[0] ^ 1]) + data[1:])
     os.utime(path, (LONG_AGO, LONG_AGO))
@@ -43,7 +42,6 @@ def damage(path: Path) -> None:
 
 @pytest.fixture
 def damaged(lab: Lab, root: Any, now: datetime, policy: Callable[..., Any]) -> Scene:
-    """A run that is due, and of whose twin one file has rotten."""
     policy(mode="scheduled", retain_hours=1, rehearse=False)
     scene = set_scene(lab, root, now)
     damage(scene.twin / TILE)
@@ -52,7 +50,6 @@ def damaged(lab: Lab, root: Any, now: datetime, policy: Callable[..., Any]) -> S
 
 @pytest.fixture
 def read(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """The staged files whose bytes are read from now on."""
     paths: list[bytes] = []
     hash_file = hashing.hash_file
 
@@ -97,7 +94,7 @@ def test_after_a_week_it_is_read_again_and_told_once_more(damaged: Scene, read: 
     assert Difference.objects.get().at == damaged.now + WEEK
 
 
-def test_of_a_difference_from_the_future_nothing_is_taken_for_granted(damaged: Scene, read: list[bytes]) -> None:
+def test_a_difference_from_the_future_does_not_count(damaged: Scene, read: list[bytes]) -> None:
     swept(damaged.now)
     read.clear()
     swept(damaged.now - hours(1))
@@ -105,7 +102,6 @@ def test_of_a_difference_from_the_future_nothing_is_taken_for_granted(damaged: S
 
 
 def rewritten(path: Path) -> None:
-    """The same file written anew with the size and the time that it had."""
     status = path.stat()
     path.write_bytes(path.read_bytes())
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
@@ -206,7 +202,7 @@ def test_a_twin_that_was_written_while_it_was_read_is_read_again(damaged: Scene,
 def test_no_earlier_proof_counts_once_a_difference_was_found(
     damaged: Scene, monkeypatch: pytest.MonkeyPatch, written: float | None
 ) -> None:
-    """The twin was equal, is damaged since, is found so, and gets the time back that it had when it was equal."""
+    """The twin was equal, is damaged and found, and then gets its old time back."""
     twin = damaged.twin / TILE
     twin.write_bytes((damaged.path / TILE).read_bytes())
     os.utime(twin, (LONG_AGO - 1, LONG_AGO - 1))
@@ -228,7 +224,7 @@ def test_no_earlier_proof_counts_once_a_difference_was_found(
 def test_an_error_is_no_difference_and_takes_nothing_for_granted(
     damaged: Scene, read: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A disk that fails once may read the next time, and nothing on either side would show it."""
+    """A disk that fails once may read the next time, and neither side would show it."""
     with monkeypatch.context() as patch:
         patch.setattr(proofs, "_staged_differences", means.failing(OSError(errno.EIO, "it failed", TILE)))
         assert swept(damaged.now).reason == Reason.STAGING_IO_ERROR
@@ -259,7 +255,7 @@ def test_what_was_found_different_goes_by_its_bytes_alone_until_they_are_equal(
 def test_what_is_known_to_be_damaged_does_not_go_by_names_and_sizes(
     damaged: Scene, policy: Callable[..., Any], later: timedelta, operator: bool
 ) -> None:
-    """A policy that asks for less than bytes may not clear what they were seen to differ in."""
+    """A policy that asks for less than bytes may not clear a run with a known difference."""
     swept(damaged.now)
     policy(proof="size", rehearse=False)
     at = damaged.now + later
@@ -271,7 +267,7 @@ def test_what_is_known_to_be_damaged_does_not_go_by_names_and_sizes(
 def test_what_was_found_while_the_nas_was_gone_for_a_while_still_stands(
     damaged: Scene, read: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another mount of the same disk is no news of a damaged file: a proof asks for more, and it may."""
+    """A new mount of the same disk ends a proof, but not a known difference."""
     swept(damaged.now)
     from cleanup.runs import proofs
 
@@ -285,7 +281,7 @@ def test_what_was_found_while_the_nas_was_gone_for_a_while_still_stands(
 def test_inode_numbers_count_only_where_the_mount_keeps_them(
     damaged: Scene, read: list[bytes], monkeypatch: pytest.MonkeyPatch, kept: bool
 ) -> None:
-    """Such a mount gives a file another number after it has forgotten its name; all times stay."""
+    """Such a mount changes inode numbers after it forgot the names; all times stay."""
     from cleanup.runs import proofs
     from cleanup.storage.nas import client
 

@@ -1,4 +1,4 @@
-"""What discovery learns from the disk, what it does not believe, and that it changes nothing there."""
+"""Discovery changes nothing on the disk."""
 
 import json
 import os
@@ -46,7 +46,6 @@ def counts(found: Discovered) -> tuple[int, int, int, int]:
 
 
 def rows() -> list[Any]:
-    """Everything that the database knows of runs, the age of the facts apart."""
     runs = []
     for run in Run.objects.order_by("pk").values():
         del run["looked_at"]
@@ -166,7 +165,7 @@ def test_new_data_makes_the_facts_new(lab: Lab, root: Any, now: datetime) -> Non
 
 
 def test_what_pages_alone_show_is_no_news(lab: Lab, root: Any, now: datetime) -> None:
-    """A run stays parked whatever else lies on the NAS, and after an upgrade that stores more of it."""
+    """A parked run stays parked with other files on the NAS, and after an upgrade that stores more."""
     lab.run()
     discover(root, now)
     run = Run.objects.get()
@@ -348,7 +347,7 @@ def assert_never_cleared(run: Run, lab: Lab, now: datetime, reason: Reason) -> N
 
 
 def test_a_nas_path_is_kept_and_never_opened(lab: Lab, root: Any, now: datetime, tmp_path: Path) -> None:
-    """Whatever it says: the twin is the NAS root plus the run's own path."""
+    """The twin is always the NAS root plus the run's own path."""
     trap = tmp_path / "trap"
     shutil.copytree(lab.run(), trap)
     path = lab.staging / RUN_PATH
@@ -362,7 +361,7 @@ def test_a_nas_path_is_kept_and_never_opened(lab: Lab, root: Any, now: datetime,
 
 
 def test_the_file_alone_authorises_nothing(lab: Lab, root: Any, now: datetime) -> None:
-    """Somebody writes `sync_verified` into the record of a run that never was verified: there is no proof."""
+    """`sync_verified` is written into the record of a run that was never verified: there is no proof."""
     path = lab.run(state="complete")
     for state in ("sync_queued", "sync_verified"):
         append(path, state, "2026-05-01T00:00:00Z")

@@ -1,4 +1,4 @@
-"""Retention counts from the later of the recorded verification and our own first sight of it; a page says from when."""
+"""Retention counts from the later of the recorded verification and the first sight here."""
 
 import json
 from datetime import datetime, timedelta
@@ -32,7 +32,6 @@ def scheduled(policy: Any) -> None:
 
 
 def grow(lab: Lab, root: StagingRoot, verified_at: datetime, *, seen: datetime, then: datetime) -> Run:
-    """A run of an instrument whose clock says `verified_at`, seen as it is `complete` and when it is verified."""
     path = lab.run(verified_at=verified_at)
     record = path / METADATA / "ingest.json"
     whole = json.loads(record.read_bytes())
@@ -46,7 +45,6 @@ def grow(lab: Lab, root: StagingRoot, verified_at: datetime, *, seen: datetime, 
 
 
 def kept(run: Run, at: datetime) -> GateResult:
-    """What the gate says, on stored facts as on a fresh look."""
     policies = RetentionPolicy.objects.scoped()
     run = Run.objects.with_root().get(pk=run.pk)
     stored = stored_facts.decision(run, policies, at).gate(Gate.RETENTION)
@@ -75,7 +73,7 @@ def test_a_clock_thirty_days_behind_gives_nothing_away(
 def test_what_our_own_clock_saw_while_it_was_years_behind_is_not_old_when_it_is_right_again(
     lab: Lab, root: StagingRoot, now: datetime, scheduled: None, met: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The disk's host is the instrument's PC: record and first sight are of one clock, which a NAS sets right."""
+    """The disk's host is the instrument's PC: record and first sight share one clock, which a NAS corrects."""
 
     def look_about(wall: datetime, boot: str) -> None:
         clock = Clock(wall=wall, boot_id=boot, boot_seconds=(wall - now).total_seconds() + 1e9)
@@ -123,7 +121,7 @@ def test_a_clock_that_is_ahead_counts_as_recorded(lab: Lab, root: StagingRoot, n
 def test_a_run_first_seen_without_a_record_counts_from_our_sight(
     lab: Lab, root: StagingRoot, now: datetime, scheduled: None
 ) -> None:
-    """Its record was being written just then: the directory alone is an earlier state of the run."""
+    """Its record was just being written: the directory alone is an earlier state."""
     path = lab.run(verified_at=now - 30 * DAY)
     record = path / METADATA / "ingest.json"
     whole = record.read_bytes()
@@ -137,7 +135,7 @@ def test_a_run_first_seen_without_a_record_counts_from_our_sight(
 def test_a_renamed_run_keeps_its_first_sight_and_gets_no_second_one(
     lab: Lab, root: StagingRoot, now: datetime, scheduled: None
 ) -> None:
-    """Under its new path it is met as verified long ago: what was seen under the old one counts."""
+    """At the new path it is verified for long: the first sight at the old path counts."""
     grow(lab, root, now - 30 * DAY, seen=now - 3 * HOUR, then=now)
     new = RUN_PATH.replace("PROJ-0042", "PROJ-0077")
     for side in (lab.staging, lab.nas):
@@ -167,7 +165,6 @@ def test_a_run_renamed_before_it_was_verified_counts_from_our_sight(
 def test_every_prediction_counts_from_the_same_moment(
     lab: Lab, root: StagingRoot, now: datetime, scheduled: None, admin_client: Client
 ) -> None:
-    """Preview of a policy, dry run, command line and page."""
     run = grow(lab, root, now - 30 * DAY, seen=now - 3 * HOUR, then=now)
     due = now + 7 * DAY
     for at, going in ((due - HOUR, []), (due, [RUN_PATH])):
@@ -197,7 +194,6 @@ def test_every_prediction_counts_from_the_same_moment(
 
 
 def test_under_pressure_too(lab: Lab, root: StagingRoot, now: datetime, policy: Any) -> None:
-    """A full disk shortens what a run is kept for; it is kept from the same moment."""
     policy(mode="scheduled", retain_hours=168, min_retain_hours=24, rehearse=False)
     policy(root=root, max_runs=0, rehearse=False)
     grow(lab, root, now - 30 * DAY, seen=now - 3 * HOUR, then=now)
@@ -210,7 +206,7 @@ def test_under_pressure_too(lab: Lab, root: StagingRoot, now: datetime, policy: 
 def test_a_clock_behind_makes_no_run_stalled_at_once(
     lab: Lab, root: StagingRoot, now: datetime, hours: int, stalled: bool
 ) -> None:
-    """Its earlier state was seen here, so the later one cannot be older than that."""
+    """Its earlier state was seen here, so the later one cannot be older."""
     path = lab.run(state="complete", verified_at=now - 30 * DAY)
     record = path / METADATA / "ingest.json"
     whole = json.loads(record.read_bytes())

@@ -1,4 +1,4 @@
-"""A run with files of a wrong clock: ten minutes in which nothing changes, and then every byte."""
+"""Files of a wrong clock: ten minutes without change, and then every byte."""
 
 import os
 from collections.abc import Callable
@@ -33,7 +33,7 @@ def scene(lab: Lab, root: Any, now: datetime, request: pytest.FixtureRequest) ->
 
 
 def redate(run: Path) -> None:
-    """The signature of a file is made of its size and time when it was copied."""
+    """A file's signature is made of its size and time when it was copied."""
     from tests.tools.lab import read_sync_state, write_sync_state
 
     said = read_sync_state(run)
@@ -93,7 +93,7 @@ def test_other_bytes_stay(scene: Scene) -> None:
 
 
 def test_a_draft_of_a_wrong_clock_is_judged_by_when_this_host_saw_it(lab: Lab, root: Any) -> None:
-    """Its change time is that of this machine, whatever the instant of the test is."""
+    """Its change time is this host's, independent of the test's instant."""
     scene = set_scene(lab, root, datetime.now(UTC) + timedelta(hours=2))
     draft = scene.path / METADATA / "ingest.json.a1b2c3d4.tmp"
     draft.write_bytes(b"{}")

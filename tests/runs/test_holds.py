@@ -1,4 +1,4 @@
-"""Holds: who may be held off by them and until when, files that hold, reminders, and what it all costs."""
+"""Holds, hold files, reminders, and their cost."""
 
 import logging
 import os
@@ -46,7 +46,6 @@ def lay(run: Run, now: datetime, **more: Any) -> Hold:
 
 
 def decided(run: Run, now: datetime) -> tuple[str, Reason | None, str]:
-    """What the gate says, on stored facts as on a fresh look."""
     run = Run.objects.with_root().get(pk=run.pk)
     stored = stored_facts.decision(run, [], now).gate(Gate.HOLD)
     fresh = inspection.quick_decision(run, Policy(), now).gate(Gate.HOLD)
@@ -120,7 +119,7 @@ def test_ten_years_and_500_characters_are_allowed(run: Run, now: datetime) -> No
 def test_refuses_a_run_that_is_not_there_any_more(run: Run, now: datetime, fields: dict[str, Any]) -> None:
     Run.objects.filter(pk=run.pk).update(**fields)
     with pytest.raises(HoldRefused, match="nothing left to hold"):
-        lay(run, now)  # whatever the row that the caller has in hand says
+        lay(run, now)  # although the caller's row says otherwise
     assert not Hold.objects.exists()
 
 
@@ -189,7 +188,6 @@ def test_nothing_is_known_of_a_file_while_the_run_cannot_be_opened(
 
 
 def test_the_file_is_exempt_from_unchanged(run: Run, path: Path, now: datetime) -> None:
-    """Laid this moment, newer than the verification and in no manifest: it holds, and nothing else is wrong."""
     (path / ".exlab-hold").write_text("mine")
     touch(path / ".exlab-hold", now)
     decision = inspection.quick_decision(run, Policy(), now)
@@ -197,7 +195,6 @@ def test_the_file_is_exempt_from_unchanged(run: Run, path: Path, now: datetime) 
 
 
 def test_what_was_held_when_it_was_verified_can_go_afterwards(lab: Lab, root: Any, now: datetime) -> None:
-    """The manifest and the NAS list the hold file; it is gone, and is not missed."""
     path = lab.run(files={"data.bin": b"data", ".exlab-hold": b"mine"})
     assert b".exlab-hold" in (path / ".exlab-wizard/checksums.sha256").read_bytes()
     discovery.discover(root, now=now)
@@ -212,7 +209,7 @@ def test_what_was_held_when_it_was_verified_can_go_afterwards(lab: Lab, root: An
 
 
 def test_twins_of_hold_files_are_not_compared(lab: Lab, root: Any, now: datetime) -> None:
-    """One that lies on the NAS alone is no matter, and one in a manifest alone is no data."""
+    """A hold file only on the NAS has no effect, and one only in a manifest is no data."""
     path = lab.run(files={"data.bin": b"data", ".exlab-hold": b"mine"}, twin=False)
     lab.run("FLOW_01/PROJ-0001/Runs/Run_2026-04-17T14-32", files={".exlab-hold": b"alone"})
     discovery.discover(root, now=now)
@@ -224,7 +221,7 @@ def test_twins_of_hold_files_are_not_compared(lab: Lab, root: Any, now: datetime
 
 
 def test_a_proof_is_still_good_when_a_hold_came_and_went(run: Run, path: Path, now: datetime) -> None:
-    """The file changes nothing of what was proven, so the bytes are not read again because of it."""
+    """The file does not change what was proven, so the bytes are not read again."""
     for made in path.parents[3].parent.glob("nas/**/*"):
         touch(made, now - DAY)
     with opening.reached(run) as (opened, reader):
@@ -264,7 +261,7 @@ def test_a_hold_laid_while_it_is_queued_stops_the_clear(run: Run, path: Path, no
 def test_a_hold_laid_up_to_the_commit_stops_the_clear(
     run: Run, path: Path, now: datetime, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
-    """The gates were passed, the run is fenced: whoever lays a hold now is still heard, and all is put back."""
+    """The gates are passed and the run is fenced: the hold still counts, and all is put back."""
     original = getattr(last_checks, step)
 
     def and_hold(*args: Any) -> None:
@@ -283,7 +280,7 @@ def test_a_hold_laid_up_to_the_commit_stops_the_clear(
 def test_a_hold_file_laid_after_the_commit_is_left_and_told(
     run: Run, path: Path, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is committed is carried out, but not one byte goes that is not in the plan."""
+    """The committed clear is completed, but removes nothing outside the plan."""
     original = protocol._commit
 
     def and_hold(attempt: ClearAttempt, run: Run, opened: opening.OpenRun, prepared: preparation.Prepared) -> None:
@@ -372,7 +369,7 @@ def test_a_short_hold_has_its_first_half_in_peace(run: Run, now: datetime) -> No
     assert [reminder.hold for reminder in holds.reminders(now + DAY)] == [hold]
 
 
-def test_nobody_is_reminded_while_another_hold_lasts_longer(run: Run, path: Path, now: datetime) -> None:
+def test_no_reminder_while_another_hold_lasts_longer(run: Run, path: Path, now: datetime) -> None:
     hold = lay(run, now)
     longer = lay(run, now, owner="bob", until=now + 30 * DAY)
     assert holds.reminders(now + 8 * DAY) == []
@@ -394,7 +391,7 @@ def test_a_file_is_asked_after_when_it_has_held_for_thirty_days(run: Run, path: 
 
 
 @pytest.mark.parametrize("fields", [{"state": "cleared"}, {"gone_at": datetime.fromisoformat("2026-06-01T00:00Z")}])
-def test_nobody_is_reminded_of_what_is_gone(run: Run, now: datetime, fields: dict[str, Any]) -> None:
+def test_no_reminder_for_a_run_that_is_gone(run: Run, now: datetime, fields: dict[str, Any]) -> None:
     lay(run, now)
     Run.objects.filter(pk=run.pk).update(**fields)
     assert holds.reminders(now + 8 * DAY) == []
@@ -422,7 +419,6 @@ def test_a_reminder_stands_as_long_as_it_is_true_and_is_mailed_once(run: Run, no
 
 
 def test_an_owner_of_many_holds_gets_one_mail(lab: Lab, root: Any, now: datetime, mailing: None) -> None:
-    """Those that would be told of a day later are in it; the others have their own time, and owners their own mails."""
     paths = [f"FLOW_01/P/Runs/Run_2026-04-17T{number:02}-00" for number in range(12)]
     for path in paths:
         lab.run(path, files={})
@@ -491,7 +487,7 @@ def test_a_mail_server_that_fails_breaks_nothing_and_is_asked_once_a_pass(
     run: Run, now: datetime, mailing: None, settings: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
-    settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", 1  # nobody listens there
+    settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", 1  # no server listens there
     lay(run, now)
     lay(run, now, owner="lab")
     with caplog.at_level(logging.ERROR):

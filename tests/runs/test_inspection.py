@@ -1,4 +1,4 @@
-"""Facts: how they are kept, how old they may be, and what a look may decide."""
+"""How facts are kept, and what old ones may decide."""
 
 import dataclasses
 import os
@@ -128,7 +128,6 @@ def test_what_is_true_of_a_moment_is_not_kept(facts: Facts) -> None:
 
 @given(_facts)
 def test_facts_that_an_older_version_has_stored_are_read(facts: Facts) -> None:
-    """Of what pages alone show it knew nothing, and nothing else is lost by that."""
     stored = {name: value for name, value in freeze(facts).items() if name not in stored_facts.ONLY_SHOWN}
     assert thaw(stored) == dataclasses.replace(facts, data_files=None, data_bytes=None, largest=(), twin=None)
 
@@ -240,7 +239,7 @@ def test_few_large_files_are_kept_and_no_endless_name(lab: Lab, root: Any, now: 
 
 
 @pytest.mark.django_db
-def test_of_a_run_without_a_twin_everything_is_missing(lab: Lab, root: Any, now: datetime) -> None:
+def test_a_run_without_a_twin_misses_everything(lab: Lab, root: Any, now: datetime) -> None:
     lab.run(twin=False)
     discovery.discover(root, now=now)
     facts = stored_facts.facts_of(Run.objects.with_root().get())
@@ -262,7 +261,7 @@ def test_a_run_that_is_not_verified_has_no_twin_to_describe(lab: Lab, root: Any,
 
 
 @pytest.mark.django_db
-def test_a_run_that_nobody_looked_at_is_not_clearable(scene: Scene, now: datetime) -> None:
+def test_a_run_without_a_look_is_not_clearable(scene: Scene, now: datetime) -> None:
     Run.objects.update(facts={})
     run = Run.objects.with_root().get()
     decision = stored_facts.decision(run, [], now)
@@ -285,7 +284,7 @@ def test_facts_of_another_version_are_as_good_as_none(scene: Scene, now: datetim
 
 @pytest.mark.django_db
 def test_old_facts_never_authorise(scene: Scene, now: datetime) -> None:
-    """Facts that were stored are not fresh, however good they look: `touched` files block until they are read again."""
+    """Stored facts are not fresh: `touched` files block until they are read again."""
     touch(scene.path / TILE, now - timedelta(hours=1))
     discovery.discover(scene.root, now=now)
     run = Run.objects.with_root().get()

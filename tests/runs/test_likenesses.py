@@ -1,4 +1,4 @@
-"""A hold follows its run, however it turns up again; what keeps it so, how a person lifts that, and what stays free."""
+"""A hold follows its run under any name."""
 
 import importlib
 import itertools
@@ -39,7 +39,6 @@ OTHER = "FLOW_01/PROJ-0007/Runs/Run_2026-04-19T08-00"
 
 @pytest.fixture
 def known(lab: Lab, root: StagingRoot, now: datetime, policy: Callable[..., Any]) -> Run:
-    """An old run that ada holds for 60 days, beside another one, under a policy that takes what is a week old."""
     lab.run()
     lab.run(OTHER)
     discovery.discover(root, now=now)
@@ -56,7 +55,6 @@ def rename(lab: Lab, old: str, new: str, sides: str = "both") -> None:
 
 
 def rewrite(lab: Lab, path: str, *changes: tuple[str, str], sides: str = "both") -> None:
-    """Change words in the records below a folder, as a script of the lab does that renames a project."""
     for side in {"both": (lab.staging, lab.nas), "staging": (lab.staging,)}[sides]:
         for record in (side / path).rglob(f"{METADATA}/ingest.json"):
             text = record.read_text()
@@ -66,7 +64,6 @@ def rewrite(lab: Lab, path: str, *changes: tuple[str, str], sides: str = "both")
 
 
 def copied(lab: Lab, old: str, new: str) -> None:
-    """As `rename`, but by `cp -a` and `rm`: the folders are others."""
     for side in (lab.staging, lab.nas):
         shutil.copytree(side / old, side / new)
         shutil.rmtree(side / old)
@@ -103,14 +100,12 @@ def copied_and_rewritten(lab: Lab) -> str:
 
 
 def rewritten_by_another_host(lab: Lab) -> str:
-    """Copied, and not one entry of its history is as it was."""
     copied(lab, OLD, "CONFOCAL_01/PROJ-0077")
     rewrite(lab, "CONFOCAL_01/PROJ-0077", ("PROJ-0042", "PROJ-0077"), ("labpc-04", "labpc-05"))
     return RUN_PATH.replace("PROJ-0042", "PROJ-0077")
 
 
 def changed_meanwhile(lab: Lab) -> str:
-    """Renamed, with a file more, which the manifest and the NAS got as well."""
     new = project_renamed(lab)
     data = {"README.md": (lab.staging / new / "README.md").read_bytes(), "run_complete": b"done\n"} | some_files()
     for side in (lab.staging, lab.nas):
@@ -121,7 +116,6 @@ def changed_meanwhile(lab: Lab) -> str:
 
 
 def a_copy_of_it(lab: Lab) -> str:
-    """The run stays where it is, and a copy of it lies in another project, with records of its own."""
     new = RUN_PATH.replace("PROJ-0042", "PROJ-0077")
     for side in (lab.staging, lab.nas):
         shutil.copytree(side / RUN_PATH, side / new)
@@ -185,7 +179,6 @@ def test_only_the_record_is_written_anew(lab: Lab, root: StagingRoot, known: Run
 
 
 def test_first_one_side_then_the_other(lab: Lab, root: StagingRoot, known: Run, now: datetime) -> None:
-    """Each step is seen by a discovery of its own: the NAS first, then the staging disk, then the records."""
     new = RUN_PATH.replace("PROJ-0042", "PROJ-0077")
     steps: tuple[Callable[[], None], ...] = (
         lambda: rename(lab, OLD, "CONFOCAL_01/PROJ-0077", sides="nas"),
@@ -233,7 +226,6 @@ def test_moved_to_another_root_of_the_same_host(
 def test_a_hold_that_is_laid_extended_or_released_later_counts_at_once(
     lab: Lab, root: StagingRoot, known: Run, now: datetime
 ) -> None:
-    """What a person does to the row that is known follows the run as well."""
     new = project_renamed(lab)
     discovery.discover(root, now=now + HOUR)
     (hold,) = Hold.objects.all()
@@ -248,7 +240,7 @@ def test_a_hold_that_is_laid_extended_or_released_later_counts_at_once(
         clear_run(run_at(new), now=now + 2 * HOUR, actor="bob")
 
 
-def test_to_mark_the_old_row_as_gone_releases_nothing(lab: Lab, root: StagingRoot, known: Run, now: datetime) -> None:
+def test_marking_the_old_row_as_gone_releases_nothing(lab: Lab, root: StagingRoot, known: Run, now: datetime) -> None:
     new = project_renamed(lab)
     discovery.discover(root, now=now + HOUR)
     gone.mark_gone(Run.objects.with_root().get(pk=known.pk), actor="bob", reason="renamed", now=now + HOUR)
@@ -261,7 +253,6 @@ def test_to_mark_the_old_row_as_gone_releases_nothing(lab: Lab, root: StagingRoo
 def test_the_held_run_comes_back_after_another_one_lay_and_went_at_its_path(
     lab: Lab, root: StagingRoot, known: Run, now: datetime
 ) -> None:
-    """Its hold was laid on that one too, and released there: it was another run."""
     rename(lab, RUN_PATH, "aside")
     discovery.discover(root, now=now + HOUR)
     gone.mark_gone(Run.objects.with_root().get(pk=known.pk), actor="bob", reason="taken", now=now + HOUR)
@@ -292,7 +283,7 @@ def test_two_runs_that_changed_their_places(lab: Lab, root: StagingRoot, known: 
 def test_a_clear_looks_once_more_for_whom_the_run_may_be(
     lab: Lab, root: StagingRoot, known: Run, now: datetime
 ) -> None:
-    """As if it had come to its path after the last discovery: the commit knows of it all the same."""
+    """As if it came to its path after the last discovery: the commit still knows of it."""
     new = project_renamed(lab)
     discovery.discover(root, now=now + HOUR)
     Likeness.objects.all().delete()
@@ -306,7 +297,7 @@ def test_a_clear_looks_once_more_for_whom_the_run_may_be(
 def test_a_run_that_was_renamed_between_an_upgrade_and_the_first_look(
     lab: Lab, root: StagingRoot, known: Run, now: datetime
 ) -> None:
-    """The rows of before know their manifests from the facts that discovery stored; all else stands in them."""
+    """Old rows know their manifests only from the stored facts; all else is in columns."""
     Run.objects.update(traits="", manifest_sha256="")
     importlib.import_module("cleanup.migrations.0021_holds").keep_manifests(apps, None)
     copied(lab, RUN_PATH, "FLOW_9/PROJ-0077/Runs/Run_2026-05-01T08-00")
@@ -323,7 +314,7 @@ def test_a_run_that_was_renamed_between_an_upgrade_and_the_first_look(
     assert [each.because for each in held.holds_of(run_at(new))] == ["the same manifest"]
 
 
-# What a person says
+# Decisions of a person
 
 
 def test_a_person_says_that_it_is_not_the_same_run_and_no_look_says_otherwise(
@@ -344,7 +335,7 @@ def test_a_person_says_that_it_is_not_the_same_run_and_no_look_says_otherwise(
     assert ((lab.staging / new).exists(), (lab.staging / RUN_PATH).exists()) == (False, True)
 
 
-def test_to_release_the_copy_does_not_release_the_run(
+def test_releasing_the_copy_does_not_release_the_run(
     lab: Lab, root: StagingRoot, known: Run, now: datetime, capsys: pytest.CaptureFixture[str]
 ) -> None:
     new = a_copy_of_it(lab)
@@ -374,7 +365,7 @@ def test_what_the_page_shows_and_does(
     assert "It is not the held run…" not in admin_client.get(f"/runs/{found.pk}/").content.decode()
 
 
-def test_to_release_it_on_the_page_of_the_renamed_run_leads_back_to_it(
+def test_releasing_it_on_the_renamed_runs_page_leads_back_there(
     lab: Lab, root: StagingRoot, known: Run, now: datetime, admin_client: Any
 ) -> None:
     new = project_renamed(lab)
@@ -389,7 +380,6 @@ def test_to_release_it_on_the_page_of_the_renamed_run_leads_back_to_it(
 def test_the_run_that_a_person_has_moved_keeps_its_hold_once(
     lab: Lab, root: StagingRoot, known: Run, now: datetime
 ) -> None:
-    """Its row takes the new path, so nothing needs to be like anything any more."""
     rename(lab, OLD, "CONFOCAL_01/PROJ-0077")
     discovery.discover(root, now=now + HOUR)
     moving.move_runs(root, moving.Move(OLD, "CONFOCAL_01/PROJ-0077"), RegisterOrder(now=now + HOUR, actor="ada"))
@@ -401,7 +391,7 @@ def test_the_run_that_a_person_has_moved_keeps_its_hold_once(
 def test_no_acceptance_and_no_other_mark_is_carried_over(
     lab: Lab, root: StagingRoot, known: Run, now: datetime
 ) -> None:
-    """Accepted bytes are those of one folder and its twin: only what keeps a run follows it."""
+    """Accepted bytes belong to one folder and its twin: only what keeps a run follows it."""
     new = project_renamed(lab)
     discovery.discover(root, now=now + HOUR)
     found = run_at(new)
@@ -415,7 +405,7 @@ def test_no_acceptance_and_no_other_mark_is_carried_over(
 def test_runs_that_merely_began_in_the_same_second_are_not_alike(
     lab: Lab, root: StagingRoot, now: datetime, policy: Callable[..., Any]
 ) -> None:
-    """Ten instruments of one host that were started together; one of their runs is held."""
+    """Ten instruments of one host started together; one of their runs is held."""
     at = now - 30 * DAY
     paths = [f"EQ_{number}/PROJ-0042/Runs/{LEAF}" for number in range(3)]
     for path in paths:
@@ -431,7 +421,7 @@ def test_runs_that_merely_began_in_the_same_second_are_not_alike(
 def test_what_many_runs_share_makes_only_a_held_one_alike(
     lab: Lab, root: StagingRoot, now: datetime, policy: Callable[..., Any]
 ) -> None:
-    """All records say the same second. Some runs are taken away by hand, one of them held; others come."""
+    """All records say the same second. Some runs are removed by hand, one of them held; others come."""
     at = now - 30 * DAY
     old = [f"EQ_1/P-1/Runs/Run_2026-04-{day:02}T08-00" for day in range(1, 27)]
     for path in old:
@@ -497,8 +487,8 @@ NOTHING = {
         ({"origin": "a", "leaf": LEAF, "verified_at": traits().verified_at}, False, True),
     ],
 )
-def test_by_what_two_runs_are_alike(fields: dict[str, Any], there: bool, away: bool) -> None:
-    """While the other one lies at its place only a copy of it is; where it is away, any one sign will do."""
+def test_the_signs_by_which_two_runs_are_alike(fields: dict[str, Any], there: bool, away: bool) -> None:
+    """A run still in place has only copies; for one that is away, any one sign is enough."""
     ours, theirs = traits(**{**NOTHING, **fields}), traits()
     assert bool(likeness(ours, theirs, away=False)) is there
     assert bool(likeness(ours, theirs, away=True)) is away
@@ -506,14 +496,13 @@ def test_by_what_two_runs_are_alike(fields: dict[str, Any], there: bool, away: b
         assert set(ours.keys) & set(theirs.keys)
 
 
-# Whatever is renamed
+# Any renames
 
 
 STEPS = ("project", "equipment", "leaf", "copy", "record", "nas", "discover", "discover", "sweep", "gone", "reregister")
 
 
 def apply(step: str, lab: Lab, root: StagingRoot, place: list[str], number: int, at: datetime) -> None:
-    """One thing that happens to the held run, whose parts of its path are `place`."""
     before = "/".join(place)
     if step == "discover":
         discovery.discover(root, now=at)
@@ -548,11 +537,10 @@ def apply(step: str, lab: Lab, root: StagingRoot, place: list[str], number: int,
 
 
 class Undo(Exception):
-    """Ends an example: nothing of it is kept in the database."""
+    """Rolls back an example's rows."""
 
 
 def check(base: Path, steps: list[str], hours: float) -> None:
-    """A held run after some steps, a look, and a pass of each kind: it is there, with its files."""
     lab = Lab(base)
     given = {"nas_path": str(lab.nas), "allow_same_filesystem": True, "accept_empty": True, "now": NOW}
     root = roots.register("lab", str(lab.staging), **given)
@@ -571,7 +559,6 @@ def check(base: Path, steps: list[str], hours: float) -> None:
 
 
 def run_example(base: Path, steps: list[str], hours: float) -> None:
-    """Check one example and take everything back."""
     undoing = transaction.atomic()
     undoing._from_testcase = True  # type: ignore[attr-defined]  # else a clear would refuse to commit inside it
     try:
@@ -584,7 +571,6 @@ def run_example(base: Path, steps: list[str], hours: float) -> None:
 
 @pytest.fixture
 def places(tmp_path: Path) -> Iterator[Path]:
-    """A new place for each example."""
     return (tmp_path / str(number) for number in itertools.count())
 
 
@@ -596,7 +582,7 @@ _settings = {"deadline": None, "suppress_health_check": list(HealthCheck), "data
 @given(steps=_steps, hours=_hours)
 @settings(max_examples=4, derandomize=True, phases=[Phase.generate], **_settings)  # type: ignore[arg-type]
 def test_no_held_run_goes_whatever_is_renamed(places: Iterator[Path], steps: list[str], hours: float) -> None:
-    """Takes a second: every example has a disk, three looks and two passes."""
+    """Takes 1 s: each example has a disk, three looks and two passes."""
     run_example(next(places), steps, hours)
 
 

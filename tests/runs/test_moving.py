@@ -1,4 +1,4 @@
-"""A folder renamed on staging and on the NAS: the same runs under another name, and what never becomes a run there."""
+"""Runs of a folder that was renamed on staging and on the NAS."""
 
 import json
 import shutil
@@ -41,21 +41,18 @@ def order(now: datetime) -> RegisterOrder:
 
 @pytest.fixture
 def known(lab: Lab, root: StagingRoot, now: datetime) -> Scene:
-    """Two runs of a project, discovered."""
     paths = [lab.run(path) for path in (RUN_PATH, SECOND)]
     discovery.discover(root, now=now)
     return scene_of(lab, root, now, RUN_PATH, paths[0])
 
 
 def rename(lab: Lab, old: str = OLD, new: str = NEW) -> None:
-    """Rename a folder on both sides."""
     for side in (lab.staging, lab.nas):
         (side / new).parent.mkdir(parents=True, exist_ok=True)
         (side / old).rename(side / new)
 
 
 def moved(known: Scene, order: RegisterOrder, move: Move = MOVE) -> list[Reregistration]:
-    """Move the runs; the disk stays as it is, to the byte."""
     before = everything(known.lab)
     outcomes = moving.move_runs(known.root, move, order)
     assert everything(known.lab) == before
@@ -63,7 +60,6 @@ def moved(known: Scene, order: RegisterOrder, move: Move = MOVE) -> list[Reregis
 
 
 def refused(known: Scene, order: RegisterOrder, why: Reason | str) -> None:
-    """The first run is refused, and stays as it was."""
     (outcome,) = [one for one in moved(known, order) if one.run.pk == known.run.pk]
     assert (outcome.action, outcome.finding.reason if outcome.finding else outcome.said) == (
         RegisterAction.REFUSED,
@@ -181,7 +177,7 @@ def test_a_dry_run_changes_nothing(known: Scene, order: RegisterOrder) -> None:
 
 
 def test_a_copy_that_only_its_record_names(known: Scene, order: RegisterOrder, policy: Any) -> None:
-    """Where the NAS has no folders of projects, the record of the copy names the old path, too."""
+    """Where the NAS has no project folders, the copy's record names the old path too."""
     copy = known.lab.nas / "CONFOCAL_01" / known.path.name
     known.twin.rename(copy)
     StagingRoot.objects.update(nas_layout="equipment/leaf")
@@ -260,7 +256,7 @@ def test_a_record_that_names_the_new_path_counts_in_the_runs_own_directory_alone
 
 
 def test_a_copy_of_the_directory_is_taken_and_the_ledger_says_so(known: Scene, order: RegisterOrder) -> None:
-    """A move to another folder of another filesystem is a copy; its bytes are compared by the clear."""
+    """A move to another filesystem is a copy; the clear compares its bytes."""
     rename(known.lab)
     there = known.lab.staging / NEW_PATH
     shutil.copytree(there, known.lab.base / "copy")
@@ -274,7 +270,6 @@ def test_a_copy_of_the_directory_is_taken_and_the_ledger_says_so(known: Scene, o
 
 
 def test_a_run_that_is_known_at_the_new_path(known: Scene, order: RegisterOrder) -> None:
-    """Renamed onto another run's place while that was away: it is no duplicate of ours."""
     other = known.lab.run(NEW_PATH)
     discovery.discover(known.root, now=order.now)
     other.rename(known.lab.base / "away")

@@ -1,4 +1,4 @@
-"""Attributes, access lists and empty folders that the NAS lacks: told before the click and after it, or blocked."""
+"""Attributes, access lists and empty folders that the NAS lacks."""
 
 import json
 import os
@@ -35,7 +35,6 @@ ACCESS_LIST = struct.pack("<I", 2) + b"".join(
 
 @pytest.fixture
 def scene(lab: Lab, root: Any, now: datetime) -> Scene:
-    """A verified run with an attribute and an empty folder that its copy has not."""
     scene = set_scene(lab, root, now)
     os.setxattr(scene.path / TILE, STREAM, b"objective=63x")
     os.setxattr(scene.path / TILE, "user.DOSATTRIB", b"0x20")
@@ -108,7 +107,7 @@ def test_a_policy_that_blocks(scene: Scene, policy: Callable[..., Any]) -> None:
 
 
 def test_the_record_alone_tells_of_no_twin(scene: Scene, policy: Callable[..., Any]) -> None:
-    """Where the NAS is not asked, all that it might lack counts."""
+    """Where the NAS is not asked, everything that it might lack counts."""
     policy(proof="record", only_here="block")
     os.setxattr(scene.twin / TILE, STREAM, b"objective=63x")
     (scene.twin / "channels").mkdir()

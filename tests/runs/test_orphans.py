@@ -1,4 +1,4 @@
-"""What belongs to no known run: found, measured, given its hour of grace, escalated, and never removed."""
+"""Orphans are found, measured, escalated, and never removed."""
 
 import os
 import threading
@@ -39,7 +39,6 @@ def old(now: datetime) -> datetime:
 
 
 def put(path: Path, at: datetime, files: dict[str, bytes] | None = None) -> Path:
-    """A file, or a directory with files, that was written at an instant; the folders above it are made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if files is None:
         path.write_bytes(b"12345")
@@ -58,7 +57,6 @@ def date(path: Path, at: datetime) -> Path:
 
 
 def look(root: StagingRoot, now: datetime, **options: Any) -> Inspected:
-    """A pass, which never changes anything on the disk."""
     before = outlines(Path(root.path))
     done = inspect(root, now=now, **options)
     assert outlines(Path(root.path)) == before
@@ -67,13 +65,11 @@ def look(root: StagingRoot, now: datetime, **options: Any) -> Inspected:
 
 
 def both(root: StagingRoot, now: datetime) -> Inspected:
-    """As the task does it: discovery, then the orphans."""
     assert discovery.discover(root, now=now) is not None
     return look(root, now)
 
 
 def kinds() -> dict[str, tuple[str, str]]:
-    """What is listed: kind and reason by path."""
     return {orphan.path: (orphan.kind, orphan.reason) for orphan in listed()}
 
 
@@ -124,7 +120,6 @@ def test_a_later_schema_is_no_orphan(lab: Lab, root: StagingRoot, now: datetime,
 def test_a_directory_that_the_database_does_not_know(
     lab: Lab, root: StagingRoot, now: datetime, old: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Discovery failed on it: it says so, and is listed as soon as discovery has had its chance."""
     path = date(lab.run(), old)
 
     def fail(*args: object) -> None:
@@ -142,7 +137,7 @@ def test_a_directory_that_the_database_does_not_know(
     assert Orphan.objects.get().gone_at == now + 2 * SECOND
 
 
-def test_nobody_has_ever_looked(lab: Lab, root: StagingRoot, now: datetime, old: datetime) -> None:
+def test_a_run_before_any_discovery(lab: Lab, root: StagingRoot, now: datetime, old: datetime) -> None:
     date(lab.run(), old)
     look(root, now)
     assert kinds() == {RUN_PATH: ("unknown", Reason.UNKNOWN_DIRECTORY)}
@@ -188,7 +183,7 @@ def test_what_came_or_went_has_an_hour_of_its_own(lab: Lab, root: StagingRoot, n
     assert kinds()[RUN_PATH][0] == "missing"
 
 
-def test_leftovers_of_clears_that_nobody_will_finish(lab: Lab, root: StagingRoot, now: datetime, old: datetime) -> None:
+def test_leftovers_of_abandoned_clears(lab: Lab, root: StagingRoot, now: datetime, old: datetime) -> None:
     date(lab.run(), old)
     prepared = f"{FOLDER}/.exlab-clearing-{'b' * 32}.ingest.json"
     higher = "CONFOCAL_01/.exlab-clearing-x"
@@ -221,7 +216,7 @@ def test_a_clear_that_recovery_will_settle_leaves_none(
         assert not Orphan.objects.exists()
 
 
-def test_a_run_in_its_own_nobodys_fence_is_not_missing(
+def test_a_run_in_its_own_abandoned_fence_is_not_missing(
     lab: Lab, root: StagingRoot, now: datetime, old: datetime
 ) -> None:
     scene = set_scene(lab, root, now)
@@ -478,7 +473,7 @@ def test_a_folder_that_may_not_be_read(lab: Lab, root: StagingRoot, now: datetim
     (scratch / "closed").chmod(0)
     try:
         look(root, now)
-        all_powerful = os.access(scratch / "closed", os.R_OK)  # as root is
+        all_powerful = os.access(scratch / "closed", os.R_OK)
     finally:
         (scratch / "closed").chmod(0o755)
     orphan = listed().get()
@@ -560,7 +555,7 @@ def test_without_its_token_a_root_changes_no_row(
 def test_what_lies_behind_a_closed_door_is_neither_gone_nor_missing(
     lab: Lab, root: StagingRoot, now: datetime, old: datetime
 ) -> None:
-    """A project that became a link cannot be entered: its runs are not missing, its orphans are not gone."""
+    """A project that became a link cannot be entered: its runs are not missing, its orphans not gone."""
     lab.run()
     put(lab.staging / FOLDER / "notes.txt", old)
     both(root, now)
@@ -656,7 +651,7 @@ def test_thirty_days_and_the_admin_is_told(lab: Lab, root: StagingRoot, now: dat
 def test_the_ceiling_is_the_lower_of_two(
     lab: Lab, root: StagingRoot, monkeypatch: pytest.MonkeyPatch, disk: int, limit: int
 ) -> None:
-    """No disk of any size can be had: what it says of itself is put in its mouth."""
+    """Mocked: no disk of this size is available."""
     monkeypatch.setattr(os, "fstatvfs", lambda _: SimpleNamespace(f_blocks=disk // 1000, f_frsize=1000))
     with opening.open_root(root) as descriptor:
         assert orphans.ceiling(descriptor) == limit
@@ -685,7 +680,6 @@ def test_too_much_together_and_the_admin_is_told(
 
 
 def test_none_is_ever_removed(lab: Lab, root: StagingRoot, now: datetime, old: datetime, policy: Any) -> None:
-    """Everything that the schedule does, for a year, with a policy that takes what it can."""
     policy(mode="scheduled", retain_hours=0, proof="record", rehearse=False)
     without_record(lab, old)
     put(lab.staging / NOBODYS_FENCE, old, {"x": b"1"})
@@ -744,7 +738,7 @@ def test_looking_again_measures_again(lab: Lab, root: StagingRoot, now: datetime
     assert orphan.gone_at == now + 2 * SECOND
 
 
-def test_looking_again_where_somebody_is_at_it(lab: Lab, root: StagingRoot, now: datetime, old: datetime) -> None:
+def test_looking_again_during_another_look(lab: Lab, root: StagingRoot, now: datetime, old: datetime) -> None:
     put(lab.staging / "notes.txt", old)
     without_record(lab, old)
     both(root, now)
@@ -792,7 +786,7 @@ def test_marked_as_gone_by_hand(lab: Lab, root: StagingRoot, now: datetime) -> N
 
 
 def test_a_run_that_comes_back_is_held_as_it_was(lab: Lab, root: StagingRoot, now: datetime) -> None:
-    """However often it went; what was released or is over is not held again, and a file speaks for itself."""
+    """Released and past holds are not renewed, and a hold file counts by itself."""
     path, away, until = lab.run(), lab.base / "away", now + timedelta(days=30)
     both(root, now)
     run = Run.objects.with_root().get()
@@ -823,7 +817,7 @@ def test_what_is_there_is_not_marked_as_gone(lab: Lab, root: StagingRoot, now: d
     with pytest.raises(ValueError, match="reason"):
         mark_gone(run, actor="ada", reason="  ", now=now)
     path.rename(lab.base / "away")
-    path.symlink_to(lab.base / "away")  # not to be entered, so nobody knows
+    path.symlink_to(lab.base / "away")  # cannot be entered, so it is unknown
     with pytest.raises(NotGone) as refused:
         mark_gone(run, actor="ada", reason="gone", now=now)
     assert refused.value.finding is not None
@@ -873,7 +867,7 @@ def test_one_root_that_cannot_be_looked_at_does_not_hide_the_others(
 
 
 def test_holes_beyond_all_counting_hide_nothing(lab: Lab, root: StagingRoot, now: datetime, old: datetime) -> None:
-    """Each file has a size that a filesystem may allow; together they are more than a column can keep."""
+    """Each file's size is allowed; their sum exceeds the column."""
     huge = Measure(3, 3 * (1 << 62), int(old.timestamp() * 1e9))
     put(lab.staging / "aaa/a", old)
     put(lab.staging / "zzz.txt", old)

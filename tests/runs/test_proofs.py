@@ -1,4 +1,4 @@
-"""The proof: when it is used again, when not; the last look before the commit; the breaker of a NAS that hangs."""
+"""When a proof is used again, the last look before the commit, and a hanging NAS."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -39,7 +39,6 @@ def scene(lab: Lab, root: Any, now: Any) -> Scene:
 
 @pytest.fixture
 def proven(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Scene:
-    """A run whose clear compared every byte and then could not write its plan."""
     with monkeypatch.context() as patch:
         patch.setattr(protocol, "encode", _no_space)
         with pytest.raises(OSError, match="no space"):
@@ -54,7 +53,6 @@ def proven(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Scene:
 
 @pytest.fixture
 def read(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """The staged files whose bytes are read from now on."""
     paths: list[bytes] = []
     hash_file = hashing.hash_file
 
@@ -92,7 +90,7 @@ def test_an_older_proof_is_not_used_again(proven: Scene, read: list[bytes]) -> N
 
 
 def test_a_proof_from_the_future_is_not_used_again(proven: Scene, read: list[bytes]) -> None:
-    """A clock was wrong when it was made, or is wrong now."""
+    """A clock was wrong then, or is wrong now."""
     clear_run(proven.run, now=proven.now - timedelta(minutes=1))
     assert read != []
 
@@ -102,7 +100,6 @@ def tree_files(scene: Scene) -> list[str]:
 
 
 def rewritten(path: Path) -> None:
-    """The same bytes in another inode, with the same times."""
     status = path.stat()
     path.with_name("copy").write_bytes(path.read_bytes())
     os.utime(path.with_name("copy"), ns=(status.st_atime_ns, status.st_mtime_ns))
@@ -155,7 +152,7 @@ def test_a_twin_that_was_changed_in_place_with_its_size_and_time_is_found(proven
 def test_a_file_that_was_written_a_moment_before_it_was_read_is_not_trusted_later(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It may be changed again within the same tick of its filesystem's clock."""
+    """It may change again within the same tick of the filesystem's clock."""
     just_now = (scene.now - timedelta(seconds=1)).timestamp()
     os.utime(scene.twin / TILE, (just_now, just_now))
     with monkeypatch.context() as patch:
@@ -186,7 +183,6 @@ def test_a_proof_of_another_run_proves_nothing(proven: Scene) -> None:
 
 
 def late(scene: Scene, monkeypatch: pytest.MonkeyPatch, change: Callable[[], object]) -> Reason:
-    """Why the clear refuses when something changes after every byte was compared."""
     prepare = fences.prepare_record
 
     def change_and_prepare(*args: Any) -> Any:
@@ -248,8 +244,6 @@ def test_at_record_the_nas_is_not_asked_at_the_last_moment_either(
 
 
 class Nas:
-    """A NAS reader whose every answer a test decides."""
-
     given_up = False
 
     def __init__(self) -> None:
@@ -271,7 +265,6 @@ def answering() -> Nas:
 
 
 def ask(answering: Nas) -> Finding | None:
-    """What a process of its own, with a reader of its own, is told."""
     try:
         lab_nas.GuardedReader(answering, "a token").read("a run", with_bytes=False)  # type: ignore[arg-type]
     except client.NasError as error:
@@ -283,7 +276,7 @@ HANGS = Finding(Reason.NAS_TIMEOUT, "silent for 60 s")
 FAILS = Finding(Reason.NAS_IO_ERROR, "Input/output error")
 
 
-def test_a_nas_that_hung_is_not_asked_again_by_anybody_for_five_minutes(answering: Nas, time_machine: Any) -> None:
+def test_a_nas_that_hung_is_not_asked_by_any_process_for_five_minutes(answering: Nas, time_machine: Any) -> None:
     time_machine.move_to("2026-06-15T08:00:00Z", tick=False)
     answering.problem = HANGS
     assert ask(answering) == HANGS
@@ -342,8 +335,9 @@ def test_while_the_breaker_is_open_a_clear_is_refused_at_once_with_the_reason(sc
 def test_a_real_nas_that_hangs_is_asked_once_by_a_whole_sweep(
     lab: Lab, root: Any, now: Any, policy: Callable[..., Any], settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every reading process is stopped, as one is that waits for a dead mount: the one that reads a run, and the one
-    that asks whether the NAS itself answers."""
+    """Every reader process is stopped, as on a dead mount: the one for a run, and the one that asks whether
+    the NAS answers.
+    """
     import signal
     import subprocess
     import time

@@ -1,7 +1,7 @@
-"""Trees that ExLab-Wizard itself wrote, and accidents as scripts, where `EXLAB_CASES` names a folder that holds them.
+"""Trees written by ExLab-Wizard, and accidents as scripts, from the folder in `EXLAB_CASES`.
 
-`wizard/<letter>-….tar.gz` holds `staging/` and mostly a NAS beside it; `NN-….py` ends with status 1 and the line
-`no fault: …` where all is well. The project's other tests build such trees themselves.
+`wizard/<letter>-….tar.gz` holds `staging/` and mostly a NAS beside it; `NN-….py` ends with status 1 and the
+line `no fault: …` if all is well. The other tests build such trees themselves.
 """
 
 import json
@@ -37,7 +37,6 @@ def archives() -> Iterator[Path]:
 
 
 def manage(data: Path, *arguments: object) -> dict[str, object]:
-    """One command in a process and with a data directory of its own; what it prints as JSON."""
     env = {name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "DJANGO_SETTINGS_MODULE")}
     command = [sys.executable, "manage.py", *map(str, arguments)]
     done = subprocess.run(
@@ -49,7 +48,7 @@ def manage(data: Path, *arguments: object) -> dict[str, object]:
 
 
 def set_signed_times(staging: Path) -> None:
-    """Give files the times of their signatures in `sync_state.json`: an archive keeps whole seconds at best."""
+    """Give files the times in `sync_state.json`: an archive keeps whole seconds at best."""
     for record in staging.rglob("sync_state.json"):
         for name, seen in json.loads(record.read_text())["files"].items():
             path = record.parent.parent / name
@@ -59,7 +58,7 @@ def set_signed_times(staging: Path) -> None:
 
 @pytest.mark.parametrize("letter", TREES)
 def test_the_wizards_runs_are_clearable(letter: str, tmp_path: Path) -> None:
-    """Every one that the wizard has verified as a whole; three commands of a second each."""
+    """Takes 3 s each."""
     archive = next((path for path in archives() if path.name.startswith(f"{letter}-")), None)
     if archive is None:
         pytest.skip(f"EXLAB_CASES holds no wizard/{letter}-….tar.gz")
@@ -82,7 +81,7 @@ def test_the_wizards_runs_are_clearable(letter: str, tmp_path: Path) -> None:
 @pytest.mark.skipif(not is_root(), reason="only root may mount")
 @pytest.mark.parametrize("pattern", SCRIPTS)
 def test_an_accident_that_was_reported_does_not_happen(pattern: str) -> None:
-    """Each script takes some ten seconds."""
+    """Takes 10 s each."""
     script = next(CASES.glob(pattern), None) if CASES else None
     if script is None:
         pytest.skip(f"EXLAB_CASES holds no {pattern}")

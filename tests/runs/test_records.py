@@ -1,4 +1,4 @@
-"""Runs of the newer wizard: `sync_state.json` alone or beside `ingest.json`, from discovery to the word to the NAS."""
+"""Runs with `sync_state.json`, alone or beside `ingest.json`."""
 
 import fcntl
 import html
@@ -50,7 +50,6 @@ def discover(root: Any, now: datetime) -> discovery.Discovered:
 
 
 def stored(run: Run, now: datetime) -> Decision:
-    """What a page says of a run."""
     return stored_facts.decision(run, RetentionPolicy.objects.scoped(), now)
 
 
@@ -70,7 +69,6 @@ def pin(record: dict[str, Any]) -> None:
 
 
 def pruned(run: Path, at: datetime, said: str = "cleaned") -> None:
-    """Leave of a run what the wizard's `nas_cleanup` leaves."""
     creation = run / METADATA / "creation.json"
     creation.write_text(json.dumps(json.loads(creation.read_bytes()) | {"sync_status": said}))
     touch(creation, at)
@@ -223,7 +221,7 @@ class TestDiscovery:
         assert (path / TILE).exists()
 
     def test_a_run_that_the_wizard_pruned_is_cleared_by_it(self, lab: Lab, root: Any, now: datetime) -> None:
-        """Its `nas_cleanup` removes the data and says so in `creation.json` alone; data that comes back is told."""
+        """Its `nas_cleanup` says so in `creation.json` alone; data that comes back is reported."""
         path = lab.run()
         discover(root, now)
         pruned(path, now)
@@ -372,7 +370,7 @@ class TestRetention:
         gate = stored(only_run(), now).gate(Gate.CLOCK)
         assert (gate.reason, gate.opens_at) == (Reason.CLOCK_UNTRUSTED, now + timedelta(hours=1))
 
-    def test_a_record_that_nobody_has_seen_yet_is_kept_from_now(
+    def test_an_edited_record_that_was_not_seen_yet_is_kept_from_now(
         self, lab: Lab, root: Any, now: datetime, policy: Callable[..., Any]
     ) -> None:
         self.scheduled(policy, 1)
@@ -492,7 +490,7 @@ class TestClear:
         assert refused.value.finding.reason is Reason.NAS_CHECKSUM_MISMATCH
 
     def test_the_wizards_lock_on_the_record_refuses(self, lab: Lab, root: Any, now: datetime) -> None:
-        """A second, for which the lock is asked for again."""
+        """Takes 1 s: the lock is asked for repeatedly."""
         path = lab.run(record="sync_state")
         discover(root, now)
         with (path / METADATA / "sync_state.json.lock").open() as lock:
@@ -599,7 +597,7 @@ def test_facts_that_were_stored_before_still_thaw(lab: Lab, root: Any, now: date
 
 
 class TestOtherLayouts:
-    """Where the path alone does not say whose copy it is, `creation.json` does: `sync_state.json` names no run."""
+    """If the path does not identify the copy, `creation.json` does: `sync_state.json` names no run."""
 
     def moved(self, lab: Lab, root: Any, policy: Callable[..., Any]) -> None:
         policy(proof="size")

@@ -1,4 +1,4 @@
-"""Registering again what was moved or restored: what a person may say is the same run, and what it never is."""
+"""What may be declared the same run or root, and what never."""
 
 import json
 import os
@@ -50,7 +50,7 @@ def scene(lab: Lab, root: StagingRoot, now: datetime) -> Scene:
 
 
 def get_to_know(root: StagingRoot, now: datetime) -> None:
-    """Discovery that does not ask the NAS, since nothing here decides from what it saw there: twice as fast."""
+    """Discovery without the NAS, which does not matter here: twice as fast."""
     row = StagingRoot.objects.filter(pk=root.pk)
     row.update(nas_path="")
     discover(root, now)
@@ -63,7 +63,6 @@ def order(now: datetime) -> RegisterOrder:
 
 
 def restore(path: Path) -> None:
-    """Put a copy in the place of a run, as a backup is restored: other inodes, the same bytes and times."""
     aside = path.with_name(".restored")
     shutil.copytree(path, aside)
     shutil.rmtree(path)
@@ -82,7 +81,6 @@ def one(run: Run, order: RegisterOrder) -> Reregistration:
 
 
 def rows() -> list[Any]:
-    """Everything that could change, as it stands in the database."""
     tables = (StagingRoot, Run, IngestEvent, ClearAttempt, LedgerEntry)
     return [list(table.objects.order_by("pk").values()) for table in tables]
 
@@ -100,7 +98,6 @@ def refuse_clear(run: Run, now: datetime, reason: Reason) -> None:
 
 
 def assert_changes_nothing(lab: Lab, act: Callable[[], Any]) -> Any:
-    """What it returns, after a proof that neither the disk nor any row is another than before."""
     before = rows(), everything(lab)
     result = act()
     assert (rows(), everything(lab)) == before
@@ -218,7 +215,6 @@ OTHERS = {
 
 
 def several(lab: Lab, root: StagingRoot, now: datetime, number: int) -> list[Scene]:
-    """As many runs, known and verified."""
     names = [f"FLOW_01/PROJ-0060/Runs/Run_2026-05-{day:02}T16-20" for day in range(1, number + 1)]
     paths = {name: lab.run(name, files={TILE: name.encode(), "stack.ome.xml": b"<OME/>"}) for name in names}
     get_to_know(root, now)
@@ -244,7 +240,6 @@ def test_another_run_is_refused_and_declared_gone_only_when_asked(
 
 
 def assert_declared_gone(scene: Scene) -> None:
-    """Its row tells what was known of it, nothing was freed, and the ledger says so."""
     old = scene.run
     known = (old.identity, old.files, old.bytes, "sync_verified", None)
     old.refresh_from_db()
@@ -259,7 +254,6 @@ def assert_declared_gone(scene: Scene) -> None:
 
 
 def test_what_lies_there_instead_becomes_a_run_of_its_own(scene: Scene, now: datetime) -> None:
-    """A new acquisition at the old path: cleared for itself, and the old row never called cleared or counted."""
     shutil.rmtree(scene.path)
     shutil.rmtree(scene.twin)
     path = scene.lab.run(files={"only.tif": b"1" * 5000})
@@ -326,7 +320,7 @@ def cleared_already(scene: Scene) -> None:
     clear_run(scene.run, now=scene.now)
 
 
-def test_what_nobody_can_declare_gone(lab: Lab, root: StagingRoot, now: datetime) -> None:
+def test_what_cannot_be_declared_gone(lab: Lab, root: StagingRoot, now: datetime) -> None:
     """Only where another run lies at the path; `missing` may be a disk that is away, and damage is no other run."""
     insisting = RegisterOrder(now=now, actor="ada", replaced=True)
     harms = {
@@ -379,7 +373,7 @@ def test_our_record_over_other_data_is_not_cleared(
 
 
 def test_a_fresh_proof_of_the_old_directory_is_no_proof_of_the_new_one(scene: Scene, order: RegisterOrder) -> None:
-    """A refused clear may leave a proof behind that a later one reuses: never for other inodes."""
+    """A refused clear may leave a proof for reuse: never for other inodes."""
     with pytest.MonkeyPatch.context() as patch:
 
         def full(*args: Any) -> None:
@@ -394,7 +388,7 @@ def test_a_fresh_proof_of_the_old_directory_is_no_proof_of_the_new_one(scene: Sc
     refuse_clear(scene.run, scene.now, Reason.NAS_CHECKSUM_MISMATCH)
 
 
-# While somebody clears
+# During a clear
 
 
 def test_a_run_that_is_being_cleared_is_refused(scene: Scene, order: RegisterOrder) -> None:
@@ -434,7 +428,7 @@ def test_an_attempt_that_comes_between_look_and_record_is_left_alone(
 
 
 def test_a_run_that_lies_aside_behind_its_fence_is_not_the_one_at_its_path(scene: Scene, now: datetime) -> None:
-    """After a conflict the run itself, whole, has the fence's name; a copy at its path must not take its row."""
+    """After a conflict the run is whole under the fence's name; a copy at its path must not take its row."""
     attempt = scene.attempt()
     attempt.advance([Phase.QUEUED], Phase.CONFLICT, now=now, reason=Reason.PATH_OCCUPIED)
     restore(scene.path)
@@ -453,7 +447,6 @@ PATHS = [RUN_PATH, OTHER_PATH, THIRD_PATH]
 
 @pytest.fixture
 def full(lab: Lab, root: StagingRoot, now: datetime) -> Lab:
-    """A lab with three runs, all known and verified."""
     for run_path in PATHS:
         lab.run(run_path, files={"stack.ome.xml": run_path.encode()})
     get_to_know(root, now)
@@ -461,14 +454,12 @@ def full(lab: Lab, root: StagingRoot, now: datetime) -> Lab:
 
 
 def copy_disk(lab: Lab, name: str = "new disk") -> Path:
-    """What `cp -a` makes of the staging disk on another one: other inodes, everything else the same."""
     target = lab.base / name
     shutil.copytree(lab.staging, target, symlinks=True)
     return target
 
 
 def unmount(lab: Lab) -> Path:
-    """Leave the empty mount point of the staging disk behind."""
     away = lab.base / "unmounted"
     lab.staging.rename(away)
     lab.staging.mkdir()
@@ -481,7 +472,6 @@ def move(root: StagingRoot, order: RegisterOrder, **how: Any) -> Moved:
 
 
 def refused(root: StagingRoot, order: RegisterOrder, match: str, **how: Any) -> None:
-    """The order is refused as a whole and changes no row; nor does its rehearsal."""
     before = rows()
     for asked in (replace(order, dry_run=True), order):
         with pytest.raises(RegistrationError, match=match):
@@ -498,7 +488,6 @@ def token_of(path: Path) -> str:
 
 
 def assert_clears(root: StagingRoot, disk: Path, now: datetime, run_path: str = OTHER_PATH) -> None:
-    """Discovery is content with the new place, and a run there goes, counted as it lay there."""
     counted = census(disk / run_path)
     assert discover(root, now).problems == []
     assert Run.objects.count() == len(PATHS)
@@ -598,7 +587,6 @@ def test_a_disk_with_another_token_is_adopted(
 def test_an_old_disk_that_still_carries_the_token_is_told_of(
     full: Lab, root: StagingRoot, order: RegisterOrder
 ) -> None:
-    """One token on two disks: only the registered place counts, and somebody should take the old token away."""
     new = copy_disk(full)
     before = snapshot(full.staging)
     (warning,) = move(root, order, path=str(new)).warnings
@@ -714,7 +702,7 @@ def test_refuses_a_broken_token(full: Lab, root: StagingRoot, order: RegisterOrd
         assert (new / TOKEN).read_bytes() == content
 
 
-def test_refuses_a_place_where_none_of_the_runs_lies(full: Lab, root: StagingRoot, order: RegisterOrder) -> None:
+def test_refuses_a_place_without_any_of_the_runs(full: Lab, root: StagingRoot, order: RegisterOrder) -> None:
     home = full.base / "home"
     (home / "ada").mkdir(parents=True)
     refused(root, order, "None of the 3 staged runs", path=str(home))
@@ -724,7 +712,6 @@ def test_refuses_a_place_where_none_of_the_runs_lies(full: Lab, root: StagingRoo
 def test_two_roots_that_were_swapped(
     full: Lab, root: StagingRoot, now: datetime, order: RegisterOrder, tmp_path: Path
 ) -> None:
-    """Each mount point holds the other's disk: nothing that a person may say makes the one into the other."""
     other, other_root = another_lab(tmp_path, now)
     discover(other_root, now)
     full.staging.rename(tmp_path / "aside")
@@ -738,7 +725,7 @@ def test_two_roots_that_were_swapped(
 
 
 def test_staging_and_nas_that_were_swapped(full: Lab, root: StagingRoot, order: RegisterOrder) -> None:
-    """A NAS registered as staging would be cleared, for the sake of the staging copy."""
+    """A NAS registered as staging would be cleared in favour of the staging copy."""
     refused(root, order, "it is that very disk", path=str(full.nas), nas_path=str(full.staging))
     nas = full.base / "nas-2"
     full.nas.rename(nas)
@@ -776,7 +763,7 @@ def test_an_unmounted_disk_changes_no_row(
 def test_what_a_clear_left_half_removed_comes_first(
     full: Lab, root: StagingRoot, now: datetime, order: RegisterOrder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its plan names inodes of the disk that it was made on: a copy of it could never be finished."""
+    """Its plan names inodes of the old disk: a copy could never be completed."""
     run = Run.objects.with_root().get(run_path=OTHER_PATH)
     real = fences.fence
 
@@ -818,7 +805,6 @@ def test_a_nas_that_moved(full: Lab, root: StagingRoot, now: datetime, order: Re
 
 
 def without_twins(runs: QuerySet[Run]) -> list[dict[str, Any]]:
-    """What is known of some runs, but for where their twins lie."""
     rows = runs.values()
     return [{name: value for name, value in row.items() if name not in ("twin_key", "twin_place")} for row in rows]
 
@@ -861,7 +847,6 @@ def test_a_nas_can_move_while_the_disk_is_away(full: Lab, root: StagingRoot, ord
 
 
 def manage(*arguments: Any) -> tuple[int, dict[str, Any]]:
-    """Exit status and answer of `manage.py reregister … --json`."""
     out = StringIO()
     status = 0
     try:

@@ -1,4 +1,4 @@
-"""Runs that were cleared and copied back: cleared again with the same history, and never soon after they came back."""
+"""Runs that were cleared and copied back."""
 
 import json
 import os
@@ -31,7 +31,6 @@ HISTORY = ["staging", "complete", "sync_queued", "sync_verified", "cleared"]
 
 
 def first_clear(lab: Lab, root: StagingRoot, now: datetime, *, told: bool = True, record: str = "ingest") -> Run:
-    """A run that we have cleared; `told`: the history on the NAS says so, too."""
     lab.run(record=record)
     discovery.discover(root, now=now)
     run = Run.objects.get()
@@ -43,14 +42,12 @@ def first_clear(lab: Lab, root: StagingRoot, now: datetime, *, told: bool = True
 
 
 def copy_back(lab: Lab) -> Path:
-    """What `cp -a` does."""
     path = lab.staging / RUN_PATH
     shutil.copytree(lab.twin(), path)
     return path
 
 
 def come_back(lab: Lab, root: StagingRoot, at: datetime) -> Run:
-    """Copy it back, and let discovery see it."""
     copy_back(lab)
     found = discovery.discover(root, now=at)
     assert found is not None and found.problems == []
@@ -92,7 +89,7 @@ def test_it_is_cleared_again_and_its_history_gets_no_second_end(
 def test_the_record_stays_byte_for_byte_where_it_says_cleared_already(
     lab: Lab, root: StagingRoot, now: datetime
 ) -> None:
-    """Even where a person has formatted it otherwise."""
+    """Even with other formatting."""
     first_clear(lab, root, now)
     path = copy_back(lab)
     (path / METADATA / "ingest.json").write_text(json.dumps(read_ingest(path), indent=2))
@@ -115,7 +112,7 @@ def test_the_schedule_keeps_it_from_when_it_was_seen_again(
     assert decision.gate(Gate.STATE).reason is None
     assert "after its files were seen here again" in soon.detail
     discovery.discover(root, now=now + DAY)
-    assert Run.objects.staged().get().returned_at == now  # our first sight of it
+    assert Run.objects.staged().get().returned_at == now  # the first sight here
     (later,) = all_roots.sweep(now=now + DAY, timed=False, roots=[root], actor="ada").runs
     assert later.action == "cleared"
 
@@ -148,7 +145,6 @@ def test_one_that_was_seen_before_its_record_had_been_copied_is_one_too(
 def test_one_that_was_copied_back_anew_is_kept_from_then_on(
     lab: Lab, root: StagingRoot, now: datetime, policy: Callable[..., Any]
 ) -> None:
-    """A person removed the files that had come back, and copied them once more a month later."""
     policy(mode="scheduled", retain_hours=24, stage="off")
     first_clear(lab, root, now)
     come_back(lab, root, now + DAY)
@@ -191,7 +187,6 @@ def test_a_run_of_the_newer_wizard_comes_back_as_well(lab: Lab, root: StagingRoo
 
 
 def test_what_the_wizard_verified_anew_gets_an_end_of_its_own(lab: Lab, root: StagingRoot, now: datetime) -> None:
-    """A copy from before the verification, which the wizard took up and verified once more."""
     first_clear(lab, root, now, told=False)
     path = copy_back(lab)
     record = read_ingest(path)
@@ -213,7 +208,7 @@ def test_what_the_wizard_verified_anew_gets_an_end_of_its_own(lab: Lab, root: St
 
 
 def test_one_that_goes_away_again_was_not_cleared_by_the_wizard(lab: Lab, root: StagingRoot, now: datetime) -> None:
-    """Its record on the NAS says `cleared`, but that was our clear, before it came back."""
+    """Its record on the NAS says `cleared`, but by this program, before it came back."""
     first_clear(lab, root, now)
     run = come_back(lab, root, now + DAY)
     (lab.staging / RUN_PATH).rename(lab.base / "somewhere")
@@ -224,7 +219,7 @@ def test_one_that_goes_away_again_was_not_cleared_by_the_wizard(lab: Lab, root: 
 
 
 def test_a_history_that_ends_otherwise_is_no_copy_of_ours(lab: Lab, root: StagingRoot, now: datetime) -> None:
-    """One byte of the entry is enough: then another program wrote it, and nothing is known of its reasons."""
+    """One byte of the entry is enough: then another program wrote it for unknown reasons."""
     first_clear(lab, root, now)
     path = copy_back(lab)
     record = read_ingest(path)
@@ -261,10 +256,10 @@ def test_its_bytes_are_compared_like_any_others(lab: Lab, root: StagingRoot, now
 
 @pytest.mark.parametrize("level", ["record", "size"])
 @pytest.mark.parametrize("damage", ["staged", "twin", "gone"])
-def test_its_bytes_are_compared_whatever_the_policy_asks_for(
+def test_its_bytes_are_compared_under_any_policy(
     lab: Lab, root: StagingRoot, now: datetime, policy: Callable[..., Any], damage: str, level: str
 ) -> None:
-    """What the wizard has verified is cleared; what a person has put there since, no record vouches for."""
+    """The wizard's verified runs are cleared; files put there since have no record."""
     policy(mode="scheduled", retain_hours=24, stage="off", proof=level)
     first_clear(lab, root, now)
     run = come_back(lab, root, now + DAY)
@@ -306,7 +301,6 @@ def test_what_a_clear_could_not_remove_is_no_copy(lab: Lab, root: StagingRoot, n
 
 
 def test_what_an_earlier_version_took_for_a_leftover_comes_back_too(lab: Lab, root: StagingRoot, now: datetime) -> None:
-    """It made a row of it that is called cleared by the wizard, with its files still here."""
     former = first_clear(lab, root, now)
     run = come_back(lab, root, now + DAY)
     told = former.events.get(state="cleared")

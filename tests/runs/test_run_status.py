@@ -1,4 +1,4 @@
-"""How runs stand, beside them: the same as their page says, and kept up to date by whatever changes."""
+"""The stored status always equals the page's."""
 
 import copy
 import threading
@@ -35,7 +35,6 @@ def change(run, **fields):
 
 @pytest.fixture
 def found(lab, root, now):
-    """A run that is safe to clear, discovered two minutes ago."""
     lab.run()
     discovery.discover(root, now=now - timedelta(minutes=2))
     return Run.objects.with_root().get()
@@ -43,8 +42,6 @@ def found(lab, root, now):
 
 @pytest.fixture
 def columns(found):
-    """What stands beside the run: tone and reason."""
-
     def columns():
         run = Run.objects.get(pk=found.pk)
         assert run.judged == run.doubts
@@ -122,7 +119,7 @@ CASES: dict[str, tuple[Callable, Status, str]] = {
         Status.DONE,
         "",
     ),
-    "cleared by somebody else": (lambda run, now: change(run, state=State.CLEARED, cleared_at=now), Status.DONE, ""),
+    "cleared by another program": (lambda run, now: change(run, state=State.CLEARED, cleared_at=now), Status.DONE, ""),
     "cleared, with files left": (
         lambda run, now: (
             attempt_of(run, Phase.DONE, now, reason=Reason.REMOVAL_INCOMPLETE),
@@ -138,7 +135,7 @@ CASES: dict[str, tuple[Callable, Status, str]] = {
     ),
     "declared gone": (lambda run, now: change(run, gone_at=now), Status.DONE, ""),
 }
-HERE_NO_MORE = ("cleared", "cleared by somebody else", "cleared, with files left", "declared gone")
+HERE_NO_MORE = ("cleared", "cleared by another program", "cleared, with files left", "declared gone")
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -179,7 +176,7 @@ def test_a_hold_ends_by_time_alone(found, columns, now):
     assert columns() == (Status.GO, "")
 
 
-# Whoever changes something by which a run stands says so.
+# Every change that affects a run's status updates it.
 
 
 def test_a_hold_and_its_release(found, columns, now):
@@ -339,8 +336,6 @@ def test_two_judges_at_once_come_to_the_same(found, more, now):
 
 @pytest.fixture
 def more(found):
-    """More runs like that one, as rows alone."""
-
     def add(number):
         rows = []
         for index in range(number):

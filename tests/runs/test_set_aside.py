@@ -1,4 +1,4 @@
-"""Setting aside: a file that nothing lists is taken out of a run and kept beside it, and can be put back."""
+"""An unlisted file is moved out of a run, kept beside it, and can be put back."""
 
 import hashlib
 import json
@@ -43,7 +43,6 @@ FOLDER = "CONFOCAL_01/PROJ-0042/Runs/.exlab-set-aside"
 
 @pytest.fixture
 def path(lab: Lab, root: StagingRoot, now: datetime) -> Path:
-    """A verified run with a file more, discovered."""
     path = lab.run()
     add(path, FILE, now)
     discovery.discover(root, now=now)
@@ -266,7 +265,7 @@ def test_it_stays_listed_until_it_is_taken_away(path: Path, root: StagingRoot, n
     assert (row.state, row.state_at) == ("taken", now + timedelta(hours=1))
 
 
-def test_of_a_cleared_run_nothing_is_put_back(path: Path, root: StagingRoot, now: datetime) -> None:
+def test_nothing_is_put_back_into_a_cleared_run(path: Path, root: StagingRoot, now: datetime) -> None:
     (row,) = move(now)
     discovery.discover(root, now=now + timedelta(minutes=1))
     clear_run(the_run(), now=now)
@@ -345,7 +344,6 @@ def test_a_reason_must_be_given_and_fit(path: Path, now: datetime, reason: str, 
 
 
 def look_on(root: StagingRoot, now: datetime) -> list[str]:
-    """Let time pass; what is listed as an orphan then."""
     set_aside_recovery.look(root, now=now)
     for hours in (3, 6):
         orphans.inspect(root, now=now + timedelta(hours=hours))
@@ -399,7 +397,6 @@ def test_what_was_called_taken_and_lies_there_again_is_listed_again(
 
 
 def test_a_row_that_is_over_hides_no_file(path: Path, root: StagingRoot, now: datetime) -> None:
-    """Another file in a known folder, and a file under the name of one that was taken, are orphans."""
     move(now)
     aside(path).unlink()
     assert set_aside_recovery.look(root, now=now) == 1
@@ -433,7 +430,6 @@ def test_a_copy_in_its_old_place_does_not_make_it_forgotten(
 def test_recovery_leaves_alone_what_another_worker_has_settled(
     path: Path, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between the query and the lock the file was put back, and another row has set it aside once more."""
     (first,) = move(now)
     set_aside.put_back(first, actor="ada", reason="back")
     move(now)

@@ -1,4 +1,4 @@
-"""Runs with unusual names or in unusual places: runs where their own record names the place, and nothing otherwise."""
+"""An unusual path holds a run only if its own record names the place."""
 
 import os
 import shutil
@@ -42,7 +42,6 @@ def old(now: datetime) -> datetime:
 
 
 def pass_over(root: Any, now: datetime) -> discovery.Discovered:
-    """Discovery and the orphans, as the task does it; the disk stays as it is."""
     before = snapshot(Path(root.path))
     found = discovery.discover(root, now=now)
     orphans.inspect(root, now=now)
@@ -248,7 +247,6 @@ def test_pages_show_one_in_its_project(lab: Lab, root: Any, now: datetime, admin
 
 
 def test_two_of_one_name_are_two_runs(lab: Lab, root: Any, now: datetime) -> None:
-    """In its kind's folder and in its project: two paths, two twins, two rows."""
     scenes: list[Scene] = [set_scene(lab, root, now, run_path) for run_path in (RUN_PATH, IN_ITS_PROJECT)]
     assert clear_run(scenes[1].run, now=now) == (scenes[1].files, scenes[1].bytes)
     scenes[0].assert_whole()

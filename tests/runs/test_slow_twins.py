@@ -1,4 +1,4 @@
-"""A twin that is slow to its first byte keeps its own run, and no other, from being cleared."""
+"""A slow twin keeps only its own run from being cleared."""
 
 import shutil
 import threading
@@ -50,7 +50,7 @@ def runs(lab: Lab, root: Any, now: datetime, policy: Callable[..., Any]) -> list
 
 @contextmanager
 def tape(lab: Lab, settings: Any, is_slow: Callable[[bytes], bool]) -> Iterator[threading.Event]:
-    """Let the NAS be a real mount that gives no byte of some files before they are recalled."""
+    """The NAS is a real mount that gives no byte of some files until they are recalled."""
     settings.EXLAB_NAS_TIMEOUT = 2.0
     far = lab.base / "far"
     lab.nas.rename(far)
@@ -78,7 +78,6 @@ def shown(run: Run, now: datetime) -> StatusText:
 
 
 def refused(run: Run, reason: Reason, detail: str, now: datetime, **fields: Any) -> Run:
-    """A run of which an attempt has just ended so."""
     who = {"host": "h", "requester": Requester.SCHEDULE, "actor": "schedule"}
     attempt = ClearAttempt.objects.create(run=run, phase=Phase.INTENT, phase_at=now, created_at=now, **who, **fields)
     settlement.finish_without_clear(attempt, Phase.REFUSED, Finding(reason, detail), now=now)
@@ -86,7 +85,7 @@ def refused(run: Run, reason: Reason, detail: str, now: datetime, **fields: Any)
 
 
 def test_one_slow_twin_starves_no_other(lab: Lab, runs: list[str], settings: Any) -> None:
-    """A real mount on which the bytes of the oldest run do not come. Costs some 8 s: the silence, and five clears."""
+    """A real mount withholds the bytes of the oldest run. Takes 8 s: the silence, and five clears."""
     with tape(lab, settings, lambda path: path.endswith(b".tif") and SLOW.encode() in path) as recalled:
         first = sweep(now=timezone.now())
         others = [(run_path, "cleared", "retention") for run_path in RUNS[1:]]
@@ -116,7 +115,7 @@ def test_one_slow_twin_starves_no_other(lab: Lab, runs: list[str], settings: Any
 def test_the_third_that_hangs_stops_the_asking_and_the_next_sweep_begins_with_the_others(
     lab: Lab, runs: list[str], settings: Any
 ) -> None:
-    """Three runs whose bytes do not come, each before any other. Costs some 12 s: three silences on a real mount."""
+    """Three runs without bytes, each before any other. Takes 12 s: three silences on a real mount."""
     slow = [run_path.encode() for run_path in RUNS[:3]]
     with tape(lab, settings, lambda path: path.endswith(b".tif") and any(run in path for run in slow)):
         first = outcome(sweep(now=timezone.now()))
@@ -188,8 +187,6 @@ def test_the_page_says_when_it_is_asked_again(runs: list[str], policy: Callable[
 
 
 class Silent:
-    """A reader of a NAS on which even the names of one run do not come."""
-
     given_up = False
 
     def __init__(self, reader: Reader, slow: str) -> None:
@@ -208,7 +205,7 @@ class Silent:
 def test_discovery_asks_no_more_often_for_names_than_the_pauses_allow(
     runs: list[str], root: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The reader is one of the test's: a real mount that keeps back names and gives the token is not to be had."""
+    """Mocked: no real mount withholds names and still gives the token."""
     now = timezone.now()
     with reader_here(root) as here:
         silent = Silent(here.of(run_at(SLOW)), SLOW)

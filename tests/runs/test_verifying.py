@@ -1,6 +1,6 @@
-"""Verify again here: what a comparison of all bytes tells, and what an admin may accept, for how long, and for whom.
+"""A full comparison on request, and the bytes that an admin may accept.
 
-The NAS is a disk of its own, as root alone can mount one: on one disk no bytes are accepted.
+The NAS is a separate disk, which only root can mount: on one disk no bytes are accepted.
 """
 
 import hashlib
@@ -42,8 +42,6 @@ MINUTE = timedelta(minutes=1)
 
 @dataclass(frozen=True)
 class Place:
-    """A verified run whose copy lies on a disk of its own."""
-
     lab: Lab
     root: StagingRoot
     now: datetime
@@ -59,7 +57,6 @@ class Place:
         return self.run
 
     def verify(self, actor: str = "ben") -> ByteCheck:
-        """Ask, and let a worker answer."""
         check = verifying.request(self.run, actor=actor, now=timezone.now())
         tasks.verify_again(str(check.pk))
         return ByteCheck.objects.get(pk=check.pk)
@@ -70,13 +67,11 @@ class Place:
         return taken
 
     def clear(self, actor: str = "ben") -> ClearAttempt:
-        """An operator's clear, as it ended."""
         return protocol.attempt_now(
             self.run, requester=protocol.Requester.OPERATOR, actor=actor, now=self.now + timedelta(hours=1)
         )
 
     def both(self, change: Callable[[Path], Any]) -> None:
-        """The same change on both sides, with the same times."""
         for side in (self.path, self.twin):
             change(side)
 
@@ -92,7 +87,6 @@ def place(lab: Lab, now: datetime, enter: mounts.Enter) -> Place:
 
 
 def rewrite(side: Path) -> None:
-    """Other bytes of the same size, as old as the others."""
     file = side / TILE
     times = file.stat().st_mtime_ns
     file.write_bytes(b"x" * file.stat().st_size)
@@ -100,7 +94,6 @@ def rewrite(side: Path) -> None:
 
 
 def take_tokens(nas: Path) -> None:
-    """As if the NAS were not mounted."""
     for token in [path for path in nas.iterdir() if path.name.startswith(".exlab")]:
         token.rename(token.with_name(f"aside-{token.name}"))
 
@@ -114,7 +107,7 @@ def cases(check: ByteCheck) -> dict[str, str]:
     return {each["path"]: each["case"] for each in check.named}
 
 
-# What it tells
+# Results
 
 
 def test_what_is_as_the_manifest_says_is_told_so_and_nothing_is_touched(place: Place) -> None:
@@ -153,7 +146,7 @@ def test_files_that_differ_are_named_with_the_side_that_is_right(
 def test_what_it_finds_keeps_earlier_proofs_and_mere_sizes_from_counting(
     place: Place, policy: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, level: str
 ) -> None:
-    """The run was proven, and its twin has rotten since without a trace: the person who saw it must not lose it."""
+    """The run was proven, and its twin has rotted since without a trace: the run must stay."""
     refused = Refused(Finding(Reason.STORAGE_ERROR))
     with replaced(monkeypatch, preparation, "keep_plan", failing(refused)):
         place.clear()
@@ -167,7 +160,6 @@ def test_what_it_finds_keeps_earlier_proofs_and_mere_sizes_from_counting(
 
 
 def test_what_is_more_on_the_nas_is_not_read(place: Place, enter: mounts.Enter) -> None:
-    """Another filesystem is mounted in the copy, and holds more than is to be compared."""
     more = place.twin / "more"
     more.mkdir()
     (place.twin / "movie.avi").write_bytes(bytes(1 << 20))
@@ -274,7 +266,7 @@ def test_accepted_bytes_clear_by_a_person_with_a_proof_of_their_own(place: Place
     assert place.clear().reason == Reason.NAS_CHECKSUM_MISMATCH
     taken = place.accept()
     run = place.run
-    assert run.tone == 1 and not run.reason  # safe to clear, whatever the last try said
+    assert run.tone == 1 and not run.reason  # safe to clear, despite the last attempt
     files, size = tree_count(place.path)
     attempt = place.clear()
     assert (attempt.phase, attempt.reason, attempt.freed_files) == ("done", "", files)
@@ -315,7 +307,7 @@ def test_the_schedule_never_takes_them(place: Place, policy: Callable[..., Any])
 
 
 @pytest.mark.parametrize("level", ["record", "size", "checksum"])
-def test_every_byte_is_read_whatever_the_policy_asks(place: Place, policy: Callable[..., Any], level: str) -> None:
+def test_every_byte_is_read_under_any_policy(place: Place, policy: Callable[..., Any], level: str) -> None:
     policy(proof=level)
     without_manifest(place)
     place.accept()
@@ -327,7 +319,7 @@ def test_every_byte_is_read_whatever_the_policy_asks(place: Place, policy: Calla
 def test_a_nas_that_gives_new_inode_numbers_does_not_make_it_void(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As sshfs and other programs do, each time they are asked; its bytes are read once more in any case."""
+    """As sshfs does at each question; its bytes are read once more in any case."""
     without_manifest(place)
     with drifting(monkeypatch):
         place.accept()
@@ -359,7 +351,6 @@ def test_any_change_makes_it_void(place: Place, change: Callable[[Place], Any]) 
 
 
 def test_bytes_that_changed_without_a_trace_are_others(place: Place) -> None:
-    """Both sides the same, every size and time as it was, and not the bytes that were accepted."""
     without_manifest(place)
     taken = place.accept()
     AcceptedBytes.objects.filter(pk=taken.pk).update(digest="0" * 64)
@@ -369,7 +360,7 @@ def test_bytes_that_changed_without_a_trace_are_others(place: Place) -> None:
 
 
 def test_a_void_one_hides_nothing_that_only_staging_holds(place: Place, policy: Callable[..., Any]) -> None:
-    """Where the record is trusted and the NAS is away, its empty folder keeps a run with an acceptance, too."""
+    """Record trusted, NAS away: an empty folder keeps a run with an acceptance, too."""
     policy(proof="record", only_here="block", stage="off")
     (place.path / "empty").mkdir()
     listed = (place.path / MANIFEST).read_bytes()

@@ -1,4 +1,4 @@
-"""Run part of a test in a process of its own: as an ordinary user, or with mounts that nobody else sees."""
+"""Runs part of a test as an ordinary user, or with mounts of its own."""
 
 import ctypes
 import os
@@ -21,16 +21,16 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class CannotMount(Exception):
-    """This machine does not let us make a mount namespace or a mount."""
+    """This machine allows no mount namespace or no mount."""
 
 
 def as_ordinary_user(act: Callable[[], T]) -> T:
-    """What `act` returns in a forked process without root's rights. Open descriptors stay open in it."""
+    """Return what `act` returns without root's rights. Open descriptors stay open in it."""
     return _in_child(act, _become_ordinary)
 
 
 def with_own_mounts(act: Callable[[], T]) -> T:
-    """What `act` returns in a forked process whose mounts end with it. Skips the test where that is not allowed."""
+    """Return what `act` returns in a process whose mounts end with it; skip where that is not allowed."""
     try:
         return _in_child(act, _leave_mount_namespace)
     except CannotMount as error:
@@ -38,14 +38,13 @@ def with_own_mounts(act: Callable[[], T]) -> T:
 
 
 def mount(*arguments: str | Path) -> None:
-    """`mount` with these arguments, for use in `with_own_mounts`."""
     done = subprocess.run(["mount", *map(str, arguments)], capture_output=True, text=True, check=False)
     if done.returncode:
         raise CannotMount(done.stderr.strip())
 
 
 def give_away(*paths: Path) -> None:
-    """Make the entries the ordinary user's own, where the tests run as root."""
+    """Make the ordinary user the owner, where the tests run as root."""
     if os.geteuid() == 0:
         for path in paths:
             os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
@@ -59,7 +58,7 @@ def _in_child(act: Callable[[], T], prepare: Callable[[], None]) -> T:
         try:
             prepare()
             answer = pickle.dumps((True, act()))
-        except BaseException as error:  # whatever it is, the parent raises it
+        except BaseException as error:  # the parent raises it
             error.add_note(traceback.format_exc())
             answer = pickle.dumps((False, error))
         with os.fdopen(writing, "wb") as pipe:

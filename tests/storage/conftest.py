@@ -1,5 +1,3 @@
-"""What the tests of the disk share: open directories, closed again at the end of a test."""
-
 import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +9,6 @@ from cleanup.storage import handles
 
 @pytest.fixture
 def open_directory() -> Iterator[Callable[[Path], int]]:
-    """`open_directory(path)` gives a descriptor that is good until the test ends."""
+    """`open_directory(path)` gives a descriptor that is closed at the end of the test."""
     with contextlib.ExitStack() as stack:
         yield lambda path: stack.enter_context(handles.opened(handles.open_root(str(path))))

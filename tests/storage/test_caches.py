@@ -1,4 +1,4 @@
-"""Which caches of mounts are seen to be on."""
+"""Which caches of mounts are detected."""
 
 import os
 from pathlib import Path
@@ -48,7 +48,7 @@ def test_rclone_without_a_word_has_no_cache(tmp_path: Path, far: Path, enter: En
 
 
 def test_rclone_is_asked_that_serves_this_mount(tmp_path: Path, far: Path, enter: Enter) -> None:
-    """Another rclone runs with a cache, and even has this mount's place among its words."""
+    """Another rclone runs with a cache, and names this mount's place in its arguments."""
     (tmp_path / "other").mkdir()
     enter(mounts.rclone(tmp_path / "at", far, tmp_path / "cache"))
     more = ("--vfs-cache-mode", "full", "--exclude", str(tmp_path / "at"))
@@ -104,7 +104,6 @@ def test_command_lines_are_read(
     environment: tuple[str, ...],
     cache: str,
 ) -> None:
-    """Of programs that are not run here: what their command lines would say."""
     monkeypatch.setattr(caches, "servers_of", lambda mount: [Server(arguments, "/", environment)])
     assert caches.visible(Mount(1, 1, "/", "/mnt/nas", fstype, "far:", ())) == cache
 

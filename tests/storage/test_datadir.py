@@ -1,4 +1,4 @@
-"""What the product keeps for itself: locks that die with their holder, plans that are whole, tombstones."""
+"""Locks that die with their holder, whole plans, tombstones."""
 
 import hashlib
 import json
@@ -36,13 +36,11 @@ def data(tmp_path: Path) -> DataDir:
 
 
 def everything(data: DataDir) -> set[str]:
-    """All files in the data directory apart from locks and the reserve."""
     files = {str(path.relative_to(data.path)) for path in Path(data.path).rglob("*") if path.is_file()}
     return {name for name in files if not name.startswith(("locks/", ".exlab-reserve"))}
 
 
 def contents(folder: Path) -> dict[bytes, tuple[bytes, int, int]]:
-    """Name, bytes, mode and time of every file in a folder."""
     return {
         os.fsencode(path.name): (path.read_bytes(), path.stat().st_mode, int(path.stat().st_mtime))
         for path in folder.iterdir()
@@ -246,7 +244,6 @@ def test_a_full_disk_gives_up_its_reserve_and_fails_only_after_that(tmp_path: Pa
 
 
 def fill(path: Path) -> None:
-    """Write until the disk is full."""
     with path.open("wb", buffering=0) as file:
         try:
             while True:
@@ -256,8 +253,6 @@ def fill(path: Path) -> None:
 
 
 class TestRelief:
-    """A disk that is nearly full gets the reserve back before the first write."""
-
     def test_the_reserve_is_given_up_only_when_the_disk_is_nearly_full(
         self, data: DataDir, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -278,7 +273,6 @@ class TestRelief:
 class TestReadingTombstones:
     @pytest.fixture
     def kept(self, data: DataDir, lab: Lab, open_directory: Open) -> Path:
-        """The metadata folder of a run whose tombstone is kept."""
         run = lab.run()
         data.write_tombstone(ATTEMPT, open_directory(run), STORY, b'{"current_state":"cleared"}' * 100)
         return run

@@ -1,4 +1,4 @@
-"""Files of desktops and NAS systems: what is one by its name, how many are kept, and which a manifest may miss."""
+"""Desktop and NAS files, known by name."""
 
 from dataclasses import dataclass
 

@@ -1,6 +1,6 @@
-"""What a removal gave back, by the count of real filesystems: each on a loop of its own, which only root can mount.
+"""The space a removal frees, by the count of real filesystems on loops, which only root can mount.
 
-A mount takes a moment to come and go: each test costs about half a second.
+Each test takes 0.5 s to mount.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ Disk = Callable[..., Path]
 
 @pytest.fixture
 def disk(tmp_path: Path, enter: Enter) -> Disk:
-    """Mount a filesystem of its own: `disk("btrfs")`."""
+    """Mount a new filesystem: `disk("btrfs")`."""
 
     def mount(kind: str, size: str = "256M") -> Path:
         enter(mounts.disk(tmp_path / f"{kind}.img", tmp_path / kind, kind, size))
@@ -41,12 +41,12 @@ def disk(tmp_path: Path, enter: Enter) -> Disk:
 
 @pytest.fixture(autouse=True)
 def _settled_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a snapshot holds is waited for as long as on a quiet disk, but not ten seconds more."""
+    """Wait for a snapshot as on a quiet disk, but not 10 s more."""
     monkeypatch.setattr(freed_space, "_SETTLED_SECONDS", 0.05)
 
 
 def written(path: Path, size: int = 20 * MIB) -> int:
-    """A file that no filesystem can make smaller, written out; returns its allocated bytes."""
+    """Write an incompressible file; return its allocated bytes."""
     with path.open("wb") as file:
         file.write(os.urandom(size))
         file.flush()
@@ -62,7 +62,6 @@ def snapshot_of(top: Path, name: str = "kept") -> None:
 
 @contextlib.contextmanager
 def watched(top: Path) -> Iterator[Space]:
-    """Watch a filesystem by a count beside it."""
     descriptor = os.open(top, os.O_RDONLY)
     try:
         with freed_space.watched(descriptor, str(top.parent / "count"), planned=20 * MIB) as space:
@@ -72,7 +71,6 @@ def watched(top: Path) -> Iterator[Space]:
 
 
 def removing(top: Path, *files: Path, removed: int, patience: float = 30) -> Gain:
-    """What the removal of some files gives back."""
     with watched(top) as space:
         for file in files:
             file.unlink()
@@ -130,7 +128,7 @@ def test_a_disk_that_is_not_done_with_its_sync_is_no_evidence(disk: Disk, monkey
 
 
 def test_what_an_earlier_removal_frees_late_is_not_counted(disk: Disk) -> None:
-    """Runs too small to be waited for go just before; the snapshot has only the large one."""
+    """Small runs, not waited for, go just before; only the large one is in the snapshot."""
     top = disk("btrfs")
     removed = written(top / "big")
     snapshot_of(top)
@@ -155,7 +153,9 @@ def test_another_removal_at_the_same_time_makes_it_not_measurable(disk: Disk) ->
 
 
 def test_what_others_write_meanwhile_makes_it_not_measurable(disk: Disk) -> None:
-    """A removal looks after every thousand files; what has come free by then and is used again was no snapshot's."""
+    """A removal measures after every thousand files; space that was free by then and is used again was in no
+    snapshot.
+    """
     top = disk("ext4")
     removed = written(top / "big")
     with watched(top) as space:
@@ -167,7 +167,7 @@ def test_what_others_write_meanwhile_makes_it_not_measurable(disk: Disk) -> None
 
 
 def test_a_program_that_goes_on_writing_is_noticed_and_not_waited_for(disk: Disk) -> None:
-    """It writes for as long as that is not noticed: about half a second."""
+    """Takes 0.5 s: it writes until that is noticed."""
     top = disk("ext4")
     removed = written(top / "big")
     script = "import os, sys, time\nfor n in range(200):\n open(f'{sys.argv[1]}/{n}', 'wb').write(bytes(1 << 20))\n"
@@ -210,8 +210,8 @@ def test_too_little_to_tell_is_not_waited_for(disk: Disk) -> None:
     assert time.monotonic() - began < 5
 
 
-def test_of_a_full_disk_the_reserve_counts(disk: Disk) -> None:
-    """As root one can fill a disk to its last byte; what comes free then is free for no ordinary user at first."""
+def test_the_reserve_of_a_full_disk_counts(disk: Disk) -> None:
+    """Root can fill a disk to its last byte; the first freed bytes are not for ordinary users."""
     top = disk("ext4", "64M")
     removed = written(top / "big", 5 * MIB)
     fill(top)

@@ -1,4 +1,4 @@
-"""The way down by descriptors, which follows no link and crosses no mount."""
+"""The way down follows no link and crosses no mount."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""Digests of files: the right ones, of files that stood still, read without a trace."""
+"""Digests are correct, of unchanged files only, and leave no trace."""
 
 import errno
 import hashlib

@@ -1,4 +1,4 @@
-"""Which filesystems keep inode numbers, on real ones; and what is not of the list does not."""
+"""Which real filesystems keep inode numbers; one not in the list does not."""
 
 import os
 from pathlib import Path
@@ -16,7 +16,6 @@ pytestmark = pytest.mark.one_engine(by="function")
 
 
 def forget_names() -> None:
-    """Let the kernel forget the names and inodes that it holds in memory."""
     need_root("may empty caches")
     os.sync()
     try:
@@ -26,7 +25,6 @@ def forget_names() -> None:
 
 
 def need_forgetting() -> None:
-    """Skip the test where the kernel cannot be made to forget."""
     try:
         forget_names()
     except Unavailable as missing:
@@ -43,7 +41,7 @@ def place_of(path: Path) -> Place:
 
 @pytest.mark.parametrize("kind", sorted(KEEPING))
 def test_a_listed_kind_keeps_its_numbers(tmp_path: Path, enter: Enter, kind: str) -> None:
-    """Some 0.3 seconds each, for a filesystem of its own."""
+    """Takes 0.3 s each."""
     need_forgetting()
     place = tmp_path / "disk"
     if kind == "tmpfs":

@@ -1,4 +1,4 @@
-"""The calls that Python does not offer, against what Python sees by other means."""
+"""Linux calls, compared with what Python sees by other means."""
 
 import errno
 import os

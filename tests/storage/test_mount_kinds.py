@@ -1,5 +1,3 @@
-"""Which mounts count as a NAS."""
-
 import re
 from dataclasses import replace
 
@@ -27,7 +25,6 @@ def judged(place: Place, flags: tuple[bool, bool]) -> Acceptance:
 
 
 def accepted_under(place: Place) -> list[tuple[bool, bool]]:
-    """The flags under which a place is accepted; every refusal has the one reason."""
     found = {flags: judged(place, flags).problem for flags in FLAGS}
     assert {problem.reason for problem in found.values() if problem} <= {"nas_mount_not_accepted"}
     return [flags for flags, problem in found.items() if problem is None]

@@ -1,5 +1,3 @@
-"""The table of mounts, and the mount of an open descriptor."""
-
 import os
 from contextlib import ExitStack
 from pathlib import Path
@@ -99,7 +97,7 @@ def test_a_bind_mount_says_which_directory_it_shows(tmp_path: Path, enter: Enter
 
 
 def test_what_was_opened_counts_and_not_what_covers_it_now(tmp_path: Path, enter: Enter) -> None:
-    """A prefix of the path would name the mount that came later."""
+    """A path prefix would name the later mount."""
     descriptor = os.open(tmp_path, os.O_RDONLY)
     try:
         before = mount_of(descriptor)

@@ -1,4 +1,4 @@
-"""Folders that are passed over for their names: told where runs lie in them, by a search that has an end."""
+"""A bounded search finds runs in folders that are skipped for their names."""
 
 import html
 import os
@@ -32,7 +32,6 @@ def top(lab: Lab) -> Iterator[int]:
 
 
 def lay_run(folder: Path, record: str = "ingest.json") -> None:
-    """What looks like a run at the first look: its record, whatever that says."""
     (folder / ".exlab-wizard").mkdir(parents=True)
     (folder / ".exlab-wizard" / record).write_text("{}")
     (folder / "data.tif").write_bytes(b"12345")
@@ -97,7 +96,7 @@ def test_no_link_is_followed(lab: Lab, top: int) -> None:
     assert passed_over_in(top) == {}
 
 
-def test_all_of_a_walk_looks_at_so_many_names_at_most(lab: Lab, top: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_walk_looks_at_a_limited_number_of_names(lab: Lab, top: int, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (".A", ".B"):
         for number in range(30):
             (lab.staging / name / "x" / str(number)).mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""The wizard's locks: asked for, let go at once, never made and never changed."""
+"""The wizard's locks are released at once, never made or changed."""
 
 import fcntl
 import os

@@ -1,4 +1,4 @@
-"""The count of removals on a filesystem, by which each knows whether it was the only one."""
+"""A removal learns whether it was the only one on its filesystem."""
 
 import subprocess
 import sys
@@ -52,7 +52,7 @@ def test_on_two_filesystems_both_were_alone(tmp_path: Path) -> None:
 
 
 def test_a_process_that_dies_is_not_under_way_any_more(counter: str) -> None:
-    """It costs a third of a second: another Python has to start."""
+    """Takes 0.3 s: another Python starts."""
     command = [sys.executable, "-c", _REMOVING, counter]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None

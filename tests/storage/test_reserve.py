@@ -1,5 +1,3 @@
-"""The reserve of a root."""
-
 import errno
 import os
 from pathlib import Path

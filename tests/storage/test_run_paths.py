@@ -1,5 +1,3 @@
-"""The path grammar."""
-
 import os
 
 import pytest

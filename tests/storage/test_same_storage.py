@@ -1,4 +1,4 @@
-"""When staging and NAS are one storage under two names, on real mounts and, of what cannot be mounted, planted ones."""
+"""Staging and NAS as one storage under two names, on real mounts if possible."""
 
 import json
 import os
@@ -21,7 +21,6 @@ pytestmark = pytest.mark.one_engine(by="function")
 
 
 def at(path: Path) -> Place:
-    """The place of a directory, as another process would hand it over."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         return Place.from_json(json.loads(json.dumps(describe(descriptor).as_json())))
@@ -30,7 +29,6 @@ def at(path: Path) -> Place:
 
 
 def compare(staging: Path, nas: Path) -> tuple[str, str]:
-    """What `same_storage` and `overlap` say, which must not depend on which side is which."""
     here, there = at(staging), at(nas)
     assert bool(same_storage(here, there)) == bool(same_storage(there, here))
     assert bool(overlap(here, there)) == bool(overlap(there, here))
@@ -55,7 +53,6 @@ def are_two_places(staging: Path, nas: Path) -> None:
 
 @pytest.fixture
 def disks(tmp_path: Path, enter: Enter) -> Path:
-    """Two disks, `one` and `two`, and empty folders to mount on."""
     for name in ("one", "two"):
         enter(tiny_disk(tmp_path / name))
     for name in ("one/staging", "one/other", "two/nas", "two/work", "at"):
@@ -97,14 +94,13 @@ def test_a_bind_mount_of_another_folder_is_one_storage(disks: Path, enter: Enter
 
 
 def test_two_images_are_two_places(tmp_path: Path, enter: Enter) -> None:
-    """Two loops whose images lie on one disk: as little one storage as two partitions are."""
     for name in ("one", "two"):
         enter(mounts.disk(tmp_path / f"{name}.img", tmp_path / name))
     are_two_places(tmp_path / "one", tmp_path / "two")
 
 
 def test_one_image_behind_two_loops_is_one_storage(tmp_path: Path, enter: Enter) -> None:
-    """The second loop is read-only, as it has to be; its device number is another one."""
+    """The second loop is read-only, as required; its device number differs."""
     image, alias = tmp_path / "disk.img", tmp_path / "alias.img"
     enter(mounts.disk(image, tmp_path / "one"))
     os.link(image, alias)
@@ -115,7 +111,7 @@ def test_one_image_behind_two_loops_is_one_storage(tmp_path: Path, enter: Enter)
 
 
 def test_a_copied_filesystem_is_known_by_its_uuid(tmp_path: Path, enter: Enter) -> None:
-    """As a snapshot of a logical volume is: other blocks, and the filesystem is the staging disk of a while ago."""
+    """As a snapshot of a logical volume: other blocks, and an earlier state of the staging disk."""
     one, two = tmp_path / "one.img", tmp_path / "two.img"
     enter(mounts.disk(one, tmp_path / "one"))
     subprocess.run(["cp", one, two], check=True)
@@ -126,7 +122,7 @@ def test_a_copied_filesystem_is_known_by_its_uuid(tmp_path: Path, enter: Enter) 
 
 
 def test_partitions_of_one_image_are_two_places(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """In a planted /sys: few machines let a test part a disk."""
+    """In a planted /sys: few machines let a test partition a disk."""
     for number, start in ((1, 2048), (2, 4096)):
         part = tmp_path / f"devices/loop9/loop9p{number}"
         part.mkdir(parents=True)
@@ -165,13 +161,11 @@ def test_an_encrypted_disk_is_the_disk_beneath_and_a_volume_is_not(
 
 @pytest.fixture
 def subvolumes(tmp_path: Path, enter: Enter) -> Path:
-    """The top of a btrfs with the subvolumes `staging` and `nas`."""
     enter(mounts.btrfs(tmp_path / "btrfs.img", tmp_path / "top"))
     return tmp_path / "top"
 
 
 def test_subvolumes_are_one_storage(subvolumes: Path) -> None:
-    """Their device numbers differ, and a reflink shares every block between them."""
     assert (subvolumes / "staging").stat().st_dev != (subvolumes / "nas").stat().st_dev
     is_one_storage(subvolumes / "staging", subvolumes / "nas", "lie on the btrfs filesystem")
 
@@ -244,7 +238,7 @@ def test_a_union_of_unions_is_seen_through(disks: Path, enter: Enter) -> None:
 
 @pytest.mark.parametrize("options", ["cache.files=off", "xattr=nosys", "fsname=pool"])
 def test_mergerfs_shows_its_branches(disks: Path, enter: Enter, options: str) -> None:
-    """Where it answers to no attributes, or is called otherwise, its command line tells."""
+    """Without the attributes, or under another name, its command line tells."""
     enter(mounts.mergerfs(disks / "at", disks / "two/nas", disks / "one/staging", options=options))
     is_the_same_directory(disks / "one/staging", disks / "at")
     is_one_storage(disks / "one/other", disks / "at", "(by way of ")

@@ -1,5 +1,3 @@
-"""The tokens at the tops of roots."""
-
 import errno
 import os
 import uuid
@@ -111,7 +109,7 @@ class TestTokens:
 
 
 def test_a_token_is_laid_whole_or_not_at_all(tmp_path: Path) -> None:
-    """On a full disk an empty token file would stay, and be taken for a wrong one from then on."""
+    """On a full disk an empty token file would stay and count as a wrong one."""
     (tmp_path / "small").mkdir()
 
     def on_a_full_disk() -> tuple[str, list[str]]:

@@ -1,4 +1,4 @@
-"""Layouts of a NAS: where each puts the twin of a run, and which texts are none."""
+"""Layouts of a NAS."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Attacks on the sweep that it withstands: whatever lies at a run's top, and a database that refuses in the middle."""
+"""Odd entries at a run's top, and a failing database."""
 
 import os
 from collections.abc import Callable
@@ -27,7 +27,6 @@ FOLDER = "FLOW_01/PROJ-0001/Runs"
 
 @pytest.fixture
 def runs(lab: Lab, root: Any, now: datetime, policy: Callable[..., Any]) -> list[Path]:
-    """Runs that are due, the oldest first."""
     built = [
         lab.run(f"{FOLDER}/Run_2026-02-01T0{hour}-00", verified_at=now - timedelta(hours=100 - hour))
         for hour in range(6)
@@ -42,7 +41,7 @@ def count(swept: ClearReport) -> int:
 
 
 @pytest.mark.parametrize("seen", [False, True], ids=["before_discovery_saw_it", "after"])
-def test_whatever_lies_under_the_holds_name_keeps_the_run(
+def test_any_entry_under_the_holds_name_keeps_the_run(
     runs: list[Path], lab: Lab, root: Any, now: datetime, seen: bool
 ) -> None:
     kept = [run / ".exlab-hold" for run in runs]

@@ -1,4 +1,4 @@
-"""The sweep: it takes what is due, nothing else, and its rehearsal picks the same and touches nothing."""
+"""The sweep takes only what is due; its rehearsal picks the same and changes nothing."""
 
 import os
 from collections.abc import Callable
@@ -38,7 +38,6 @@ CONFOCAL, TEST_RUN, BOUNDARY, YOUNG = VERIFIED
 
 @pytest.fixture
 def scenes(lab: Lab, root: Any, now: datetime) -> dict[str, Scene]:
-    """Runs verified so many hours ago, the boundary to the second among them, and runs in every other state."""
     files = {"stack/t_0000.tif": b"II*\0" * 2048}
     paths = {
         run_path: lab.run(run_path, files=files, verified_at=now - timedelta(hours=hours))
@@ -260,7 +259,7 @@ def test_a_run_with_an_attempt_is_skipped(scenes: dict[str, Scene], now: datetim
 def test_a_pass_ends_under_the_policies_with_which_it_began(
     scenes: dict[str, Scene], now: datetime, policy: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It once counted at once; but then a pass was decided by one policy and carried out by another."""
+    """Otherwise a pass would be decided by one policy and carried out by another."""
     policy(mode="scheduled", retain_hours=24)
     perform = protocol.perform
 
@@ -279,7 +278,6 @@ def test_a_pass_ends_under_the_policies_with_which_it_began(
 def test_without_the_nas_nothing_is_cleared(
     scenes: dict[str, Scene], lab: Lab, now: datetime, policy: Callable[..., Any]
 ) -> None:
-    """A NAS root that is an empty directory proves no run."""
     policy(mode="scheduled", retain_hours=0)
     lab.nas.rename(lab.base / "away")
     lab.nas.mkdir()

@@ -1,4 +1,4 @@
-"""Breakers: the pass that nobody watches stops before anything abnormal, says what it saw, and waits for a person."""
+"""An unattended pass stops before anything abnormal, and waits for an operator."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -34,14 +34,14 @@ def real(lab: Lab, root: Any, now: datetime) -> Run:
 
 @pytest.fixture
 def crowd(real: Run, now: datetime) -> Callable[[int], None]:
-    """As many rows beside the real run: due as far as is known, and refused by a look, for nothing is on the disk.
+    """As many rows beside the real run: due, and refused by a look, since the disk has nothing.
 
-    A large one that is not verified yet makes all of them a small share of the root.
+    A large unverified one makes their share of the root small.
     """
     large = {"run_path": f"{FOLDER}/Run_2026-01-02T10-00", "state": "staging", "bytes": 10**9}
     known = Run.objects.filter(pk=real.pk).values().get()
     unverified = {**known["facts"], "recorded_state": "staging", "ingest_state": "staging"}
-    known |= {"twin_key": "", "twin_place": ""}  # each lies at a place of its own
+    known |= {"twin_key": "", "twin_place": ""}  # each at a different place
     Run.objects.create(**{**known, "id": None, "facts": unverified, **large})
 
     def add(count: int) -> None:
@@ -217,7 +217,6 @@ def test_this_hosts_clock_is_read_with_the_time_since_its_boot() -> None:
 
 @pytest.fixture
 def failing(lab: Lab, root: Any, now: datetime, policy: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Five runs are due, and the disk of the data directory is full."""
     for day in range(1, 6):
         lab.run(f"{FOLDER}/Run_2026-03-0{day}T10-00", files={"a.bin": b"x"}, verified_at=now - timedelta(hours=100))
     discovery.discover(root, now=now)
@@ -270,7 +269,6 @@ def die(*args: Any, **options: Any) -> None:
 
 
 def killed(now: datetime, monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:
-    """A timed pass that dies after it has begun, before it has looked for anything abnormal."""
     with monkeypatch.context() as patch, pytest.raises(SystemExit):
         patch.setattr(one_root.RootSweep, "_pressure", die)
         timed(now, **options)
@@ -376,7 +374,6 @@ def test_what_a_new_version_leaves_to_a_wider_scope_is_a_fresh_policy(
 def test_what_goes_in_the_place_of_refused_runs_is_judged_as_it_goes(
     crowd: Any, lab: Lab, root: Any, now: datetime, policy: Callable[..., Any]
 ) -> None:
-    """The plan was the many small runs that come first, and none of them can go."""
     crowd(25)
     Run.objects.filter(run_path=FIRST).update(bytes=1)
     Run.objects.exclude(run_path=FIRST).update(bytes=1)

@@ -1,4 +1,4 @@
-"""Budgets: what one sweep may take, what it leaves over, and that nobody waits for ever behind somebody else."""
+"""Budgets limit a sweep; no run waits for ever behind others."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -21,7 +21,7 @@ PATHS = [f"FLOW_01/PROJ-0001/Runs/Run_2026-01-0{day}T10-00" for day in range(1, 
 
 @pytest.fixture
 def due(lab: Lab, root: Any, now: datetime, policy: Callable[..., Any]) -> Callable[..., Any]:
-    """Five runs, all due, each verified an hour after the one before; `due(budget_runs=2)` bounds a sweep."""
+    """Five due runs, each verified an hour after the one before; `due(budget_runs=2)` limits a sweep."""
     for number, run_path in enumerate(PATHS):
         lab.run(run_path, files={"a.bin": b"x" * 4000}, verified_at=now - timedelta(hours=100 - number))
     discovery.discover(root, now=now)
@@ -71,7 +71,7 @@ def test_a_budget_of_minutes(due: Callable[..., Any], now: datetime, monkeypatch
     minutes = iter([5, 10, 11, 12])  # the first run has its turn without being asked
     monkeypatch.setattr(
         "cleanup.sweeps.taking.Taking._minutes", lambda self: next(minutes)
-    )  # nobody waits for ten minutes
+    )  # no test waits for ten minutes
     swept = sweep(now=now)
     assert paths(swept, Action.CLEARED) == PATHS[:2]
     assert {run.detail for run in swept.runs if run.reason == "budget_exhausted"} == {"10 minutes"}
@@ -92,7 +92,7 @@ def test_a_dry_run_picks_what_the_next_sweep_takes(due: Callable[..., Any], now:
 def test_runs_that_use_up_the_minutes_in_vain_do_not_starve_the_others(
     due: Callable[..., Any], lab: Lab, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The oldest run is refused only after all of its bytes were read; with every sweep it used up all the time."""
+    """The oldest run is refused only after all its bytes were read, and used up the minutes of each sweep."""
     due(budget_minutes=1)
     (lab.staging / PATHS[0] / "extra").write_bytes(b"x")
     minutes = iter([1, 1, 1, 1] * 9)
@@ -131,7 +131,7 @@ def test_what_was_left_over_is_not_forgotten_by_a_sweep_that_took_nothing(
 def test_a_small_budget_of_minutes_still_clears_one(
     due: Callable[..., Any], now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """To decide of all runs may take longer than the whole budget."""
+    """Deciding alone may take longer than the budget."""
     due(budget_minutes=1)
     monkeypatch.setattr("cleanup.sweeps.taking.Taking._minutes", lambda self: 5)
     assert paths(sweep(now=now), Action.CLEARED) == PATHS[:1]

@@ -1,4 +1,4 @@
-"""Limits over a day: what timed passes take by themselves counts for 24 hours, whatever a single pass may take."""
+"""What timed passes take counts for 24 hours."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -36,8 +36,6 @@ def _rows_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def night(now: datetime, root: StagingRoot) -> Callable[..., ClearReport]:
-    """One timed pass so many hours after the first, by a clock that is right unless it is said to be ahead."""
-
     def go(hours: float, *, ahead: float = 0, boot: str = "a", **options: Any) -> ClearReport:
         wall = now + timedelta(hours=hours + ahead)
         clock = Clock(wall=wall, boot_id=boot, boot_seconds=1000 + hours * 3600)
@@ -77,9 +75,9 @@ def test_a_careful_budget_takes_no_more_than_the_share_within_a_day(
 def test_the_first_nights_of_an_archive_of_three_hundred(
     lab: Lab, root: StagingRoot, now: datetime, night: Any, policy: Any
 ) -> None:
-    """Promoted, with a budget: half of it goes at the most before a person is asked, and then what was shown.
+    """Promoted, with a budget: at most half goes before the question, and then what was shown.
 
-    Costs two seconds: three hundred runs are decided six times.
+    Takes 2 s: three hundred runs are decided six times.
     """
     archive(lab, root, now, runs=300)
     policy(mode="scheduled", retain_hours=168, budget_runs=70, stage="promoted")
@@ -133,7 +131,7 @@ def test_what_went_at_the_same_hour_of_the_day_before_is_of_another_day(
 def test_real_runs_are_counted_as_rows_are(
     lab: Lab, root: StagingRoot, now: datetime, night: Any, policy: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of a lab in which two runs are never abnormal, not twenty."""
+    """Here two runs are never abnormal, not twenty."""
     monkeypatch.undo()
     monkeypatch.setattr(anomalies, "MIN_RUNS", 2)
     for day in range(1, 7):
@@ -149,9 +147,7 @@ def test_real_runs_are_counted_as_rows_are(
 # What counts
 
 
-def test_what_people_clear_counts_for_nobody(
-    lab: Lab, root: StagingRoot, now: datetime, night: Any, policy: Any
-) -> None:
+def test_what_people_clear_does_not_count(lab: Lab, root: StagingRoot, now: datetime, night: Any, policy: Any) -> None:
     runs = archive(lab, root, now, runs=100)
     policy(mode="scheduled", retain_hours=168, budget_runs=20, stage="promoted")
     night(0)
@@ -249,7 +245,7 @@ def test_a_day_many_times_larger_than_those_before_it_asks(
 def test_what_comes_in_verified_and_goes_at_once_is_no_archive(
     lab: Lab, root: StagingRoot, now: datetime, night: Any, policy: Any
 ) -> None:
-    """A lab that keeps nothing takes more in a day than there ever is at one time, and is not asked every day."""
+    """A lab that keeps nothing takes more in a day than it ever holds, and is not asked daily."""
     policy(mode="scheduled", retain_hours=0, stage="promoted")
     night(0)
     for hours in (1, 2, 3, 4):

@@ -1,4 +1,4 @@
-"""A go-on is for the runs that its question showed, as they were shown, and for no others."""
+"""A go-on covers only the runs that its question showed."""
 
 import io
 import json
@@ -43,7 +43,6 @@ def night(now: datetime, root: StagingRoot) -> Callable[..., ClearReport]:
 
 @pytest.fixture
 def stopped(lab: Lab, root: StagingRoot, now: datetime, night: Any, policy: Any) -> SweepBreaker:
-    """Thirty old runs of one instrument are due by a policy that nobody rehearsed, and a breaker asks about them."""
     archive(lab, root, now, runs=30, equipment="FLOW_01")
     policy(mode="scheduled", retain_hours=168, equipment="FLOW_01", rehearse=False)
     assert night(0).count(Action.CLEARED) == 0
@@ -52,8 +51,6 @@ def stopped(lab: Lab, root: StagingRoot, now: datetime, night: Any, policy: Any)
 
 @pytest.fixture
 def others(lab: Lab, root: StagingRoot, now: datetime, policy: Any) -> Callable[[], list[Run]]:
-    """Thirty of another instrument become due."""
-
     def come() -> list[Run]:
         policy(mode="scheduled", retain_hours=168, equipment="CONFOCAL_01", rehearse=False)
         return archive(lab, root, now, runs=30, equipment="CONFOCAL_01")
@@ -86,7 +83,7 @@ def test_it_lets_go_what_was_shown_once_and_says_so(
     stopped.refresh_from_db()
     assert stopped.used == Sweep.objects.latest("pk")
     assert set(ClearAttempt.objects.values_list("let_go", flat=True)) == {stopped.pk}
-    # A person was asked: none of it went unasked.
+    # A person was asked: nothing went unasked.
     assert Recently(root, Clock(wall=now + 2 * HOUR), but=None).look().runs == 0
 
 

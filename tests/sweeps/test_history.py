@@ -1,4 +1,4 @@
-"""Why a run was not cleared at some instant, from the record of sweeps."""
+"""Why a run was not cleared at an instant."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -24,8 +24,6 @@ def run(root: StagingRoot, now: datetime) -> Run:
 
 @pytest.fixture
 def swept(root: StagingRoot, now: datetime) -> Callable[..., Sweep]:
-    """A pass that began so long before now."""
-
     def add(ago: timedelta, kind: str = SweepKind.TIMED, **fields: Any) -> Sweep:
         at = now - ago
         values = {"root": root, "host": "h", "outcome": Outcome.DONE, "now": at, "started_at": at, **fields}
@@ -40,7 +38,6 @@ def say(run: Run, first: Sweep, last: Sweep | None = None, **fields: Any) -> Swe
 
 
 def reasons(run: Run, at: datetime) -> list[tuple[Sweep | None, str | None]]:
-    """The answers for timed, typed and dry runs: the pass, and its reason."""
     found = history.answer(run, at)
     assert [answer.kind for answer in found] == list(SweepKind)
     return [(answer.sweep, answer.said.reason if answer.said else None) for answer in found]
@@ -112,7 +109,7 @@ def test_silence_has_its_reason(run, swept, now, fields, words):
 
 
 def test_a_run_that_the_pass_itself_cleared_had_not_been_cleared_before(run, swept, now):
-    """The run's record keeps whole seconds, so that a pass that began within that second seems to come later."""
+    """The run's record keeps whole seconds, so a pass within that second seems later."""
     sweep = swept(HOUR, outcome=Outcome.INTERRUPTED, started_at=now + timedelta(seconds=0.7))
     run.cleared_at = now
     run.save()

@@ -1,8 +1,6 @@
-"""Whatever budgets, pass times, restarts and go-ons: within a day no more goes unasked than the share allows, and a
-go-on lets none go that it did not show.
+"""Within a day no more goes unasked than the share, and a go-on releases only what it showed.
 
-Few runs are as good as many here, so the number that is never abnormal is three, and archives are small. Rows decide,
-and the clear itself is a stand-in.
+Here three runs, not twenty, are never abnormal, so that archives stay small; the clear is a stand-in.
 """
 
 import contextlib
@@ -34,7 +32,6 @@ DAY = timedelta(days=1) - timedelta(minutes=1)
 
 @pytest.fixture(autouse=True)
 def _pattern(lab: Lab, root: StagingRoot, now: datetime) -> None:
-    """The run of which the examples' are copies; it outlives them."""
     archive(lab, root, now, runs=0)
 
 
@@ -54,8 +51,6 @@ _steps = st.one_of(
 
 @dataclass
 class Told:
-    """What an observer of a lab has seen: passes with what was staged, and what went, by the true time."""
-
     at: datetime
     ahead: timedelta = timedelta(0)
     passes: list[tuple[datetime, int]] = field(default_factory=list)
@@ -65,7 +60,7 @@ class Told:
 
 
 class Undo(Exception):
-    """Ends an example: nothing of it is kept."""
+    """Rolls back an example."""
 
 
 def staged_bytes() -> int:
@@ -85,7 +80,6 @@ def observed(told: Told, take: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def go(step: tuple[str, Any], told: Told, lab: Lab, root: StagingRoot, patch: pytest.MonkeyPatch) -> None:
-    """One step of an example."""
     what, value = step
     add = RetentionPolicy.objects.add_version
     wall = told.at + told.ahead
@@ -162,7 +156,7 @@ _examples = {"steps": st.lists(_steps, min_size=4, max_size=9), "share": st.samp
 def test_no_more_goes_unasked_in_a_day_than_the_share(
     steps: Any, share: float, lab: Lab, root: StagingRoot, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Costs a second: six small labs, of some passes each."""
+    """Takes 1 s: six small labs with some passes each."""
     run_example(steps, share, lab, root, now, monkeypatch)
 
 

@@ -1,7 +1,4 @@
-"""What is told of a pass before it and what the pass then takes is the same, whatever was written of policies before.
-
-Three tell it: the question of a breaker, the forecast, and the pass itself; here also for the second pass of two.
-"""
+"""A breaker's question, the forecast and the pass itself agree, after any policy changes."""
 
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -33,7 +30,6 @@ NEVER_ABNORMAL = 3
 
 @pytest.fixture(autouse=True)
 def _pattern(lab: Lab, root: StagingRoot, now: datetime) -> None:
-    """The run of which the examples' are copies; it outlives them."""
     archive(lab, root, now, runs=0)
 
 
@@ -64,11 +60,10 @@ _settings = {"deadline": None, "suppress_health_check": list(HealthCheck), "data
 
 
 class Undo(Exception):
-    """Ends an example: nothing of it is kept."""
+    """Rolls back an example."""
 
 
 def write(said: dict[str, Any], root: StagingRoot, now: datetime) -> None:
-    """One version of a policy; what makes no sense in its scope is left out."""
     fields = dict(said)
     where, stage = fields.pop("where"), fields.pop("stage")
     if free := fields.pop("free", None):
@@ -93,7 +88,7 @@ def write(said: dict[str, Any], root: StagingRoot, now: datetime) -> None:
 
 
 def frees(freed: list[int]) -> Any:
-    """The stand-in for a clear, on a disk that gives back what a run holds."""
+    """The stand-in for a clear, on a disk that frees what a run holds."""
     clear = clears_rows()
 
     def take(run: Run, *arguments: Any, **more: Any) -> RunAction:
@@ -105,7 +100,6 @@ def frees(freed: list[int]) -> Any:
 
 
 def go(now: datetime) -> set[int]:
-    """The runs that a timed pass takes."""
     told = sweep(now=now, timed=True, clock=Clock(wall=now, boot_id="a", boot_seconds=now.timestamp()))
     gone = {run.run_path for run in told.runs if run.action is Action.CLEARED}
     return set(Run.objects.filter(run_path__in=gone).values_list("pk", flat=True))
@@ -116,7 +110,6 @@ def stopped(at: datetime) -> bool:
 
 
 def check(root: StagingRoot, first: datetime, *, goes_on: bool) -> None:
-    """Two passes, an hour apart, against what was told before the first of them."""
     instants = [first, first + HOUR]
     shown = set(outlook.would_take(root, first).runs)
     told = policy_preview.outlooks(root, instants, lambda _at: RetentionPolicy.objects.scoped())
@@ -184,7 +177,7 @@ def test_question_forecast_and_pass_agree(
     now: datetime,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Costs a second: eight small labs."""
+    """Takes 1 s: eight small labs."""
     run_example(versions, free, lab, root, now, monkeypatch, goes_on=goes_on)
 
 

@@ -1,4 +1,4 @@
-"""The preview of a policy says what the next timed pass then does."""
+"""A policy's preview equals the next timed pass."""
 
 from datetime import timedelta
 
@@ -39,8 +39,6 @@ def runs(lab, root, now):
 
 @pytest.fixture
 def look(now):
-    """What a version would come to, given as `add_version` takes it."""
-
     def look(*, root=None, rehearse=False, **fields):
         scope = {name: fields.get(name, "") for name in ("equipment", "project", "run_kind")}
         before = RetentionPolicy.objects.filter(root=root, **scope).order_by("-version").first()

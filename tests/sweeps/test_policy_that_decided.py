@@ -1,4 +1,4 @@
-"""Which version of which scope decided of a run, and not only which policy was the newest at the time."""
+"""The version and scope that decided, not only the newest policy."""
 
 import io
 import json
@@ -32,7 +32,6 @@ SAID = (
 
 @pytest.fixture
 def run(lab: Lab, root: Any, now: Any, policy: Callable[..., Any]) -> Run:
-    """An experimental run under version 1, and for its proof under version 2; version 3 is another instrument's."""
     lab.run()
     discovery.discover(root, now=now)
     policy(run_kind="experimental", mode="scheduled", retain_hours=24, rehearse=False)
@@ -83,7 +82,7 @@ def test_commands_name_it_as_well(run: Run, now: Any) -> None:
 
 
 def test_what_was_written_before_is_shown_as_the_newest_at_the_time(run: Run, now: Any, admin_client: Client) -> None:
-    """Rows of an earlier program say only that; they are never written anew."""
+    """Older rows only name that; they are never rewritten."""
     sweep(now=now, timed=True)
     ClearAttempt.objects.update(decided_by={})
     SweptRun.objects.update(decided_by={})
@@ -112,7 +111,7 @@ def test_under_pressure_the_floor_decides_the_hours(run: Run, root: Any, now: An
 def test_a_proof_that_was_promised_is_named_with_the_version_that_promised_it(
     run: Run, now: Any, policy: Callable[..., Any]
 ) -> None:
-    """The attempt waits while the policy asks for less: what was promised of the proof still holds."""
+    """The policy asks for less while the attempt waits: the promised proof still holds."""
     attempt = new_attempt(run, requester=Requester.OPERATOR, actor="ada", now=now)
     policy(proof="record", rehearse=False)
     protocol.perform(attempt, now=now)
@@ -120,14 +119,13 @@ def test_a_proof_that_was_promised_is_named_with_the_version_that_promised_it(
     assert (kept.phase, kept.decided_by["proof"]["version"], kept.proof and kept.proof.level) == ("done", 2, "size")
 
 
-def test_the_runs_of_a_batch_keep_it_from_the_wish_on(run: Run, now: Any, admin_user: Any) -> None:
+def test_the_runs_of_a_batch_keep_it_from_the_request_on(run: Run, now: Any, admin_user: Any) -> None:
     shown = preview.preview(admin_user, preview.RequestedRuns.of([run.pk]), now)
     batches.place_one(admin_user, run, digest=shown.digest, typed="", note="", now=now)
     assert ClearAttempt.objects.get().decided_by == expected()
 
 
 def test_another_version_in_the_run_s_scope_is_a_row_of_its_own(run: Run, now: Any, policy: Callable[..., Any]) -> None:
-    """Versions of other scopes change nothing for a run, and no row either."""
     policy(run_kind="experimental", retain_hours=87_000, rehearse=False)
     sweep(now=now, timed=True)
     policy(equipment="FLOW_01", retain_hours=6, rehearse=False)

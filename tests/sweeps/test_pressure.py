@@ -1,4 +1,4 @@
-"""Pressure in a sweep: what goes when a staging root is too full, why, and what a root that stays full says."""
+"""Sweeps of a full staging root."""
 
 import os
 from collections.abc import Callable
@@ -30,7 +30,7 @@ OLDEST, OLD, YOUNG, YOUNGEST = AGES
 
 @pytest.fixture
 def full(lab: Lab, root: Any, now: datetime, policy: Callable[..., Any]) -> Callable[..., Any]:
-    """Four runs of the same size, kept for 90 hours, and under pressure for 36; `full(max_runs=2)` limits the root."""
+    """Four equal runs, kept for 90 hours, under pressure for 36; `full(max_runs=2)` limits the root."""
     for run_path, hours in AGES.items():
         lab.run(run_path, files={"a.bin": b"x" * 5000}, verified_at=now - timedelta(hours=hours))
     discovery.discover(root, now=now)
@@ -42,7 +42,6 @@ def full(lab: Lab, root: Any, now: datetime, policy: Callable[..., Any]) -> Call
 
 
 def cleared(swept: ClearReport) -> dict[str, str]:
-    """What went, in its order, and why."""
     went = (Action.CLEARED, Action.WOULD_CLEAR)
     return {run.run_path: run.reason for run in swept.runs if run.action in went}
 
@@ -76,7 +75,7 @@ def test_attempt_and_ledger_say_why(full: Callable[..., Any], now: datetime) -> 
 
 
 def test_bytes_are_those_of_all_staged_runs(full: Callable[..., Any], lab: Lab, root: Any, now: datetime) -> None:
-    """A byte cap that saw only what is old enough to go would never notice a disk full of new runs."""
+    """A byte cap on old runs alone would miss a disk full of new ones."""
     lab.run("FLOW_01/PROJ-0001/Runs/Run_2026-06-15T07-00", files={"big.bin": b"x" * 50_000}, state="staging")
     discovery.discover(root, now=now)
     one = Run.objects.get(run_path=OLD).bytes or 0
@@ -133,7 +132,7 @@ def test_the_warning_ends_with_the_pressure(full: Callable[..., Any], now: datet
     assert not Alert.objects.filter(kind="pressure", ended_at=None).exists()
 
 
-def test_a_dry_run_shows_it_and_warns_nobody(full: Callable[..., Any], lab: Lab, now: datetime) -> None:
+def test_a_dry_run_shows_it_and_raises_no_alert(full: Callable[..., Any], lab: Lab, now: datetime) -> None:
     full(max_runs=0)
     before = everything(lab)
     shown = sweep(now=now, dry_run=True)
@@ -146,7 +145,7 @@ def test_a_dry_run_shows_it_and_warns_nobody(full: Callable[..., Any], lab: Lab,
 def test_free_space_is_made_up_to_the_upper_mark(
     full: Callable[..., Any], now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Mocked, because no test fills a disk to the byte; tests/faults/test_full_disk.py fills a real one."""
+    """Mocked: no test fills a disk to the byte; tests/faults/test_full_disk.py fills a real one."""
     allocated = Run.objects.get(run_path=OLD).facts["allocated_bytes"]
     free = 10**6
     monkeypatch.setattr(reserve, "free_bytes", lambda directory: free)
@@ -184,7 +183,6 @@ def test_real_free_space_is_asked_of_the_roots_own_disk(full: Callable[..., Any]
 def test_free_space_is_not_looked_for_in_runs_that_free_none(
     full: Callable[..., Any], lab: Lab, root: Any, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every file of one run has another link elsewhere: its clear would make no room."""
     kept = lab.base / "kept"
     kept.mkdir()
     for number, path in enumerate(path for path in (lab.staging / OLD).rglob("*") if path.is_file()):

@@ -1,4 +1,4 @@
-"""What a promotion covers, night by night and with the clock set: roots that are new, and policies that are changed."""
+"""What a promotion covers: new roots, changed policies, set clocks."""
 
 import json
 from collections.abc import Callable
@@ -36,7 +36,6 @@ WEEK = 168
 
 
 def old(lab: Lab, number: int, age: timedelta, now: datetime, *, equipment: str = "FLOW_01") -> str:
-    """One small run that was verified so long ago."""
     at = now - age
     path = f"{equipment}/PROJ-0001/Runs/Run_{at - 2 * HOUR:%Y-%m-%dT%H-%M}-{number:02}"
     lab.run(path, files={"a.bin": b"%d" % number}, verified_at=at)
@@ -45,7 +44,6 @@ def old(lab: Lab, number: int, age: timedelta, now: datetime, *, equipment: str 
 
 @pytest.fixture
 def first(lab: Lab, root: StagingRoot, now: datetime) -> dict[int, str]:
-    """The first instrument PC, with runs by their age in days."""
     paths = {days: old(lab, days, days * NIGHT + HOUR, now) for days in (3, 6, 8, 12, 20)}
     discovery.discover(root, now=now)
     return paths
@@ -53,8 +51,6 @@ def first(lab: Lab, root: StagingRoot, now: datetime) -> dict[int, str]:
 
 @pytest.fixture
 def write(now: datetime) -> Callable[..., RetentionPolicy]:
-    """Write a policy version `at` an instant; by default when the tests begin."""
-
     def add(*, at: datetime = now, **fields: Any) -> RetentionPolicy:
         return RetentionPolicy.objects.add_version(author="ada", now=at, **fields)
 
@@ -63,12 +59,10 @@ def write(now: datetime) -> Callable[..., RetentionPolicy]:
 
 @pytest.fixture
 def promoted(first: dict[int, str], write: Any, now: datetime) -> RetentionPolicy:
-    """One week for everything, promoted with the first root in sight."""
     return rehearsal.promote(write(mode="scheduled", retain_hours=WEEK, proof="size"), "ada", now)
 
 
 def night(at: datetime) -> ClearReport:
-    """Discovery and the timed pass, at an instant."""
     with time_machine.travel(at, tick=False):
         for each in StagingRoot.objects.all():
             discovery.discover(each, now=at)
@@ -103,7 +97,7 @@ def second_pc(lab: Lab, now: datetime, name: str = "second") -> tuple[StagingRoo
 def test_an_archive_goes_when_its_first_nights_are_over(
     lab: Lab, root: StagingRoot, write: Any, now: datetime, runs: int
 ) -> None:
-    """With 300 runs it takes one to four minutes."""
+    """Takes one to four minutes with 300 runs."""
     for number in range(runs):
         old(lab, number % 100, timedelta(days=10 + 3 * number), now)
     write(mode="scheduled", retain_hours=WEEK, proof="size")
@@ -124,7 +118,7 @@ def test_an_archive_goes_when_its_first_nights_are_over(
 def test_a_second_pc_rehearses_its_own_first_nights(
     lab: Lab, first: dict[int, str], promoted: RetentionPolicy, now: datetime
 ) -> None:
-    """Four nights over two small roots: about two seconds."""
+    """Four nights over two small roots: takes 2 s."""
     second, other = second_pc(lab, now)
     theirs = {old(other, number, timedelta(days=30 + number), now, equipment="FLOW_02") for number in range(2)}
     swept = night(now + HOUR)
@@ -208,7 +202,7 @@ def test_a_root_from_before_all_that_was_written_down_is_covered(
 
 
 def test_what_makes_a_root_new(lab: Lab, root: StagingRoot, promoted: RetentionPolicy, now: datetime) -> None:
-    """Not that it is registered again as it was; but another NAS, and another place even if the token came along."""
+    """Registering the same place again does not; another NAS does, and another place even with the token."""
 
     def notes() -> list[str]:
         return list(RootNote.objects.filter(root=root).order_by("pk").values_list("note", flat=True))

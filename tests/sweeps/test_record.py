@@ -1,4 +1,4 @@
-"""The record of sweeps: counts of every pass, and of every run what was decided and why, one row for passes alike."""
+"""The counts and decisions of every pass; equal passes share a row."""
 
 import contextlib
 from collections.abc import Callable
@@ -42,7 +42,6 @@ def scenes(lab: Lab, root: Any, now: datetime, policy: Callable[..., Any]) -> di
 
 
 def rows(sweep_row: Sweep) -> dict[str, SweptRun]:
-    """What one pass said, by run path."""
     found = SweptRun.objects.filter(
         root=sweep_row.root, kind=sweep_row.kind, first_id__lte=sweep_row.pk, last_id__gte=sweep_row.pk
     )
@@ -321,8 +320,6 @@ def test_a_killed_pass_has_the_counts_and_rows_of_what_it_did(
 
 
 def _only_note_nothing(decide_of: Callable[..., tuple[DueRun, ...]]) -> Callable[..., tuple[DueRun, ...]]:
-    """Deciding as it is, without a word about runs that are left alone."""
-
     def decide(one: RootSweep, run: Run, grounds: Grounds, **options: Any) -> tuple[DueRun, ...]:
         with contextlib.suppress(SystemExit):
             return decide_of(one, run, grounds, **options)
@@ -350,7 +347,7 @@ def test_no_pass_is_credited_with_the_attempts_of_another(scenes: dict[str, Scen
     early = recorder.sweep
     sweep_record.interrupt(early)
     sweep(now=now, timed=True)
-    Sweep.objects.filter(pk=early.pk).update(outcome="running")  # as if nobody had said so at once
+    Sweep.objects.filter(pk=early.pk).update(outcome="running")  # as if the row had not been updated at once
     sweep_record.interrupt(early)
     early.refresh_from_db()
     assert (early.outcome, early.cleared) == ("interrupted", 0)
@@ -358,7 +355,7 @@ def test_no_pass_is_credited_with_the_attempts_of_another(scenes: dict[str, Scen
 
 
 def test_a_policy_elsewhere_ends_no_row(scenes: dict[str, Scene], now: datetime, policy: Callable[..., Any]) -> None:
-    """Which policy is the newest says nothing of a run: what its own policy comes to is in its gates."""
+    """Only a run's own policy is in its gates, not the newest one."""
     sweep(now=now, timed=True)
     policy(equipment="CONFOCAL_09", mode="manual")
     sweep(now=now + timedelta(minutes=1), timed=True)
@@ -371,7 +368,7 @@ def test_a_policy_elsewhere_ends_no_row(scenes: dict[str, Scene], now: datetime,
 def test_what_is_rehearsed_is_said_anew_under_every_version(
     scenes: dict[str, Scene], now: datetime, policy: Callable[..., Any]
 ) -> None:
-    """A version is judged by the runs that were rehearsed since it was written, and their rows have to tell."""
+    """A version is judged by the runs rehearsed since it was written, so their rows must be new."""
     policy(mode="scheduled", retain_hours=12, rehearse=True)
     sweep(now=now, timed=True)
     policy(equipment="CONFOCAL_09", mode="manual")

@@ -1,4 +1,4 @@
-"""What rehearsals have shown: surprises, promotion, the way back, and the comparison with what people did."""
+"""Surprises, promotion, the way back, and the comparison with operators' clears."""
 
 import os
 from collections.abc import Callable
@@ -45,7 +45,6 @@ Rehearse = Callable[..., Sweep]
 
 @pytest.fixture
 def rehearsed(policy: Any) -> RetentionPolicy:
-    """A policy that is new to the schedule, one week for everything."""
     version: RetentionPolicy = policy(mode="scheduled", retain_hours=168)
     assert version.rehearsal == "rehearsing"
     return version
@@ -65,8 +64,6 @@ def look(root: StagingRoot, now: datetime) -> dict[str, Run]:
 
 @pytest.fixture
 def a_pass(root: StagingRoot) -> Rehearse:
-    """Record a timed pass that would clear these runs, as the sweep does; others it leaves alone for a reason."""
-
     def add(at: datetime, *runs: Run, outcome: str = Outcome.DONE, **left_alone: Run) -> Sweep:
         newest = RetentionPolicy.objects.order_by("-version").first()
         version = newest.version if newest else 0
@@ -104,7 +101,7 @@ def surprises(root: StagingRoot, now: datetime) -> dict[str, str]:
 # Surprises
 
 
-def test_runs_that_are_as_they_were_surprise_nobody(
+def test_unchanged_runs_are_no_surprise(
     root: StagingRoot, runs: dict[str, Run], rehearsed: RetentionPolicy, a_pass: Rehearse, now: datetime
 ) -> None:
     a_pass(now, *runs.values())
@@ -168,7 +165,7 @@ def test_what_the_next_pass_found_is_a_surprise_even_if_it_is_over(
     assert surprises(root, now + 3 * HOUR) == {}  # it is said again, so the rehearsal has seen it right since
 
 
-def test_a_run_that_no_rehearsal_would_have_taken_surprises_nobody(
+def test_a_run_that_no_rehearsal_would_have_taken_is_no_surprise(
     root: StagingRoot, runs: dict[str, Run], rehearsed: RetentionPolicy, a_pass: Rehearse, now: datetime
 ) -> None:
     a_pass(now, runs[OTHER])
@@ -239,7 +236,7 @@ def test_what_a_clear_finds_is_noted_for_promoted_versions(
     assert not rehearsal.note_refusal(attempt, Policy(rehearsing=(1,), unrehearsed=(2,)), now)
     assert rehearsal.note_refusal(attempt, Policy(promoted=(3, 4)), now) is surprising
     assert sorted(Surprise.objects.values_list("policy_version", flat=True)) == ([3, 4] if surprising else [])
-    # What is known surprises nobody again: one bad run must not send the policy back for ever.
+    # A known surprise is none again: one bad run must not send the policy back for ever.
     assert not rehearsal.note_refusal(attempt, Policy(promoted=(6,)), now + NIGHT)
 
 
@@ -301,7 +298,7 @@ def test_a_night_without_a_pass_or_with_a_stopped_one_shows_nothing(
 def test_passes_over_another_root_are_no_nights_of_this_one(
     root: StagingRoot, runs: dict[str, Run], policy: Any, a_pass: Rehearse, now: datetime
 ) -> None:
-    """A lab-wide version has seen as much as the root on which it has seen least; roots without runs do not count."""
+    """A lab-wide version counts the root with the fewest nights; roots without runs do not count."""
     other = StagingRoot.objects.create(name="second", host="elsewhere", path="/second")
     theirs = policy(root=other, mode="scheduled", rehearsal_nights=1)
     lab_wide = policy(mode="scheduled", rehearsal_nights=1)
@@ -396,7 +393,6 @@ def _promoted(version: RetentionPolicy) -> RetentionPolicy:
 def test_a_version_written_in_between_stops_a_promotion(
     rehearsed: RetentionPolicy, policy: Any, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What another process can do between the look and the write."""
     original = type(RetentionPolicy.objects).add_version
 
     def another_is_faster(self: Any, **fields: Any) -> RetentionPolicy:
@@ -412,7 +408,7 @@ def test_a_version_written_in_between_stops_a_promotion(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_of_many_who_promote_at_once_one_is_first(rehearsed: RetentionPolicy, now: datetime) -> None:
+def test_one_of_many_promotions_at_once_is_first(rehearsed: RetentionPolicy, now: datetime) -> None:
     def promote(author: int) -> str:
         try:
             return str(rehearsal.promote(rehearsed, str(author), now).author)
@@ -529,7 +525,7 @@ def test_the_comparison_ends_with_the_version(
 def test_what_is_left_to_a_wider_scope_again_is_rehearsed_first(
     lab: Lab, root: StagingRoot, runs: dict[str, Run], policy: Any, now: datetime
 ) -> None:
-    """The instrument was manual; that is taken back, and the lab's old schedule would take its runs at once."""
+    """The instrument's manual policy is taken back, and the lab's schedule would take its runs at once."""
     policy(mode="scheduled", retain_hours=24, max_share=1.0, stage="promoted")
     policy(mode="manual", equipment="FLOW_01")
     let_go = policy(mode="", equipment="FLOW_01")
@@ -560,7 +556,9 @@ def test_a_real_pass_rehearses_and_a_person_clears(
 def test_from_the_first_night_to_the_first_clear_and_back_to_rehearsal(
     lab: Lab, root: StagingRoot, runs: dict[str, Run], policy: Any, now: datetime
 ) -> None:
-    """Real passes, every twelve hours: three nights of rehearsal, then what is due goes, but for a twin that rotted."""
+    """Real passes, every twelve hours: three nights of rehearsal, then due runs go, except one with a damaged
+    twin.
+    """
     policy(mode="scheduled", retain_hours=24, max_share=1.0)
     rotten = lab.twin(OTHER) / "README.md"
     as_it_was = rotten.stat()

@@ -1,4 +1,4 @@
-"""What a rehearsed policy would take is said to be rehearsed only, also by a dry run that a person asks for."""
+"""What a rehearsed policy would take is called rehearsed only, also in a dry run."""
 
 from datetime import datetime
 from typing import Any

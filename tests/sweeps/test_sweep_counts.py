@@ -1,7 +1,6 @@
-"""The numbers of a pass are those of the rows below them: whatever it did, where it was stopped, and where it died.
+"""A pass's numbers equal those of its rows, wherever it stopped or died.
 
-Each example is a small lab on disk of which three passes are made, one of them with a fault. A few are tried in the
-plain run, many in the exhaustive one.
+A few examples run plainly, many in the exhaustive run.
 """
 
 import os
@@ -41,12 +40,12 @@ _HOUR = timedelta(hours=1)
 
 
 class Killed(BaseException):
-    """The process ends here, and writes nothing more."""
+    """The process ends here and writes nothing more."""
 
 
 @dataclass(frozen=True)
 class Example:
-    """Runs, some of them not verified; limits; and what befalls the second pass with its run number `at`."""
+    """Runs, some not verified; limits; and the fault of the second pass at its run number `at`."""
 
     runs: Runs
     unverified: int
@@ -111,7 +110,6 @@ def build(example: Example, base: Path) -> StagingRoot:
 
 
 def befall(example: Example, root: StagingRoot, patch: pytest.MonkeyPatch) -> None:
-    """What goes wrong with the run that a pass takes after so many others."""
     taken = iter(range(1_000))
     take_one, roll_forward = Taking._take_one, settlement.roll_forward
 
@@ -125,7 +123,7 @@ def befall(example: Example, root: StagingRoot, patch: pytest.MonkeyPatch) -> No
         return action
 
     def leave_a_file(attempt: Any, opened: Any, *args: Any, **how: Any) -> None:
-        """A program that had the folder open writes one more file after the commit: that stays."""
+        """A program with the folder open writes another file after the commit: it stays."""
         os.close(os.open("late.bin", os.O_CREAT | os.O_WRONLY, dir_fd=opened.run))
         roll_forward(attempt, opened, *args, **how)
 
@@ -149,7 +147,6 @@ def befall(example: Example, root: StagingRoot, patch: pytest.MonkeyPatch) -> No
 
 
 def check(example: Example, base: Path, client: Client) -> Counter[str]:
-    """Make the passes and compare each with its rows; returns how they ended, and what they did."""
     root = build(example, base)
     for number, kind in enumerate(example.kinds):
         with pytest.MonkeyPatch.context() as patch:
@@ -169,12 +166,10 @@ def check(example: Example, base: Path, client: Client) -> Counter[str]:
 
 
 def rows(one: Sweep) -> Any:
-    """The rows of a pass, asked for without the product's code."""
     return SweptRun.objects.filter(root=one.root_id, kind=one.kind, first_id__lte=one.pk, last_id__gte=one.pk)
 
 
 def expect_equal(one: Sweep, client: Client) -> None:
-    """The columns of a pass that has ended, and what its page says at any time, are what its rows come to."""
     below = list(rows(one))
     actions = Counter(row.action for row in below)
     assert len({row.run_id for row in below}) == len(below), "each run is told once"
@@ -199,14 +194,12 @@ def expect_equal(one: Sweep, client: Client) -> None:
 
 
 def facts(text: str) -> dict[str, int]:
-    """The numbers of runs above the list, and how many the list has."""
     found = {name: int(number) for name, number in re.findall(r"<dt>([^<]+)</dt>\s*<dd>(\d+) runs?</dd>", text)}
     listed = re.search(r"of (\d+) runs?</p>", text)
     return {**found, "listed": int(listed[1]) if listed else 0}
 
 
 def run_example(example: Example, base: Path) -> Counter[str]:
-    """Check one example and take everything back; returns what was seen."""
     undoing = transaction.atomic()
     undoing._from_testcase = True  # type: ignore[attr-defined]  # else a clear would refuse to commit inside it
     seen: Counter[str] = Counter()
@@ -233,7 +226,7 @@ _settings = {
 @given(example=_examples)
 @settings(max_examples=3, **_settings)  # type: ignore[arg-type]
 def test_a_pass_counts_what_its_rows_say(example: Example, labs: Iterator[Path]) -> None:  # noqa: F811
-    """Some 2 s: three labs with three passes each."""
+    """Takes 2 s: three labs with three passes each."""
     run_example(example, labs())  # type: ignore[operator]
 
 

@@ -1,7 +1,6 @@
-"""Whatever the policy: what no sweep ever clears, what a dry run shows of it, and how much goes under pressure.
+"""What no sweep clears, and how much goes under pressure, with any policy.
 
-Each example is a small lab on disk with its own policies, holds, damage and limits. A few of them are tried in the
-plain run, many in the exhaustive one.
+A few examples run plainly, many in the exhaustive run.
 """
 
 import os
@@ -36,8 +35,6 @@ DAMAGE = ("extra", "no_twin", "other_size", "just_written", "no_manifest")
 
 @dataclass(frozen=True)
 class Built:
-    """One run of an example: how long ago it was verified, and what stands against it."""
-
     equipment: str
     hours: float
     hold: str
@@ -47,8 +44,6 @@ class Built:
 
 @dataclass(frozen=True)
 class Example:
-    """A lab, its policies (keyword arguments of a version) and a root's limits."""
-
     runs: tuple[Built, ...]
     policies: tuple[dict[str, Any], ...]
     limits: dict[str, Any]
@@ -90,7 +85,7 @@ _examples = st.builds(
 
 
 class Undo(Exception):
-    """Ends an example: nothing of it is kept in the database."""
+    """Rolls back an example's rows."""
 
 
 def build(example: Example, base: Path) -> tuple[Lab, StagingRoot]:
@@ -136,12 +131,10 @@ def _build_run(lab: Lab, number: int, built: Built) -> None:
 
 
 def went(swept: ClearReport) -> list[str]:
-    """What was cleared, or in a dry run would be, in its order; what is only rehearsed is not."""
     return [run.run_path for run in swept.freeing]
 
 
 def check(example: Example, base: Path) -> list[str]:
-    """Everything that must hold of one example; returns the run paths of what its sweep cleared."""
     lab, root = build(example, base)
     by_path = {path_of(number, built): built for number, built in enumerate(example.runs)}
     policies = RetentionPolicy.objects.scoped()
@@ -176,7 +169,7 @@ def check(example: Example, base: Path) -> list[str]:
 def _check_pressure(
     example: Example, by_path: dict[str, Built], effective: dict[str, Any], sizes: dict[str, Any], taken: ClearReport
 ) -> None:
-    """As long as runs may go for it the target is met, and not one more went for it than was needed."""
+    """The target is met while runs may go, and with no run more than needed."""
     limits = example.limits
     left_runs, left_bytes = len(by_path), sum(sizes.values())
 
@@ -205,7 +198,6 @@ def _check_pressure(
 
 @pytest.fixture
 def labs(tmp_path: Path) -> Iterator[Any]:
-    """A new place for each example."""
     count = iter(range(100_000))
 
     def place() -> Path:
@@ -215,7 +207,6 @@ def labs(tmp_path: Path) -> Iterator[Any]:
 
 
 def run_example(example: Example, base: Path) -> list[str]:
-    """Check one example and take everything back; returns what went."""
     undoing = transaction.atomic()
     undoing._from_testcase = True  # type: ignore[attr-defined]  # else a clear would refuse to commit inside it
     gone: list[str] = []

@@ -1,4 +1,4 @@
-"""The timed pass over days, as nobody watches it: rehearsed, promoted by its nights, sent back by a surprise."""
+"""The unattended timed pass over days."""
 
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
@@ -24,9 +24,9 @@ OLD, LATER, LAST = PATHS
 
 @pytest.fixture
 def clock(now: datetime, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """The lab's own time, which the test sets: tasks ask it themselves.
+    """The lab's time, set by the test.
 
-    The time since boot, which nobody can set, would tell that it jumps; so it is not asked here.
+    The time since boot cannot be set and would reveal the jumps, so it is not asked.
     """
     monkeypatch.setattr(breakers, "read_clock", lambda now: Clock(wall=now))
     with time_machine.travel(now, tick=True) as traveller:
@@ -44,7 +44,6 @@ def scenes(clock: Any, lab: Lab, root: StagingRoot, now: datetime) -> dict[str, 
 
 
 def night(clock: Any, *, hours: float = 12) -> str:
-    """Half a day passes; discovery and the sweep run as their schedules do."""
     clock.shift(timedelta(hours=hours))
     tasks.discover()
     return tasks.sweep()

@@ -1,7 +1,7 @@
-"""An archive of many old runs as rows, and a stand-in for the clear of one: for what only counts runs.
+"""An archive of many old runs as rows, and a stand-in for a clear, for tests that only count runs.
 
-The rows are copies of a real run's, so gates and policies decide of them as of any. The stand-in writes what a clear
-leaves in the database, and touches no disk.
+The rows copy a real run's, so gates and policies treat them alike. The stand-in writes a clear's rows and
+touches no disk.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,6 @@ FOLDER = "PROJ-0001/Runs"
 def archive(
     lab: Lab, root: StagingRoot, seen_at: datetime, *, runs: int, equipment: str = "FLOW_01", days: float = 100
 ) -> list[Run]:
-    """So many verified runs of one instrument, each of SIZE bytes, verified so many days before they were seen."""
     pattern = Run.objects.filter(run_path="FLOW_01/PROJ-0001/Runs/Run_2026-01-01T10-00").first()
     if pattern is None:
         path = "FLOW_01/PROJ-0001/Runs/Run_2026-01-01T10-00"
@@ -60,7 +59,7 @@ def archive(
 
 
 def clears_rows(*, until: int | None = None) -> Callable[..., RunAction]:
-    """In the place of `passing.take`; after so many runs the process dies."""
+    """Replaces `passing.take`; after `until` runs the process dies."""
     count = 0
 
     def take(run: Run, policy: Policy, now: datetime, *, request: ClearRequest, dry_run: bool) -> RunAction:

@@ -1,7 +1,7 @@
-"""The database as it is before the first test, and the way back to it after a transactional one.
+"""The database before the first test, and the way back to it after a transactional one.
 
-Django's own flush empties all tables, and post_migrate then lays triggers, schedules, permissions and the rest anew.
-That costs more than most of the tests. Here only what a test has left behind is taken away or put right.
+Django's flush empties all tables, and post_migrate fills them again, which takes longer than most tests. This
+only undoes what a test has left.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ Rows = list[tuple[Any, ...]]
 
 
 class Baseline:
-    """The rows that migrations and their handlers have written; every other table is empty between tests."""
+    """The rows of migrations and their handlers; every other table is empty between tests."""
 
     def __init__(self) -> None:
         with connection.cursor() as cursor:
@@ -24,7 +24,6 @@ class Baseline:
             self._rows = {table: _read(cursor, table) for table in self._filled(cursor)}
 
     def restore(self) -> None:
-        """Leave the database as it was, all triggers standing, and the schedules as new."""
         from django_q.models import Schedule
 
         from cleanup.models import triggers as table_triggers
@@ -43,7 +42,6 @@ class Baseline:
             table_triggers.install(using=connection.alias)
 
     def _filled(self, cursor: Any) -> list[str]:
-        """The tables that have any rows."""
         cursor.execute(" UNION ALL ".join(_FILLED.format(table=table) for table in self._tables))
         return [table for (table,) in cursor.fetchall()]
 
@@ -72,7 +70,7 @@ def _keep_writers_out(cursor: Any, tables: list[str]) -> None:
 
 @contextmanager
 def _triggers_lifted(cursor: Any, tables: list[str]) -> Iterator[None]:
-    """Without the triggers by which append-only tables would refuse to be emptied."""
+    """Suspend the triggers that forbid emptying append-only tables."""
     if connection.vendor == "postgresql":
         for table in tables:
             cursor.execute(f'ALTER TABLE "{table}" DISABLE TRIGGER USER')

@@ -1,5 +1,3 @@
-"""Commands as tests see them: how one ended, and what it said."""
-
 import json
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The database of a test process: a file or a server of its own, and the way back after a transactional test."""
+"""The database of a test process, and the way back after a transactional test."""
 
 import os
 from typing import Any
@@ -31,7 +31,7 @@ def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> None:
 
 @pytest.fixture
 def subprocess_env(transactional_db: None) -> dict[str, str]:
-    """The environment in which `manage.py …` works on this test's database and data directory.
+    """The environment for `manage.py …` on this test's database and data directory.
 
     The test is transactional, because another process sees only what is committed.
     """

@@ -1,8 +1,8 @@
-"""Who runs which test: every worker finds it by itself, and the process that was called sees that none is left out.
+"""Which worker runs which test: each worker decides alone, and the main process checks that none is left out.
 
-An unmarked test runs on both engines. One marked `one_engine` runs on one of them, each of its cases by its name; with
-`by="function"` all cases on the same, where workers may name the cases differently. `both_engines` takes a test out of
-a file that is marked as a whole. `one_worker` keeps the tests of a file together, for their order.
+Unmarked tests run on both engines. `one_engine` runs each case on one engine, by its name; `by="function"`
+keeps all cases together, where workers may name them differently. `both_engines` exempts a test of a marked
+file. `one_worker` keeps a file's tests together, for their order.
 """
 
 import os
@@ -25,7 +25,7 @@ def begin(config: pytest.Config, vendor: str) -> None:
         os.environ[_EACH_VARIABLE] = "1"  # a worker is not told how the tests are distributed
 
 
-@pytest.hookimpl(trylast=True)  # after what deselects by marks and words
+@pytest.hookimpl(trylast=True)  # after the selection by marks and keywords
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if not engines.WORKER or _EACH_VARIABLE not in os.environ:
         return
@@ -43,21 +43,20 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 def _engine_of(item: pytest.Item) -> str | None:
-    """The engine that runs a test marked `one_engine`; None for a test that both must run."""
+    """The engine of a test marked `one_engine`; None if both must run it."""
     if item.get_closest_marker("one_engine") is None or item.get_closest_marker("both_engines"):
         return None
     return engines.engine_for(_name(item))
 
 
 def _name(item: pytest.Item) -> str:
-    """The test's name in this folder, by which every worker finds who runs it."""
     name = item.nodeid.removeprefix("tests/")
     mark = item.get_closest_marker("one_engine")
     return name.partition("[")[0] if mark is not None and mark.kwargs.get("by") == "function" else name
 
 
 def _unit(item: pytest.Item) -> str:
-    """What one worker of an engine runs in one piece: a test with its parameters, or a file."""
+    """What one worker runs in one piece: a test with its parameters, or a file."""
     name = _name(item)
     return name if item.get_closest_marker("one_worker") is None else name.partition("::")[0]
 
@@ -84,13 +83,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 def _engines_missing(config: pytest.Config) -> set[str]:
-    """The engines that no worker reported, where the tests were to run on each."""
     if engines.WORKER or config.getoption("dist", "no") != "each" or config.getoption("collectonly"):
         return set()
     return set(engines.BOTH) - set(config.stash[_SEEN]) if config.getoption("tx", None) else set()
 
 
 def _tests_missing(config: pytest.Config) -> list[str]:
-    """The tests that one worker of an engine left to another, and that none has taken."""
+    """The tests that one worker left to another and that none has taken."""
     seen = config.stash[_SEEN].items()
     return [f"{name} on {engine}" for engine, (wanted, taken) in seen for name in sorted(wanted - taken)]

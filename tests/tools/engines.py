@@ -1,9 +1,8 @@
-"""Which database a test process uses. Loaded before Django's settings, which read the environment.
+"""Chooses the database of a test process. Loaded before Django's settings, which read the environment.
 
-`pytest` alone runs every test twice: on SQLite (the even workers of pytest-xdist) and on PostgreSQL (the odd ones, each
-with a real server that is started from a wheel). TEST_DATABASE_URL names another server to use instead. The workers of
-one engine split its tests among them. Without workers (`-n 0`, `-p no:xdist`) the tests run once, on SQLite or on
-TEST_DATABASE_URL.
+`pytest` runs every test twice: on SQLite (even workers of pytest-xdist) and on PostgreSQL (odd ones, each
+with a real server from a wheel). TEST_DATABASE_URL names another server. The workers of one engine split its
+tests. Without workers (`-n 0`, `-p no:xdist`) the tests run once, on SQLite or TEST_DATABASE_URL.
 """
 
 import contextlib
@@ -32,7 +31,6 @@ _ROOM_FOR_A_DATABASE = 2 << 30  # bytes
 
 
 def _base() -> Path:
-    """The temporary directory of the whole session: made by the process that was called, handed to its workers."""
     if WORKER:
         return Path(os.environ[_BASE_VARIABLE])
     base = Path(tempfile.mkdtemp(prefix="exlab-tests-")).resolve()
@@ -45,10 +43,9 @@ HERE = BASE / (WORKER or "main")
 
 
 def _database_dir() -> Path:
-    """Where this process's database lies: in memory, if there is room.
+    """This process's database directory: in memory, if there is room.
 
-    The product insists on a database that writes through what it commits, and a busy disk takes longer for that than
-    most of the tests do for the rest.
+    The product insists on durable commits, which take most of the time on a busy disk.
     """
     if not os.access(_MEMORY, os.W_OK) or shutil.disk_usage(_MEMORY).free < _ROOM_FOR_A_DATABASE:
         return HERE
@@ -63,7 +60,7 @@ _server = None
 
 
 def prepare() -> None:
-    """Set the environment that the settings module will read; start the server if this worker needs one."""
+    """Set the environment for the settings module; start the server if this worker needs one."""
     _make_reachable(HERE)
     if DATABASE_DIR != HERE:
         _make_reachable(DATABASE_DIR)
@@ -99,23 +96,20 @@ def prepare() -> None:
 
 
 def engine_for(name: str) -> str:
-    """The engine on which a test runs that needs only one of them."""
     return BOTH[zlib.crc32(name.encode()) % 2]
 
 
 def is_for_this_worker(name: str) -> bool:
-    """Whether this worker, of all on its engine, is the one that runs a test. Each worker finds the same answer."""
     workers = int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
     return worker_for(name, (workers + 1 - _NUMBER % 2) // 2) == _NUMBER // 2
 
 
 def worker_for(name: str, workers: int) -> int:
-    """Which of the workers on one engine runs a test, whatever the engine; not by the bit that chose the engine."""
+    """The number of the worker that runs a test, by other bits of the hash than the engine."""
     return zlib.crc32(name.encode(), 1) // 2 % workers
 
 
 def finish() -> None:
-    """Stop the server and take this process's files away."""
     if _server is not None:
         _server.cleanup()
     shutil.rmtree(BASE if not WORKER else HERE)
@@ -124,19 +118,18 @@ def finish() -> None:
 
 
 def can_kill_server() -> bool:
-    """Whether this worker has a PostgreSQL server of its own."""
     return _server is not None
 
 
 def kill_server() -> None:
-    """Kill this worker's PostgreSQL server, as a machine short of memory does, and start it again on what it left."""
+    """Kill this worker's PostgreSQL server, as without memory, and start it again on what it left."""
     assert _server is not None
     os.kill(_server.get_pid(), signal.SIGKILL)
     deadline = time.monotonic() + 60
-    while _servers_processes():  # they end by themselves, and share its memory until then
+    while _servers_processes():  # they end by themselves and use its shared memory until then
         assert time.monotonic() < deadline, "processes of the killed server live on"
         time.sleep(0.05)
-    # Nobody may have waited for the dead process, and then its number is still taken.
+    # If no process has waited for the dead one, its number is still taken.
     (DATABASE_DIR / "postgres" / "postmaster.pid").unlink(missing_ok=True)
     for lock in DATABASE_DIR.glob("postgres/.s.PGSQL.*.lock"):
         lock.unlink()
@@ -144,7 +137,6 @@ def kill_server() -> None:
 
 
 def _servers_processes() -> list[int]:
-    """The living processes that work in the server's directory; those that are dead have none."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -154,7 +146,6 @@ def _servers_processes() -> list[int]:
 
 
 def url_of(database: Mapping[str, object]) -> str:
-    """The DATABASE_URL of one entry of DATABASES, for a process of its own."""
     name = str(database["NAME"])
     if "sqlite" in str(database["ENGINE"]):
         return f"sqlite:///{quote(name)}"
@@ -175,7 +166,7 @@ def _database_url() -> str:
 
 
 def _start_server() -> str:
-    # Without a runtime directory of its own the server's lock would lie in the shared temporary directory.
+    # Otherwise the server's lock would lie in the shared temporary directory.
     runtime = HERE / "run"
     (runtime / "python_PostgresServer").mkdir(parents=True)
     runtime.chmod(0o700)  # or it is not taken for one
@@ -199,9 +190,8 @@ def _make_reachable(directory: Path) -> None:
 
 
 def _run_from_a_copy(module: Any) -> None:
-    """As root the server runs as a user of its own, for whom it would open every folder above the virtual environment.
-
-    A copy of its programs in our own directory, which that user can reach, leaves those folders as they are.
+    """Run the server from a copy: as root it has its own user, who would need access above the virtual
+    environment.
     """
     version = module.TARGET_POSTGRES_VERSION
     installed = module.POSTGRES_VERSIONS[version].parent

@@ -1,4 +1,4 @@
-"""The removal guard: while tests run, nothing outside their own directories can be removed or renamed."""
+"""The removal guard: tests can remove or rename nothing outside their own directories."""
 
 import errno
 import os
@@ -12,16 +12,16 @@ import pytest
 from tests.tools import engines
 from tests.tools.checkout import CHECKOUT
 
-# What Python and the test tools keep in a checkout for themselves.
+# Caches of Python and the test tools in a checkout.
 HOUSEKEEPING = [CHECKOUT / name for name in (".hypothesis", ".pytest_cache", "test-results")]
 
 
 class RemovalOutsideTests(BaseException):
-    """Not an Exception, so that no handler in the product takes it for an error of the disk."""
+    """Not an Exception, so that no product handler takes it for a disk error."""
 
 
 class Guard:
-    """An audit hook on removals and renames. Hooks cannot be taken away again, so this one can be switched off."""
+    """An audit hook on removals and renames. Hooks stay for ever, so this one can be switched off."""
 
     def __init__(self) -> None:
         self.allowed: list[bytes] = []
@@ -51,7 +51,7 @@ class Guard:
         raise RemovalOutsideTests(self.violations[-1])
 
     def guarded(self, rename: Callable[..., None]) -> Callable[..., None]:
-        """A wrapper for the rename that Python does not offer, which raises no audit event."""
+        """Wrap the rename that Python lacks, which raises no audit event."""
 
         def checked(source_directory: int, source: bytes, target_directory: int, target: bytes) -> None:
             if self.active:
@@ -69,7 +69,7 @@ class Guard:
 
 
 def place_of(path: Any, directory: int | None = None) -> bytes:
-    """The absolute name of an entry. Links on the way to it are followed, the entry itself is not."""
+    """The absolute name of an entry. Links on the way are followed, the entry itself is not."""
     name = os.fsencode(path)
     if not name.startswith(b"/"):
         name = (os.getcwdb() if directory in (None, -1) else _name_of(directory)) + b"/" + name
@@ -78,7 +78,7 @@ def place_of(path: Any, directory: int | None = None) -> bytes:
 
 
 def _name_of(directory: int) -> bytes:
-    """The path of an open directory; of the nearest one above it that has a path the kernel can spell."""
+    """The path of an open directory, or of the nearest one above with a path that the kernel can spell."""
     try:
         return os.readlink(f"/proc/self/fd/{directory}".encode())
     except OSError as error:
@@ -113,7 +113,7 @@ def removal_guard() -> Guard:
 
 @pytest.fixture(autouse=True)
 def _nothing_removed_outside() -> Iterator[None]:
-    """Fail the test even where the guard's exception was lost on its way, as in a thread."""
+    """Fail the test even where the guard's exception was lost, as in a thread."""
     yield
     violations, GUARD.violations = GUARD.violations, []
     assert not violations, "removed or renamed outside the tests' own directories"

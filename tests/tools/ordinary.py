@@ -1,4 +1,4 @@
-"""An ordinary user, as root has to be one to see what that user meets."""
+"""An ordinary user, whom root becomes to see what that user meets."""
 
 import functools
 import os
@@ -14,7 +14,7 @@ from tests.storage.children import NOBODY
 from tests.tools.checkout import CHECKOUT
 
 AS_NOBODY = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
-# What a command needs of its Python: the packages, and children of its own.
+# A command's Python needs the packages, and must start children.
 _TRIAL = "import django_q, psycopg, subprocess, sys; subprocess.run([sys.executable, '-m', 'django'], check=True)"
 
 
@@ -31,7 +31,7 @@ def _python() -> dict[str, str]:
 
 
 def python_env() -> dict[str, str]:
-    """The environment in which an ordinary user's Python finds this program; `PYTHON` is that Python.
+    """The environment for an ordinary user's Python, which is `PYTHON`.
 
     Raises Unavailable.
     """
@@ -41,7 +41,7 @@ def python_env() -> dict[str, str]:
 
 @contextmanager
 def being_nobody() -> Iterator[None]:
-    """This very process as an ordinary user, for a block that starts no other."""
+    """This process as an ordinary user, for a block that starts no other."""
     means.need_root("may be somebody else")
     os.setresuid(NOBODY, NOBODY, 0)
     try:

@@ -1,4 +1,4 @@
-"""People, and a lab that has been discovered, at the instant at which tests take place."""
+"""People and a discovered lab, at the instant of all tests."""
 
 import copy
 from collections.abc import Callable, Iterator
@@ -33,7 +33,7 @@ def _clock(now: datetime) -> Iterator[None]:
 
 @pytest.fixture
 def people(db: None, settings: Any) -> SimpleNamespace:
-    """A client for everybody: `operator`, `viewer`, `stranger` without a group, `admin`, and `nobody` signed in."""
+    """Clients: `operator`, `viewer`, `stranger` without a group, `admin`, and `nobody` signed in."""
     from django.contrib.auth.models import Group, User
 
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # the real one is slow on purpose
@@ -49,7 +49,6 @@ def people(db: None, settings: Any) -> SimpleNamespace:
 
 @pytest.fixture
 def keeper(people: SimpleNamespace) -> Callable[..., Client]:
-    """A client of somebody who may do what an operator may, on one instrument or staging root alone."""
     from django.contrib.auth.models import Permission, User
 
     from cleanup.models import Access
@@ -67,7 +66,6 @@ def keeper(people: SimpleNamespace) -> Callable[..., Client]:
 
 @pytest.fixture
 def beating(db: None, now: datetime) -> None:
-    """A cluster that answers."""
     from cleanup.models import Heartbeat
 
     Heartbeat.objects.create(cluster=project.EXLAB_CLEAR_CLUSTER, host="lab-pc", at=now - timedelta(seconds=30))
@@ -75,12 +73,11 @@ def beating(db: None, now: datetime) -> None:
 
 @pytest.fixture
 def site(db: None, now: datetime, tmp_path_factory: pytest.TempPathFactory) -> Lab:
-    """One run of each kind, discovered; built anew only where the last test has changed it."""
+    """One run of each kind, discovered; built anew only after a test has changed it."""
     return sites.lay("pages", lambda lab: _build(lab, now), tmp_path_factory)
 
 
 def register(lab: Lab, now: datetime) -> "StagingRoot":
-    """Register a lab's staging root with its NAS root on the same filesystem."""
     from cleanup.lab import roots
 
     return roots.register(
@@ -112,14 +109,12 @@ def _build(lab: Lab, now: datetime) -> None:
 
 @pytest.fixture
 def lab(request: pytest.FixtureRequest) -> Lab:
-    """The lab of `runs` where a test has them; else an empty one."""
     found: Lab = request.getfixturevalue("site" if "site" in request.fixturenames else "lab")
     return found
 
 
 @pytest.fixture
 def root(request: pytest.FixtureRequest) -> "StagingRoot":
-    """The staging root of `lab`."""
     from cleanup.models import StagingRoot
 
     if "site" in request.fixturenames:
@@ -131,7 +126,6 @@ def root(request: pytest.FixtureRequest) -> "StagingRoot":
 
 @pytest.fixture
 def runs(site: Lab) -> "dict[str, Run]":
-    """One run of each kind, discovered, by run path."""
     from cleanup.models import Run
 
     return {run.run_path: run for run in Run.objects.with_root()}
@@ -139,8 +133,6 @@ def runs(site: Lab) -> "dict[str, Run]":
 
 @pytest.fixture
 def many(runs: "dict[str, Run]") -> Callable[[int], None]:
-    """More runs like the safe one, as rows alone."""
-
     def add(number: int) -> None:
         for index in range(number):
             run = copy.copy(runs[SAFE])

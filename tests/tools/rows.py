@@ -1,4 +1,4 @@
-"""Runs and their clears as rows alone, for tests that ask nothing of a disk."""
+"""Runs and their clears as rows alone, for tests without a disk."""
 
 from datetime import datetime
 from typing import Any
@@ -11,7 +11,6 @@ _OF_THE_ATTEMPT = ("actor", "requester", "host", "policy_version", "cause")
 
 
 def run_row(root: StagingRoot, run_path: str, *, first_seen_at: datetime, **fields: Any) -> Run:
-    """A run, with the columns that repeat its path."""
     path = parse_run_path(run_path)
     return Run.objects.create(
         root=root,
@@ -26,7 +25,7 @@ def run_row(root: StagingRoot, run_path: str, *, first_seen_at: datetime, **fiel
 
 
 def clear_rows(run: Run, at: datetime, *, files: int, size: int, **fields: Any) -> ClearAttempt:
-    """A clear that came to its end, its size in logical bytes, and both of its lines in the ledger."""
+    """A completed clear, `size` in logical bytes, and its two ledger rows."""
     done = {"phase": Phase.DONE, "host": run.root.host, "requester": "operator", "created_at": at, "phase_at": at}
     done |= {"planned_files": files, "planned_bytes": size, "freed_files": files, "freed_bytes": size}
     attempt = ClearAttempt.objects.create(run=run, **{**done, **fields})

@@ -1,7 +1,7 @@
-"""A lab that many tests look at: built and discovered once, and its rows laid again for the next test.
+"""A lab that many tests share: built and discovered once, its rows laid again for each test.
 
-To build and to discover it costs more than most of those tests. A test may do with it what it likes: where it has
-changed anything on the disks, the next test gets a new one.
+Building it takes longer than most of these tests. If a test has changed the disks, the next one gets a new
+lab.
 """
 
 import time
@@ -19,7 +19,7 @@ Rows = list[tuple[Any, ...]]
 
 @dataclass(frozen=True)
 class Site:
-    """A lab on disk, the rows that tell of it, how its disks looked then, and when that was (seconds)."""
+    """A lab on disk, its rows, the state of its disks, and when that was (seconds)."""
 
     lab: Lab
     rows: dict[str, Rows]
@@ -33,7 +33,7 @@ _sites: dict[str, Site] = {}
 def lay(
     name: str, build: Callable[[Lab], None], directories: pytest.TempPathFactory, *, lasts: float = float("inf")
 ) -> Lab:
-    """The lab of this name with its rows; `build` makes it where there is none, or none that is as it was.
+    """The lab of this name with its rows; `build` makes it if it is absent or changed.
 
     After `lasts` seconds of the real clock it is built anew.
     """
@@ -45,7 +45,7 @@ def lay(
     before = _all_rows()
     build(lab)
     after = _all_rows()
-    # Where a row that was there has changed as well, the new ones do not tell it all.
+    # If an existing row has changed too, the new rows alone are not enough.
     if all(set(before[table]) <= set(after[table]) for table in before):
         new = {table: [row for row in rows if row not in before[table]] for table, rows in after.items()}
         _sites[name] = Site(lab, {table: rows for table, rows in new.items() if rows}, _disks(lab), time.monotonic())
@@ -53,7 +53,6 @@ def lay(
 
 
 def _disks(lab: Lab) -> dict[str, tuple[int, ...]]:
-    """What a write, a rename or a removal would change."""
     found = {}
     for path in [lab.base, *lab.base.rglob("*")]:
         status = path.lstat()
@@ -71,7 +70,7 @@ def _all_rows() -> dict[str, Rows]:
 
 
 def _write(rows: dict[str, Rows]) -> bool:
-    """Write rows into tables; False where others have taken their places."""
+    """Write rows into tables; False where others have their keys."""
     try:
         with transaction.atomic(), connection.cursor() as cursor:
             for table, those in rows.items():

@@ -1,9 +1,8 @@
-"""Child processes that are ready at once: forked by a process that waits, with everything imported.
+"""Child processes that are ready at once: forked by a waiting process that has everything imported.
 
-Hundreds of tests start a process that reads the NAS, or one that runs `manage.py …`, and each would import for longer
-than it works. What comes from here has its own number, streams and end like any other; only its interpreter was
-started before, once for all tests of a worker. This module is both sides: `start_reader` and `python` start such a
-process, and `python -m tests.tools.warm` is the one that waits and forks.
+Hundreds of tests start a NAS reader or `manage.py …`, whose imports take longer than the work. Each fork has
+its own number, streams and end like any process. This module is both sides: `start_reader` and `python` start
+a process; `python -m tests.tools.warm` waits and forks.
 """
 
 import contextlib
@@ -26,15 +25,13 @@ from tests.tools.checkout import CHECKOUT
 
 # How the product starts the process that reads the NAS.
 real_start = reader_process.start
-# What a process may be told although the one that it is forked from has been told something else.
+# Variables that may differ from those of the waiting process.
 TOLD = ("EXLAB_TEST_DIE", "EXLAB_TEST_WAIT", "PYTEST_CURRENT_TEST")
 _LARGEST_MESSAGE = 1 << 16
 _PYTHON = sys.executable
 
 
 class Waiting:
-    """A process that has imported what others will need, and that forks them."""
-
     def __init__(self, kind: str, env: dict[str, str] | None = None) -> None:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         command = [_PYTHON, *(["-S"] if kind == "nas" else []), "-m", "tests.tools.warm", kind]
@@ -44,7 +41,6 @@ class Waiting:
         self._ended: dict[int, int] = {}
 
     def fork(self, request: dict[str, Any], streams: list[int]) -> int:
-        """The number of a new process."""
         with self._lock:
             socket.send_fds(self._socket, [json.dumps(request).encode()], streams)
             while (started := self._hear(120)) is None:  # seconds, on a busy machine
@@ -53,14 +49,12 @@ class Waiting:
             return started
 
     def status(self, pid: int) -> int | None:
-        """The exit status of a process, as of `subprocess`; None while it is alive."""
         with self._lock:
             while select.select([self._socket], [], [], 0)[0]:
                 self._hear(0)
             return self._ended.get(pid)
 
     def listen(self, seconds: float) -> None:
-        """Wait until some process has ended, or for so long."""
         select.select([self._socket], [], [], seconds)
 
     def end(self) -> None:
@@ -68,7 +62,6 @@ class Waiting:
         self._process.wait()
 
     def _hear(self, timeout: float) -> int | None:
-        """The number of a process that has started, or None and what has ended is noted."""
         if timeout and not select.select([self._socket], [], [], timeout)[0]:
             raise TimeoutError("no process was forked")
         said, *status = map(int, self._socket.recv(64).split())
@@ -119,7 +112,7 @@ class Forked:
         while (status := self.poll()) is None:
             if (left := until - time.monotonic()) <= 0:
                 raise subprocess.TimeoutExpired(str(self.pid), timeout or 0)
-            self._waiting.listen(min(left, 0.1))  # another thread may hear of it instead
+            self._waiting.listen(min(left, 0.1))  # another thread may read it instead
         return status
 
     def send_signal(self, number: int) -> None:
@@ -134,7 +127,6 @@ class Forked:
         self.send_signal(signal.SIGTERM)
 
     def communicate(self, input: Any = None, timeout: float | None = None) -> tuple[Any, Any]:
-        """What it writes until its end, which is waited for."""
         said: dict[str, Any] = {}
         readers = [
             threading.Thread(target=lambda name=name, file=file: said.update({name: file.read()}), daemon=True)
@@ -166,7 +158,6 @@ _waiting: dict[frozenset[tuple[str, str]], Waiting] = {}
 
 
 def start_reader(words: Sequence[str]) -> Any:
-    """In place of `reader_process.start`."""
     if sys.executable != _PYTHON or os.getpid() != _owner:  # a fork of this process shares what waits
         return real_start(words)
     request = {"words": list(words), "told": {}, "cwd": "/", "session": True}
@@ -175,7 +166,8 @@ def start_reader(words: Sequence[str]) -> Any:
 
 
 def python(words: Sequence[object], env: dict[str, str], **how: Any) -> Any:
-    """Like `subprocess.Popen([sys.executable, *words], cwd=<the checkout>, env=env, …)`, for what needs all of Django.
+    """Like `subprocess.Popen([sys.executable, *words], cwd=<the checkout>, env=env, …)`, for what needs all
+    of Django.
 
     `words` begin with `-m` and a module, or with a file.
     """
@@ -189,12 +181,10 @@ def python(words: Sequence[object], env: dict[str, str], **how: Any) -> Any:
 
 
 def start_waiting() -> None:
-    """The one for the NAS, before a test counts what is open."""
     _waiter(frozenset(), "nas")
 
 
 def end() -> None:
-    """End what waits."""
     while _waiting:
         _waiting.popitem()[1].end()
 
@@ -209,7 +199,7 @@ def _waiter(key: frozenset[tuple[str, str]], kind: str) -> Waiting:
 
 
 def wait_and_fork() -> dict[str, Any]:
-    """Fork a process for each request; returns in that alone, with its request."""
+    """Fork a process for each request; return only in the fork, with its request."""
     asking = socket.socket(fileno=os.dup(0))
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     gc.collect()
@@ -237,7 +227,6 @@ def wait_and_fork() -> dict[str, Any]:
 def _become(
     request: dict[str, Any], asking: socket.socket, streams: list[int], others: Iterable[int]
 ) -> dict[str, Any]:
-    """Be the process that was asked for."""
     for handle in others:
         os.close(handle)
     for number, stream in enumerate(streams):
@@ -249,7 +238,7 @@ def _become(
     for name in TOLD:
         os.environ.pop(name, None)
     os.environ.update(request["told"])
-    # Not before all is as it was asked for: from now on, say, its session may be killed.
+    # Only when all is set up: from now on its session may be killed.
     asking.send(b"%d" % os.getpid())
     asking.close()
     return request
@@ -261,7 +250,7 @@ def prepare_nas() -> Callable[[list[str]], None]:
     def serve(words: list[str]) -> None:
         server.serve(*words)
         sys.stdout.flush()
-        os._exit(0)  # there is nothing to put away, and that would take longer than it has lived
+        os._exit(0)  # nothing needs cleaning up, and it would take longer than the process has lived
 
     return serve
 

@@ -1,4 +1,4 @@
-"""Configurations as ExLab-Wizard writes them: every key spelled out, empty values as nothing, words without quotes."""
+"""Configurations as ExLab-Wizard writes them: every key, empty values as nothing, words without quotes."""
 
 _OLDER = """\
 paths:
@@ -72,7 +72,6 @@ _BANDWIDTH = """
 
 
 def rclone(equipment: str, path: str, *, remote: str = "nas") -> str:
-    """An instrument whose runs are copied by rclone."""
     transport = f"""
       type: rclone
       rclone_remote: {remote}
@@ -81,7 +80,6 @@ def rclone(equipment: str, path: str, *, remote: str = "nas") -> str:
 
 
 def rsync(equipment: str, path: str, *, target: str = "lab@nas01") -> str:
-    """An instrument whose runs are copied by rsync over ssh."""
     transport = f"""
       type: rsync_ssh
       ssh_target: {target}
@@ -91,7 +89,6 @@ def rsync(equipment: str, path: str, *, target: str = "lab@nas01") -> str:
 
 
 def pushed(equipment: str) -> str:
-    """An instrument whose runs are staged on another host."""
     pushes = """
       type: smb_mount
       mount_point: /mnt/labpc-02
@@ -107,7 +104,6 @@ def older(
     hours: object = 24,
     nas_cleanup: str = "true",
 ) -> str:
-    """The configuration of the older kind, in which each instrument has its transport."""
     return _OLDER.format(
         staging=staging,
         equipment="".join(instruments) or " []",
@@ -125,7 +121,6 @@ def newer(
     base_root: object = "lab/runs",
     more: str = "",
 ) -> str:
-    """The configuration of the newer kind, in which all instruments copy below one `nas`."""
     equipment = "".join(f"\n  - id: {name}\n    label: {name}\n    nas_root: /nas/{name}" for name in names)
     return (
         f"equipment:{equipment or ' []'}\nnas:\n  remote: {remote}\n  base_root: {base_root}\n"

@@ -1,4 +1,4 @@
-"""Signing in and out, and the pages for when something is wrong."""
+"""Signing in and out, and the error pages."""
 
 import pytest
 from django.test import Client

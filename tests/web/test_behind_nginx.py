@@ -1,4 +1,4 @@
-"""The pages behind a real nginx, with the configuration of docs/proxy.md as it stands there."""
+"""The pages behind a real nginx, with the configuration in docs/proxy.md."""
 
 import contextlib
 import http.client
@@ -54,7 +54,6 @@ class Answer:
 
 
 def configuration(folder: Path, ports: Ports, *, host: str = "$http_host") -> str:
-    """The block of the guide, with this machine's ports and a certificate made for the test."""
     (block,) = re.findall(r"```nginx\n(.*?)```", (CHECKOUT / "docs/proxy.md").read_text(), re.DOTALL)
     for theirs, ours in {
         "listen 80;": f"listen 127.0.0.1:{ports.plain};",
@@ -79,7 +78,6 @@ def configuration(folder: Path, ports: Ports, *, host: str = "$http_host") -> st
 def ask(
     port: int, method: str, path: str, *, secure: bool, form: dict[str, str] | None = None, **headers: str
 ) -> Answer:
-    """One request to 127.0.0.1, as a browser sends it that took this for the lab's own host."""
     trusting = ssl.create_default_context()
     trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
     connection: http.client.HTTPConnection
@@ -128,7 +126,7 @@ def running(command: list[str], port: int, env: dict[str, str]) -> Iterator[None
 
 @pytest.fixture
 def proxied(subprocess_env: dict[str, str], tmp_path: Path):
-    """The pages on one port, and nginx before them: `proxied(**settings)` starts both until the end of the block."""
+    """The pages on one port, and nginx before them: `proxied(**settings)` runs both during the block."""
     if not (NGINX and OPENSSL):
         skip_or_fail(Unavailable("there is no nginx or no openssl: `apt-get install nginx-light openssl`"))
     certificate = ["-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
@@ -157,7 +155,7 @@ def proxied(subprocess_env: dict[str, str], tmp_path: Path):
 
 
 def test_as_the_guide_has_it(proxied) -> None:
-    """Signed in on an unusual port; forged headers do nothing. Takes 6 s: two servers and the static files."""
+    """Takes 6 s: two servers and the static files."""
     with proxied() as ports:
         plain = ask(ports.plain, "GET", "/runs/", secure=False)
         assert (plain.status, plain.headers["Location"]) == (301, f"https://{NAME}:{ports.secure}/runs/")
@@ -172,14 +170,15 @@ def test_as_the_guide_has_it(proxied) -> None:
         assert sign_in(ports, **forged).status == 302
         unknown = ask(ports.secure, "GET", "/", secure=True, Host="evil.example")
         assert (unknown.status, "EXLAB_ALLOWED_HOSTS" in unknown.text) == (400, True)
-        # Beside the proxy: the server's own port takes no word for it.
+        # Directly on the server's port the headers are not believed.
         aside = ask(ports.pages, "GET", "/login/", secure=False, Host=NAME)
         assert aside.status == 301
 
 
 def test_a_proxy_that_is_not_set_up_completely_is_told_which_setting_helps(proxied) -> None:
-    """One that is not named, and that gunicorn would believe by itself; and nginx' usual `Host $host`, which loses the
-    port, without and with the setting that the page names. Takes 10 s: three times two servers."""
+    """A proxy that is not named; and nginx's usual `Host $host`, which loses the port. Takes 10 s: three
+    times two servers.
+    """
     ports = free_ports()
     origin = f"https://{NAME}:{ports.secure}"
     with proxied(ports, EXLAB_TRUSTED_PROXIES="10.0.0.5"):

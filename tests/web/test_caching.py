@@ -1,4 +1,4 @@
-"""What browsers may keep of the pages, and the addresses of pages and of their parts."""
+"""What browsers may keep of pages and their parts."""
 
 import re
 
@@ -30,7 +30,6 @@ def batch(people, runs, now) -> ClearBatch:
 
 
 def pages_of(runs, batch) -> dict[str, str]:
-    """Each page that renews a part of itself, and the address of that part."""
     token = Instrument.objects.get(equipment="CONFOCAL_01").token
     return {
         "/": reverse("overview-now"),
@@ -81,7 +80,7 @@ def test_a_picture_of_a_public_bench_is_kept_and_no_other(people, runs):
 
 
 def test_a_page_and_the_part_that_it_renews_have_each_an_address(people, runs, batch):
-    """No part comes from the address of a page, and who opens the address of a part comes to the page."""
+    """A page's address never gives a part, and a part's address leads to the page."""
     for page, part in pages_of(runs, batch).items():
         assert is_page(people.operator.get(page)), page
         assert is_page(people.operator.get(page, headers=RESTORING)), page
@@ -94,7 +93,7 @@ def test_a_page_and_the_part_that_it_renews_have_each_an_address(people, runs, b
 
 
 def test_what_pages_ask_for_by_themselves_is_never_a_page(people, runs, batch):
-    """Where a page polls: a page's own address there would put its fragment in its place in some browser's store."""
+    """A page that polls its own address would put its fragment in the page's place in a browser's store."""
     polled = set()
     for page in [*pages_of(runs, batch), "/runs/", "/problems/"]:
         text = people.operator.get(page).content.decode()

@@ -1,5 +1,3 @@
-"""The pages of holds: the list, laying one, releasing one, and how a held run stands."""
-
 from datetime import timedelta
 
 import pytest
@@ -138,7 +136,7 @@ def test_a_cleared_run_cannot_be_held(people, runs, now):
     assert not Hold.objects.exists()
 
 
-def test_anybody_who_may_hold_releases_anybodys_hold(people, runs, now):
+def test_all_who_may_hold_release_all_holds(people, runs, now):
     hold = lay(runs[SAFE], now, owner="ada")
     text = text_of(people.operator.post(f"/holds/{hold.pk}/release/", follow=True))
     assert "Released: the hold of ada on Run_2026-04-17T14-32." in text
@@ -179,7 +177,7 @@ def test_in_a_dialog_before_the_list(people, runs, now):
 # Extending
 
 
-def test_a_hold_is_extended_by_whoever_may_hold(people, runs, now):
+def test_a_hold_is_extended_by_all_who_may_hold(people, runs, now):
     hold = lay(runs[SAFE], now, owner="ada")
     Hold.objects.update(reminded_at=now)
     where = f"/holds/{hold.pk}/extend/"
@@ -226,7 +224,7 @@ def test_only_who_may_hold_extends(people, runs, now):
 # Who sees what
 
 
-def test_of_another_instrument_nothing_is_found(people, runs, now):
+def test_nothing_is_found_of_another_instrument(people, runs, now):
     mine, theirs = lay(runs[EXTRA], now), lay(runs[SAFE], now, reason="not for you")
     user = User.objects.create_user("keeper")
     user.user_permissions.set(Permission.objects.filter(group__name="operator"))
@@ -241,7 +239,7 @@ def test_of_another_instrument_nothing_is_found(people, runs, now):
     assert client.post(address(runs[SAFE]), FORM).status_code == 404
 
 
-def test_who_may_look_everywhere_and_hold_on_one_instrument(people, runs, now):
+def test_a_viewer_everywhere_who_may_hold_on_one_instrument(people, runs, now):
     mine, theirs = lay(runs[EXTRA], now), lay(runs[SAFE], now)
     user = User.objects.get(username="viewer")
     user.user_permissions.add(Permission.objects.get(codename="hold_run"))

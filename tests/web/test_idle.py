@@ -1,4 +1,4 @@
-"""Sessions end when a person has done nothing for twelve hours, whatever their open pages ask for by themselves."""
+"""Sessions end after twelve hours without a click; automatic requests do not count."""
 
 import re
 import time
@@ -29,12 +29,11 @@ Ask = Callable[..., Any]
 
 @pytest.fixture(autouse=True)
 def _sessions_last() -> None:
-    """Here they end when they do."""
+    """Overrides the fixture that keeps sessions alive."""
 
 
 @pytest.fixture
 def ask(people: Any, now: Any) -> Ask:
-    """Ask for a page some hours after the sign-in."""
     people.operator.get("/")
 
     def ask(hours: float, address: str = "/runs/", who: str = "operator", **headers: str) -> Any:
@@ -61,7 +60,7 @@ def test_polls_do_not_count_and_lead_to_the_sign_in_once(ask: Ask) -> None:
     assert "Sign in" in ask(HOURS, "/login/?next=%2Fruns%2F%3Fstate%3Dcleared").content.decode()
 
 
-def test_the_server_keeps_the_time_whatever_the_browser_keeps(ask: Ask) -> None:
+def test_the_server_keeps_the_time_not_the_browser(ask: Ask) -> None:
     Session.objects.update(expire_date="2036-01-01T00:00:00Z")
     assert ask(HOURS - 0.1, "/runs/changes/", **HTMX).status_code in (200, 204)
     assert ask(HOURS).status_code == 302
@@ -75,7 +74,7 @@ def test_the_admin_pages_too(ask: Ask) -> None:
 
 
 def test_a_page_that_loads_itself_anew_is_no_click(ask: Ask, runs: Any) -> None:
-    """A dozen pages of a run: takes a second or two."""
+    """Takes 2 s: a dozen pages of a run."""
     address = f"/runs/{runs[SAFE].pk}/"
     for hour in range(1, HOURS):
         assert ask(hour, address, Referer=f"http://testserver{address}").status_code == 200
@@ -102,7 +101,7 @@ def test_the_browser_keeps_the_session_as_long_as_the_server_does(ask: Ask) -> N
 
 @pytest.mark.django_db(transaction=True)
 def test_a_page_does_not_wait_until_its_click_can_be_written_down(people: Any, now: Any) -> None:
-    """As while a clear is writing: SQLite keeps all other writers out, and PostgreSQL only those of this row."""
+    """As during a clear: SQLite keeps all other writers out, PostgreSQL only those of this row."""
     if connection.vendor != "sqlite":
         return
     with time_machine.travel(now + timedelta(hours=1), tick=True), held("django_session"):
@@ -120,14 +119,14 @@ def test_a_session_of_before_gets_its_time_at_the_first_request_of_any_kind(peop
     assert ask(1 + HOURS, "/runs/changes/", **HTMX).status_code == 302
 
 
-def test_a_time_to_come_keeps_nobody_signed_in(people: Any, ask: Ask) -> None:
+def test_a_time_in_the_future_keeps_no_session_alive(people: Any, ask: Ask) -> None:
     ahead = people.operator.session
     ahead[sessions.SEEN] += 20 * 86_400
     ahead.save()
     assert ask(0).status_code == 302
 
 
-def test_who_signs_in_again_in_the_same_browser_begins_anew(people: Any, ask: Ask, now: Any) -> None:
+def test_a_new_sign_in_in_the_same_browser_begins_anew(people: Any, ask: Ask, now: Any) -> None:
     assert ask(HOURS).status_code == 302
     with time_machine.travel(now + timedelta(hours=HOURS), tick=False):
         people.operator.post("/login/", {"username": "operator", "password": "operator"})
@@ -135,7 +134,6 @@ def test_who_signs_in_again_in_the_same_browser_begins_anew(people: Any, ask: As
 
 
 def test_every_address_that_pages_ask_for_by_themselves_is_known_as_such() -> None:
-    """What a template asks for on a timer, and where each such page leads without scripts."""
     asked, reloading = set(), set()
     templates = Path(project.BASE_DIR) / "templates"
     for path in templates.rglob("*.html"):

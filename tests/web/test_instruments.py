@@ -1,4 +1,4 @@
-"""The page beside an instrument: green only where every run may go, and nothing for people whom it does not concern."""
+"""The page beside an instrument: green only where every run may go."""
 
 import io
 import re
@@ -19,13 +19,12 @@ pytestmark = pytest.mark.one_engine
 
 
 CONFOCAL = "CONFOCAL_01"
-# What stands in every page for forms, another one each time.
+# The form token, which differs on each page.
 TOKEN = re.compile(rb"[A-Za-z0-9]{64}")
 OTHER_SAFE = "CRYOEM_K3/PROJ-0101/Runs/Run_2026-04-21T08-00"
 
 
 def row(root, run_path, now, **fields):
-    """A run that was judged safe to clear, unless `fields` say otherwise."""
     equipment, project, _, leaf = run_path.split("/")
     judged = {"tone": Status.GO, "doubts": 1, "judged": 1}
     return Run.objects.create(
@@ -46,7 +45,6 @@ def row(root, run_path, now, **fields):
 
 @pytest.fixture
 def instrument(db, now):
-    """An instrument whose only run is safe to clear."""
     root = StagingRoot.objects.create(
         name="lab", host="lab-pc", path="/srv/staging", token="t", discovered_at=now - timedelta(minutes=2)
     )
@@ -59,7 +57,6 @@ def address(instrument):
 
 
 def word(client, instrument):
-    """The word and why, as the page shows it."""
     answer = client.get(address(instrument))
     assert answer.status_code == 200
     sign = answer.context["sign"]
@@ -123,7 +120,7 @@ def test_nothing_here(people, instrument):
 
 
 def test_what_belongs_to_no_run_is_not_touched(people, instrument, now):
-    """It may be what the instrument is writing just now."""
+    """The instrument may be writing it just now."""
     Run.objects.filter(equipment="CRYOEM_K3").update(here=False)
     stranger = Orphan.objects.create(
         root=instrument.root,
@@ -147,7 +144,7 @@ def test_what_belongs_to_no_run_is_not_touched(people, instrument, now):
         {"looked": timedelta(minutes=-10)},
     ],
 )
-def test_what_nobody_knows_is_not_touched(people, instrument, now, change):
+def test_an_unknown_state_says_do_not_touch(people, instrument, now, change):
     if "looked" in change:
         change = {"discovered_at": now - change["looked"]}
     StagingRoot.objects.update(**change)
@@ -159,7 +156,7 @@ def test_a_look_of_half_an_hour_ago_still_counts(people, instrument, now):
     assert word(people.viewer, instrument)[0] == "SAFE TO CLEAR"
 
 
-def test_where_this_host_cannot_clear_nobody_touches(people, instrument, monkeypatch):
+def test_a_host_that_cannot_clear_says_do_not_touch(people, instrument, monkeypatch):
     from cleanup.lab import readiness
     from cleanup.rules.facts import Finding
     from cleanup.rules.reasons import Reason
@@ -230,7 +227,7 @@ def test_not_if_it_is_public_and_then_it_says_no_more_than_it_must(people, instr
     assert people.stranger.get(address(instrument)).status_code == 200
 
 
-def test_whoever_may_not_see_the_instrument_finds_nothing(people, instrument):
+def test_without_view_of_the_instrument_nothing_is_found(people, instrument):
     flow = Instrument.objects.create(root=instrument.root, equipment="FLOW_01")
     guest = User.objects.create_user("guest")
     guest.user_permissions.add(Permission.objects.get(codename="view_run"))
@@ -260,7 +257,7 @@ def test_a_name_with_unseen_characters_is_spelled_out(people, instrument):
     assert "FLOW\\u202e&lt;b&gt;" in text
 
 
-# The code
+# The QR code
 
 
 def test_the_code_holds_the_address(people, instrument):

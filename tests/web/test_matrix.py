@@ -1,6 +1,6 @@
-"""Who gets what from every address: each role, each method, with htmx and without, with a CSRF token and without.
+"""Who gets what from every address, by role and method, with and without htmx and token.
 
-`NEEDS` says of every address what it takes. An address without its line fails the first test.
+`NEEDS` says what each address takes. An address without its line fails the first test.
 """
 
 import uuid
@@ -46,19 +46,19 @@ SAFE = ("GET", "HEAD")
 FORM = ("GET", "HEAD", "POST")
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 UNSAFE = ("POST", "PUT", "PATCH", "DELETE")
-# HEAD takes as long as GET and says less: these roles are enough to see that it is not let in where GET is not.
+# HEAD is as slow as GET: these roles are enough to see that it has no more rights than GET.
 HEADS = ("anonymous", "stranger", "operator", "west-operator")
 HTMX = {"HX-Request": "true"}
 
-# What is asked of an address: the object that it is about, by the name that it has in the scene of a place.
+# The object that an address is about, by its name in a place of the scene.
 NOTHING = ""
 
 
 @dataclass(frozen=True)
 class Need:
-    """What an address takes. `may` is a permission; `of` is what it is about, seen by whoever sees that.
+    """What an address takes. `may` is a permission; `of` is its subject, seen by all who see that.
 
-    `answers` are the statuses for whoever may; `whole` marks what takes the permission on the whole staging root.
+    `answers` are the statuses for those who may; `whole` needs the permission on the whole staging root.
     """
 
     may: str | None
@@ -132,13 +132,13 @@ NEEDS: dict[str, Need] = {
     "bench-qr": Need(None, of="instrument"),
     "login": Need(None),
     "logout": Need(None),
-    # What concerns the one who asks alone, with tests of its own.
+    # Pages about the user alone, which other tests cover.
     "account": Need(None),
     "change-password": Need(None),
     "sign-out-everywhere": Need(None),
 }
 OPEN = {"bench", "bench-now", "bench-qr", "login", "logout", "account", "change-password", "sign-out-everywhere"}
-# What lists show of everything that there is, and so must leave out.
+# What lists must leave out for some users.
 # Parts of such pages, which only htmx gets.
 PARTS = {"overview-now", "sweep-changes"}
 LISTS = [name for name, need in NEEDS.items() if not need.of and "GET" in need.methods and name not in OPEN]
@@ -146,7 +146,7 @@ LISTS = [name for name, need in NEEDS.items() if not need.of and "GET" in need.m
 
 @dataclass(frozen=True)
 class Role:
-    """Somebody; `look` and `act` say for which of the three places of the scene somebody has those permissions."""
+    """A user; `look` and `act` are the places of the scene with those permissions."""
 
     name: str
     permissions: str
@@ -183,12 +183,11 @@ ROLES = [
     Role("admin", "admin", look=EVERYWHERE, act=EVERYWHERE),
 ]
 ROLE = {role.name: role for role in ROLES}
-# What belongs to a staging root as a whole is seen by whoever sees one of its instruments.
+# All users who see one instrument of a root see what belongs to the whole root.
 OF_A_ROOT = {"root", "sweep", "breaker"}
 
 
 def expected(need: Need, role: Role, method: str) -> tuple[int, ...]:
-    """The statuses that may be answered."""
     if role.name == "anonymous":
         return (302,)
     if method not in need.methods:
@@ -211,7 +210,7 @@ def expected(need: Need, role: Role, method: str) -> tuple[int, ...]:
 
 @pytest.fixture(autouse=True)
 def _counted_once(monkeypatch):
-    """The number beside "Problems" is asked of the database once for each person; every page would ask anew."""
+    """Query the number beside "Problems" once for each user, not for every page."""
     count, known = problems.count, {}
 
     def count_once(user, *given, **named):
@@ -224,7 +223,6 @@ def _counted_once(monkeypatch):
 
 @pytest.fixture
 def scene(db, now) -> SimpleNamespace:
-    """One object of each kind for each of three places, as rows alone; `places` by the names above."""
     east, west = (
         StagingRoot.objects.create(
             name=name, host="lab-pc", path=f"/nonexistent/{name}", token=str(uuid.uuid4()), discovered_at=now
@@ -249,7 +247,7 @@ def _of_a_root(root: StagingRoot, now) -> SimpleNamespace:
 
 
 def _of_an_instrument(there: SimpleNamespace, equipment: str, number: int, now) -> dict[str, Any]:
-    """Everything that an instrument has; `secrets` are the names in it that nobody else may read."""
+    """Everything of an instrument; `secrets` are the names in it that others may not read."""
     project = Project.objects.create(code=f"PROJ-77{number}1", title=f"Unpublished cure {number}")
     instrument = Instrument.objects.create(root=there.root, equipment=equipment)
     dates = {"here": f"2026-04-1{number}T14-32", "gone": f"2026-03-1{number}T14-32", "lost": f"2026-02-1{number}T14-32"}
@@ -355,7 +353,6 @@ def client_of(scene: SimpleNamespace, role: Role, **options: Any) -> Client:
 
 
 def address_of(pattern: URLPattern, need: Need, place: SimpleNamespace) -> str:
-    """The address with the target's key in it."""
     about = getattr(place, need.of) if need.of else None
     kwargs = {}
     for name in pattern.pattern.converters:
@@ -366,7 +363,6 @@ def address_of(pattern: URLPattern, need: Need, place: SimpleNamespace) -> str:
 
 @contextmanager
 def undone() -> Iterator[list[str]]:
-    """Take back what a request does; the tables that it wrote to."""
     written: list[str] = []
 
     def watch(execute: Callable[..., Any], sql: str, params: Any, many: bool, context: Any) -> Any:
@@ -382,8 +378,6 @@ def undone() -> Iterator[list[str]]:
 
 @dataclass
 class Findings:
-    """What was wrong, all of it and not only the first."""
-
     wrong: list[str] = field(default_factory=list)
 
     def check(self, holds: bool, *words: object) -> None:
@@ -396,7 +390,7 @@ def secrets_kept_from(scene: SimpleNamespace, role: Role) -> list[str]:
 
 
 def names_kept_from(scene: SimpleNamespace, role: Role) -> list[str]:
-    """Instruments and projects: no page names them to whoever has not named them."""
+    """Instruments and projects that a page may only repeat to a user who named them."""
     hidden = [scene.places[name] for name in EVERYWHERE - role.look]
     return [name for place in hidden for name in (place.instrument.equipment, place.run.project)]
 
@@ -416,7 +410,7 @@ def test_every_address_has_its_line():
 
 
 @pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
-def test_everybody_gets_what_they_may(scene, role):
+def test_each_role_gets_what_it_may(scene, role):
     client = client_of(scene, role)
     secrets = secrets_kept_from(scene, role) + names_kept_from(scene, role)
     place = scene.places[TARGET]
@@ -430,7 +424,7 @@ def test_everybody_gets_what_they_may(scene, role):
             if method == "HEAD" and role.name not in HEADS:
                 continue
             allowed = expected(need, role, method)
-            # nobody asks htmx whether a method is one
+            # unknown methods do not depend on htmx
             for headers in ({}, HTMX) if method in need.methods and method != "HEAD" else ({},):
                 what = (role.name, method, address, "htmx" if headers else "")
                 with undone() as written:
@@ -452,7 +446,7 @@ def _body(data: dict[str, Any] | None) -> dict[str, Any]:
 
 
 def test_without_its_token_no_form_is_taken(scene):
-    """That is looked at before it is asked who somebody is."""
+    """That is checked before the user is."""
     found = Findings()
     for name in ("anonymous", "operator"):
         client = client_of(scene, ROLE[name], enforce_csrf_checks=True)
@@ -468,7 +462,7 @@ def test_without_its_token_no_form_is_taken(scene):
 
 @pytest.mark.parametrize("name", ["placeless", "operator", "west-operator", "confocal-operator"])
 def test_lists_show_what_one_may_see_and_nothing_else(scene, name):
-    """Also where somebody asks for what is hidden: by filter, by search, by number of the page."""
+    """Also with a filter, a search or a page number for hidden rows."""
     role = ROLE[name]
     client = client_of(scene, role)
     secrets = secrets_kept_from(scene, role)
@@ -481,7 +475,7 @@ def test_lists_show_what_one_may_see_and_nothing_else(scene, name):
             with undone():
                 response = client.get(reverse(listed), asked, headers=HTMX if listed in PARTS else {})
             found.check(response.status_code in (200, 204, 403, 404), listed, asked, response.status_code)
-            # what was typed comes back, and is no news to whoever typed it
+            # the typed text comes back, and reveals nothing new
             typed = asked.get("q", "-")
             kept = secrets if asked else secrets + names_kept_from(scene, role)
             telling = [secret for secret in leaks(response, kept) if typed == "-" or typed not in secret]
@@ -496,7 +490,7 @@ def test_lists_show_what_one_may_see_and_nothing_else(scene, name):
     "name", ["placeless", "west-operator", "confocal-operator", "west-operator-who-looks-everywhere"]
 )
 def test_nothing_is_smuggled_in_by_its_key(scene, name):
-    """What is named in a form or in an address is looked for among what one may see, or may clear."""
+    """Names in a form or address are searched only among what the user may see, or clear."""
     role = ROLE[name]
     client = client_of(scene, role)
     secrets = secrets_kept_from(scene, role)
@@ -580,8 +574,6 @@ def test_signing_in_and_out(scene):
 
 
 def addresses_of_the_admin() -> list[str]:
-    """Every address of the admin; keys are those of the first row."""
-
     def walk(patterns: list[URLPattern | URLResolver], prefix: str) -> Iterator[str]:
         for pattern in patterns:
             route = str(pattern.pattern)
@@ -599,7 +591,7 @@ def addresses_of_the_admin() -> list[str]:
 
 
 @pytest.mark.parametrize("name", ["anonymous", "viewer", "operator"])
-def test_the_admin_is_closed_to_everybody_else(scene, name):
+def test_the_admin_is_closed_to_all_others(scene, name):
     addresses = addresses_of_the_admin()
     assert len(addresses) > 100
     client = client_of(scene, ROLE[name])

@@ -1,5 +1,3 @@
-"""The overview: what may go, what stays and why, how full each disk is, and who sees what of it."""
-
 import re
 from datetime import datetime, timedelta
 
@@ -48,8 +46,7 @@ def card_of(client: Client):
 
 
 @pytest.fixture
-def somebody(db) -> Client:
-    """An operator for one instrument alone."""
+def operator_of_one(db) -> Client:
     user = User.objects.create_user("somebody")
     operator = Group.objects.get(name="operator")
     user.user_permissions.add(*operator.permissions.all())
@@ -163,14 +160,14 @@ def test_runs_of_unknown_size_are_counted(people, runs):
     assert "1 run of unknown size counts as nothing" in text_of(people.operator.get("/"))
 
 
-def test_a_backlog_of_judgements_is_told_to_whom_it_concerns(people, somebody, runs, monkeypatch):
+def test_a_backlog_of_judgements_is_told_to_whom_it_concerns(people, operator_of_one, runs, monkeypatch):
     monkeypatch.setattr("cleanup.web.overview.overview.JUDGED_AT_ONCE", 1)
     Run.objects.filter(equipment="CONFOCAL_01").update(tone=Status.WAIT, reason="")
     Run.objects.filter(equipment="CONFOCAL_01").doubt()
     text = text_of(people.operator.get("/"))
     assert "2 runs are being looked at again" in text
     monkeypatch.setattr("cleanup.web.overview.overview.JUDGED_AT_ONCE", 0)
-    assert "looked at again" not in text_of(somebody.get("/"))
+    assert "looked at again" not in text_of(operator_of_one.get("/"))
     Run.objects.filter(equipment="CONFOCAL_01").update(tone=Status.WAIT)
     text = text_of(people.operator.get("/"))
     assert "Nothing is known to be safe yet" in text
@@ -198,14 +195,14 @@ def test_the_button_counts_what_this_person_may_clear(people, runs, root):
     assert card_of(client).mine.runs == 2
 
 
-def test_of_one_instrument_only_its_sums_are_seen(somebody, people, runs, now):
+def test_a_user_of_one_instrument_sees_only_its_sums(operator_of_one, people, runs, now):
     DiskUsage.objects.create(root=runs[SAFE].root, at=now, total_bytes=8 * TB, free_bytes=TB)
-    card = card_of(somebody)
+    card = card_of(operator_of_one)
     flow = [run for run in runs.values() if run.equipment == "FLOW_01"]
     assert card.runs == len(flow) < card_of(people.viewer).runs
     assert not card.go.runs
     assert card.outlook.total_bytes == 8 * TB
-    assert "CONFOCAL" not in somebody.get("/").content.decode()
+    assert "CONFOCAL" not in operator_of_one.get("/").content.decode()
 
 
 # Trouble
@@ -345,8 +342,8 @@ def test_what_was_freed_in_a_week(people, runs, root, now):
     assert "Freed in 7 days 3.00 GB" in text_of(people.operator.get("/"))
 
 
-def test_by_hand_and_by_schedule_lead_to_the_runs_that_they_count(people, runs, root, now):
-    """Also to a run of which a part was freed by each, and to one that lies there again since."""
+def test_the_links_by_hand_and_by_schedule_show_the_counted_runs(people, runs, root, now):
+    """Also to a run that both freed in part, and to one that is back since."""
 
     def freed(path: str, days: float, requester: str) -> None:
         fields = {"host": "h", "requester": requester, "actor": "a", "created_at": now, "phase_at": now}
@@ -398,7 +395,7 @@ def test_a_host_with_a_worker_has_its_own_next_sweep(people, runs, root, now, po
     assert card_of(people.operator).next_sweep == now + timedelta(minutes=5)
 
 
-def test_batches_under_way_are_told(people, runs, somebody, now):
+def test_batches_under_way_are_told(people, runs, operator_of_one, now):
     batch = ClearBatch.objects.create(actor="jlee", digest="d", created_at=now - timedelta(minutes=3))
     for path, phase, freed in ((SAFE, "done", 5 * GB), (TEST_RUN, "queued", 0)):
         runs[path].attempts.create(
@@ -410,7 +407,7 @@ def test_batches_under_way_are_told(people, runs, somebody, now):
     text = text_of(answer)
     assert "Clearing 2 of 2 runs…" in text
     assert "5.00 GB freed so far" in text
-    assert str(batch.pk) not in somebody.get("/").content.decode()
+    assert str(batch.pk) not in operator_of_one.get("/").content.decode()
     batch.attempts.filter(phase="queued").update(phase="refused")
     assert "Clearing" not in text_of(people.viewer.get("/"))
 
@@ -449,13 +446,12 @@ def test_no_query_more_for_many_roots(people, runs, root, now, django_assert_num
     with CaptureQueriesContext(connection) as many:
         answer = people.operator.get("/")
     assert len(answer.context["cards"]) == 13
-    assert len(many) <= len(few) + 4  # the first samples, passes and their roots; not one for each
+    assert len(many) <= len(few) + 4  # for samples, passes and their roots; not one query for each
     assert len(many) < 40
 
 
 @pytest.fixture
 def kept(monkeypatch):
-    """Sums are kept as they are of very many runs."""
     from cleanup.web.overview import totals as disk_totals
 
     monkeypatch.setattr(disk_totals, "_kept", {})
@@ -468,7 +464,7 @@ def test_the_sums_of_very_many_runs_are_kept_a_while_and_say_how_old_they_are(pe
     with time_machine.travel(now + timedelta(seconds=10), tick=False):
         assert card_of(people.operator).go == before.go
         assert "Added up 10 s ago." in text_of(people.operator.get("/"))
-        # whoever may do something else has sums of their own
+        # users with other permissions have other sums
         assert card_of(people.viewer).go.runs == before.go.runs - 1
     with time_machine.travel(now + timedelta(seconds=20), tick=False):
         assert card_of(people.operator).go.runs == before.go.runs - 1
@@ -480,7 +476,7 @@ def test_sums_are_not_kept_beyond_a_clear(people, runs, kept, now):
     attempt = queue.request_clear(runs[SAFE], actor="jlee", now=now)
     card = card_of(people.operator)
     assert (card.mine.runs, card.sums[Status.WORK].runs) == (1, 1)
-    # that one ends while the next begins: as many are under way, and still it is another sum
+    # one ends while the next begins: the count is equal, and the sum still differs
     ClearAttempt.objects.filter(pk=attempt.pk).update(phase=Phase.DONE)
     add_freed(runs[SAFE], attempt, now)
     Run.objects.filter(pk=runs[SAFE].pk).update(state=State.CLEARED)
@@ -499,7 +495,7 @@ def test_says_what_the_disk_gets_back_where_files_are_sparse(people, runs):
 
 @pytest.mark.parametrize("address", ["/", "/runs/", "/problems/", "/instruments/"])
 def test_a_damaged_row_takes_no_page_with_it(people, runs, address):
-    """Facts that no look of ours has written: the run is blocked, and all others stand as they did."""
+    """Facts of unknown origin: that run is blocked, and all others are unchanged."""
     damaged = Run.objects.filter(pk=runs[SAFE].pk)
     for facts in (
         [],

@@ -1,4 +1,4 @@
-"""What a proxy says of a request: of whom it is believed, and what the pages say where it does not add up."""
+"""From whom a proxy's headers are believed."""
 
 import html
 import re
@@ -19,7 +19,6 @@ HERE, ELSEWHERE = "127.0.0.1", "192.0.2.7"
 
 
 def seen(settings, peer: str, *, trusted: str = "127.0.0.0/8,10.0.0.0/8", **headers: str) -> HttpRequest:
-    """The request as the views get it."""
     settings.EXLAB_TRUSTED_PROXIES = addresses.networks(trusted.split(","), setting="X")
     settings.ALLOWED_HOSTS = ["*"]
     arrived: list[HttpRequest] = []
@@ -75,7 +74,7 @@ def test_no_proxy_at_all_may_be_trusted(settings, monkeypatch):
     ("said", "client"),
     [
         ("203.0.113.9, 198.51.100.4", "198.51.100.4"),  # the first was written by the browser itself
-        ("198.51.100.4, 10.0.0.5", "198.51.100.4"),  # two proxies of ours
+        ("198.51.100.4, 10.0.0.5", "198.51.100.4"),  # two trusted proxies
         ("10.0.0.9, 10.0.0.5", "10.0.0.9"),  # one of the proxies asks by itself
         ("nonsense", HERE),
         ("203.0.113.9, nonsense, 10.0.0.5", "10.0.0.5"),
@@ -95,7 +94,7 @@ def test_what_the_nearest_proxy_added_last_is_what_counts(settings):
 
 @pytest.mark.parametrize("peer", ["::ffff:127.0.0.1", ""])
 def test_this_host_has_other_addresses_too(settings, peer):
-    """In the form of a newer protocol, and none at all over a Unix socket."""
+    """IPv6 form, and no address over a Unix socket."""
     assert seen(settings, peer, HTTP_X_FORWARDED_PROTO="https").is_secure()
     assert not seen(settings, peer, trusted="10.0.0.5", HTTP_X_FORWARDED_PROTO="https").is_secure()
 
@@ -144,7 +143,6 @@ def test_what_is_no_address_is_refused_at_the_start(text):
 
 
 def sign_in(settings, origin: str | None, *, host: str = "lab.example", peer: str = HERE, **headers: str):
-    """What a browser gets that sends the sign-in form from an address."""
     settings.ALLOWED_HOSTS = ["lab.example"]
     if not User.objects.exists():
         User.objects.create_superuser("admin", password=PASSWORD)
@@ -202,7 +200,7 @@ def test_a_hidden_address_is_no_trusted_one(settings):
 
 @pytest.mark.django_db
 def test_a_proxy_that_is_not_trusted_is_named(settings):
-    """It says https, and is not believed: the page says by which setting it is."""
+    """It says https and is not believed: the page names the setting."""
     answer = sign_in(settings, "https://lab.example", peer="172.18.0.1", **HTTPS)
     assert answer.status_code == 403
     assert "EXLAB_TRUSTED_PROXIES=172.18.0.1" in words_of(answer)
@@ -279,7 +277,7 @@ class TestHttps:
         client = Client()
         answer = client.get("/login/")
         assert (answer.status_code, answer["Location"]) == (301, "https://testserver/login/")
-        assert "no-store" in answer["Cache-Control"]  # or the browser would go on by itself when all is mended
+        assert "no-store" in answer["Cache-Control"]  # or the browser would follow it by itself later
         answer = client.get("/login/", **HTTPS)
         assert answer.status_code == 200
         assert client.cookies["exlab-sent-to-https"].value == ""
@@ -304,7 +302,7 @@ class TestHttps:
 
 
 def test_a_form_that_comes_too_late_leads_back_to_its_page(people, runs):
-    """The session is over: nothing was done, the sign-in page says so, and one comes back to the button."""
+    """The session is over: nothing was done, the sign-in page says so and leads back to the button."""
     referer = {"HTTP_REFERER": "http://testserver/problems/?page=2"}
     answer = people.nobody.post("/problems/1/look/", **referer, follow=True)
     assert answer.redirect_chain == [("/login/?next=/problems/%3Fpage%3D2", 302)]

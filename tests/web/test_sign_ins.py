@@ -1,4 +1,4 @@
-"""Signing in too often with a wrong password: who is kept out, from where, for how long, and who lets them in."""
+"""Who is kept out after too many wrong passwords, and for how long."""
 
 import json
 import logging
@@ -31,7 +31,7 @@ PC, OTHER_PC = "10.0.0.7", "10.0.0.8"
 
 @pytest.fixture(autouse=True)
 def _sessions_last() -> None:
-    """Here they end when they do."""
+    """Overrides the fixture that keeps sessions alive."""
 
 
 @pytest.fixture
@@ -46,7 +46,6 @@ def sign_in(people: Any) -> SignIn:
 
 
 def fail_for_many(now: datetime, *, people: int = 34, name: str = "guess") -> None:
-    """Three failures for each of many names, at one address."""
     for number in range(people):
         AccessAttempt.objects.create(
             username=sign_ins.key_of(f"{name}-{number}"), ip_address=PC, failures_since_start=3, attempt_time=now
@@ -75,7 +74,7 @@ def test_the_page_says_how_long_and_what_an_admin_can_do(sign_in: SignIn) -> Non
     assert "no-store" in answers[-1]["Cache-Control"]
 
 
-def test_it_is_over_after_a_quarter_of_an_hour_whatever_is_tried_meanwhile(sign_in: SignIn, now: Any) -> None:
+def test_it_is_over_after_a_quarter_of_an_hour_despite_new_tries(sign_in: SignIn, now: Any) -> None:
     for _ in range(5):
         sign_in()
     with time_machine.travel(now + timedelta(minutes=14, seconds=50), tick=False):
@@ -125,7 +124,7 @@ def test_many_accounts_at_one_address_are_slowed_and_those_known_there_still_let
 
 
 def test_thirty_people_with_typos_behind_one_address_come_in(sign_in: SignIn, now: Any) -> None:
-    """Thirty sign-ins: takes a second or two."""
+    """Takes 2 s: thirty sign-ins."""
     for number in range(30):
         User.objects.create_user(f"person-{number}", password="right")
     fail_for_many(now, people=30, name="person")

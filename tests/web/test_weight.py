@@ -1,4 +1,4 @@
-"""What a page weighs on its way to the browser, with style sheet and scripts as the real server sends them."""
+"""What a page weighs, sent by the real server."""
 
 import re
 from pathlib import Path
@@ -16,7 +16,7 @@ GZIP = {"headers": {"accept-encoding": "gzip, deflate"}}
 
 @pytest.fixture
 def served(settings, tmp_path) -> None:
-    """Static files collected, compressed and named by their contents, as `up` does it; without those of the admin."""
+    """Static files collected, compressed and named by content, as `up` does; without the admin's."""
     settings.STATIC_ROOT = tmp_path / "static"
     settings.STATICFILES_FINDERS = ["django.contrib.staticfiles.finders.FileSystemFinder"]
     settings.STATICFILES_DIRS = [settings.BASE_DIR / "static", Path(django_htmx.__file__).parent / "static"]
@@ -32,7 +32,7 @@ def body(answer) -> bytes:
 
 
 def assets_of(client: Client, page: str) -> dict[str, int]:
-    """Everything that a page asks for, with its size as it is sent; each is kept by browsers for good."""
+    """Everything that a page asks for, with its sent size; browsers keep each for good."""
     page = re.sub(r"(?s)<a .*?</a>", "", page)
     sizes = {}
     for address in set(re.findall(r'(?:src|href)="(/static/[^"]+)"', page)):

@@ -1,4 +1,4 @@
-"""The NAS, read by a real child process: what it holds, what it is not, and what becomes of a silent child."""
+"""The NAS, read by a real child process."""
 
 import errno
 import hashlib
@@ -33,7 +33,7 @@ OTHER_RUN = "CONFOCAL_01/PROJ-0042/Runs/Run_2026-04-18T09-10"
 
 @pytest.fixture(autouse=True)
 def _started_as_outside_of_tests(monkeypatch: pytest.MonkeyPatch) -> None:
-    """How the reading process starts, and what it inherits, is a subject of these tests."""
+    """How the reader process starts, and what it inherits, is tested here."""
     monkeypatch.setattr(reader_process, "start", warm.real_start)
 
 
@@ -57,7 +57,7 @@ def problem_of(reader: NasReader, run_path: str = RUN_PATH, *, with_bytes: bool 
 
 
 def never_ready(tmp_path: Path) -> Path:
-    """An interpreter that stops at once, as the second process does that asks a mount that hangs."""
+    """An interpreter that stops at once, as a reader of a hanging mount does."""
     program = tmp_path / "python"
     program.write_text("#!/bin/sh\nkill -STOP $$\n")
     program.chmod(0o755)
@@ -219,8 +219,6 @@ class TestProves:
 
 
 class Counted:
-    """What was told of the children that live on after they were given up."""
-
     def __init__(self, *, most: int = 3) -> None:
         self.noted: list[Process] = []
         self.most = most
@@ -233,7 +231,7 @@ class Counted:
 
 
 class TestSlowTwin:
-    """A read that is silent while the NAS answers others: a child that has been stopped, and one that has not."""
+    """A read is silent while the NAS answers others; the child is stopped, or not."""
 
     def test_is_that_runs_affair_alone(self, lab: Lab, token: str) -> None:
         lab.run()
@@ -249,7 +247,7 @@ class TestSlowTwin:
             assert not reader.given_up
             assert reader.read(OTHER_RUN, with_bytes=True).files
 
-    def test_nobody_is_asked_who_might_hang_as_a_fourth(self, lab: Lab, token: str) -> None:
+    def test_no_further_reader_is_started_beyond_the_limit(self, lab: Lab, token: str) -> None:
         with NasReader(str(lab.nas), token, timeout=30, abandoned=Counted(most=0)) as reader:
             reader.present([])
             reader._timeout = 0.3
@@ -267,7 +265,6 @@ class TestSlowTwin:
     def test_an_error_of_one_file_is_that_runs_affair_and_names_the_file(
         self, lab: Lab, token: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
-        """The kernel's own EIO for the reads of one file."""
         lab.run(files={"tiles/deep/t.tif": b"t" * 100})
         bad = lab.twin() / "tiles/deep/t.tif"
         try:
@@ -299,7 +296,7 @@ class TestSlowTwin:
 
 
 class TestSilentChild:
-    """A mount that hangs, played by children that have been stopped."""
+    """A mount that hangs, played by stopped children."""
 
     def test_is_given_up_and_not_waited_for(
         self, lab: Lab, token: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -354,7 +351,7 @@ class TestChild:
         lab.run(OTHER_RUN, files={"other.tif": b"x"})
         reader.read(OTHER_RUN, with_bytes=False)
         reader._ask({"twin": RUN_PATH, "with_bytes": False})
-        reader._answer()  # as when whoever is told of the progress raises
+        reader._answer()  # as when the progress callback raises
         assert reader.read(OTHER_RUN, with_bytes=False).files.keys() == {b"other.tif", b"README.md", b"run_complete"}
 
     def test_inherits_no_descriptor_of_ours(self, lab: Lab, tmp_path: Path, reader: NasReader) -> None:
@@ -371,8 +368,8 @@ class TestChild:
             os.devnull,
         }
 
-    def test_whoever_reads_our_errors_does_not_wait_for_it(self, lab: Lab, token: str) -> None:
-        """A reader that hangs outlives the command; a pipe on what the command says ends with the command."""
+    def test_a_reader_of_the_commands_errors_does_not_wait_for_it(self, lab: Lab, token: str) -> None:
+        """A hanging reader outlives the command; a pipe on the command's output must end with the command."""
         script = (
             "import os, signal, sys\nfrom cleanup.storage.nas.client import NasReader\n"
             "reader = NasReader(sys.argv[1], sys.argv[2])\nreader.present([])\n"
@@ -390,7 +387,7 @@ class TestChild:
     def test_a_fault_of_its_own_is_told_and_logged(
         self, lab: Lab, reader: NasReader, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """Its standard error is nobody's, so it says by its answer what would go there."""
+        """Its standard error goes nowhere, so its answer carries the fault."""
         lab.run()
         reader.present([])
         reader._send(child_of(reader).stdin.fileno(), b"no request\n")  # type: ignore[union-attr]
@@ -400,7 +397,7 @@ class TestChild:
         assert "Traceback" in caplog.text
         assert reader.read(RUN_PATH, with_bytes=False).files  # by a new one
 
-    def test_leaves_nothing_open_and_nobody_behind(self, lab: Lab, token: str) -> None:
+    def test_leaves_nothing_open_and_no_process_behind(self, lab: Lab, token: str) -> None:
         lab.run()
         before = os.listdir("/proc/self/fd")
         with NasReader(str(lab.nas), token) as reader:

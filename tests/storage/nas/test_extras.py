@@ -1,4 +1,4 @@
-"""What lies on the NAS besides the run's own files has no veto: listed by name at the most, never read."""
+"""Other files on the NAS are listed by name at most, never read."""
 
 import errno
 import os
@@ -44,7 +44,7 @@ def test_an_unread_path_matters_on_the_way_to_a_wanted_one(path: bytes, concerne
 
 
 def an_unreadable_folder(twin: Path) -> None:
-    """As Synology's @eaDir, or a colleague's private results."""
+    """As Synology's @eaDir, or a private folder."""
     for name in ("@eaDir", "tiles/private"):
         (twin / name).mkdir()
         (twin / name / "thumb.jpg").write_bytes(b"x")
@@ -75,7 +75,6 @@ def nested_too_deeply(twin: Path) -> None:
 
 
 def a_folder_at_the_place_of_the_metadata(twin: Path) -> None:
-    """A file of the copy's record folder that is none of ours."""
     (twin / METADATA / "@eaDir").mkdir()
     (twin / METADATA / "@eaDir").chmod(0)
 
@@ -117,7 +116,7 @@ def test_more_on_the_nas_is_no_matter(
 
 
 def as_an_ordinary_account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
-    """Let the NAS be read by a process that modes bind, which they do not for root."""
+    """Read the NAS in a process without root's rights, which modes bind."""
     if not is_root():
         return nullcontext()
     if shutil.which("setpriv") is None:
@@ -166,7 +165,7 @@ def test_what_is_more_is_never_read(lab: Lab, root: Any, now: datetime, monkeypa
 def test_a_share_that_is_mounted_below_the_nas_root_is_named_and_what_is_said_of_it_works(
     lab: Lab, now: datetime, enter: Enter
 ) -> None:
-    """One share for each instrument, mounted below the NAS root: what the page says is typed, and the run goes."""
+    """One share for each instrument, mounted below the NAS root: the page's advice is typed, and the run goes."""
     path = lab.run()
     (lab.nas / "CONFOCAL_01").rename(lab.base / "copies")
     (lab.nas / "CONFOCAL_01").mkdir()

@@ -1,5 +1,3 @@
-"""Processes that read a NAS: whether they live on, and what they were at."""
-
 import os
 import signal
 import subprocess
@@ -17,7 +15,6 @@ pytestmark = pytest.mark.one_engine(by="function")
 
 @pytest.fixture
 def child(tmp_path: Path) -> Iterator["subprocess.Popen[bytes]"]:
-    """One that has a file open below a folder, and waits."""
     (tmp_path / "nas/run/tiles").mkdir(parents=True)
     (tmp_path / "nas/run/tiles/t.tif").touch()
     script = "import sys; files = [open(path) for path in sys.argv[1:]]; print(flush=True); input()"
@@ -32,7 +29,7 @@ def child(tmp_path: Path) -> Iterator["subprocess.Popen[bytes]"]:
         process.kill()
 
 
-def test_a_process_lives_until_it_has_ended_also_if_nobody_has_asked_for_its_end(
+def test_an_ended_process_is_not_alive_even_if_not_waited_for(
     child: "subprocess.Popen[bytes]",
 ) -> None:
     process = process_of(child.pid)

@@ -1,4 +1,4 @@
-"""The only write on the NAS: what it changes, what it refuses, and what a crash or a fault at any step leaves."""
+"""The only write on the NAS, also with a crash or fault at any step."""
 
 import errno
 import fcntl
@@ -33,8 +33,6 @@ TOUCHED = {METADATA, RECORD}
 
 @dataclass
 class Copy:
-    """One run's twin on a NAS, and the history that it is to be told."""
-
     nas: Path
     path: Path
     history: list[dict[str, Any]]
@@ -69,7 +67,6 @@ class Copy:
             return as_ordinary_user(lambda: self.refusal_beneath(root))
 
     def untouched(self) -> dict[str, Seen]:
-        """Everything on the NAS but the record and its folder's time."""
         mine = {f"{RUN_PATH}/{name}" for name in TOUCHED}
         return {name: seen for name, seen in snapshot(self.nas).items() if name not in mine}
 
@@ -77,7 +74,6 @@ class Copy:
         return json.loads(self.record.read_bytes())
 
     def write(self, **changes: Any) -> None:
-        """Change the twin's record, in place."""
         self.record.write_text(json.dumps(self.read() | changes))
 
 
@@ -90,7 +86,7 @@ def copy(lab: Lab) -> Copy:
     return Copy(lab.nas, path, [*history, CLEARED])
 
 
-# What it does
+# Writes
 
 
 def test_appends_what_the_twin_lacks_and_touches_nothing_else(copy: Copy) -> None:
@@ -152,7 +148,7 @@ def test_another_name_of_the_old_record_stays_what_it_was(copy: Copy, tmp_path: 
     assert copy.read()["current_state"] == "cleared"
 
 
-# What it refuses
+# Refusals
 
 
 def rewritten(copy: Copy) -> None:
@@ -329,7 +325,7 @@ def test_a_folder_that_may_not_be_written_is_left_as_it_is(copy: Copy) -> None:
     copy.folder.chmod(0o700)
 
 
-def test_the_record_of_somebody_else_is_never_made_our_own(copy: Copy) -> None:
+def test_a_record_with_another_owner_is_never_taken_over(copy: Copy) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can give a file to somebody else, and then stop being root")
     copy.record.chmod(0o666)
@@ -342,7 +338,7 @@ def test_the_record_of_somebody_else_is_never_made_our_own(copy: Copy) -> None:
     assert copy.read()["current_state"] == "sync_verified"
 
 
-# Others who are at it
+# Other writers
 
 
 def test_waits_for_the_wizard(copy: Copy) -> None:
@@ -404,7 +400,6 @@ def test_never_replaces_another_record_than_the_one_it_read(
 
 
 def test_two_at_once_do_it_once_and_neither_publishes_the_others_half(copy: Copy) -> None:
-    """Another teller comes while one is in the middle of its draft."""
     met: list[tuple[str, str]] = []
 
     def write(descriptor: int, data: bytes) -> None:
@@ -421,7 +416,6 @@ def test_two_at_once_do_it_once_and_neither_publishes_the_others_half(copy: Copy
 
 
 def test_a_draft_that_was_taken_for_a_leftover_is_not_published(copy: Copy, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another teller came between making the draft and locking it, and has made its own."""
     flocked = handles.flocked
 
     def late(descriptor: int) -> Any:
@@ -441,12 +435,12 @@ STEPS = ("open", "write", "fchown", "fchmod", "fsync", "stat", "rename", "unlink
 
 
 class Stopped(Exception):
-    """The step at which something was to happen was never reached."""
+    """The step was never reached."""
 
 
 @contextmanager
 def interposed(step: int, act: Callable[[], None], *, after: bool) -> Iterator[list[int]]:
-    """Let something happen before or after the given one of the system calls that `twin` makes by `os`."""
+    """Act before or after one system call that `twin` makes by `os`."""
     count = [0]
 
     class Meddling:
@@ -562,7 +556,7 @@ def test_failed_by_the_disk_at_any_step_nothing_of_ours_stays(copy: Copy, code: 
         assert copy.record.read_bytes() in (old, new)
         assert not (copy.folder / DRAFT).exists()
         assert copy.untouched() == before
-        copy.tell()  # and the next try is none the worse for it
+        copy.tell()  # and the next try succeeds
         assert copy.record.read_bytes() == new
 
 

@@ -1,5 +1,3 @@
-"""Fixtures of the tests of the run's tree."""
-
 import os
 from collections.abc import Iterator
 

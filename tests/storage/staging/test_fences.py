@@ -1,4 +1,4 @@
-"""The fence, and the record that is prepared and published: what is renamed, and what never is."""
+"""The fence and the published record."""
 
 import os
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The hold file: what it says, who laid it, and that nothing that lies under its name is followed or waited for."""
+"""Nothing under the hold file's name is followed or waited for."""
 
 import os
 import pwd

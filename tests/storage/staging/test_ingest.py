@@ -1,4 +1,4 @@
-"""`ingest.json`: what is accepted, what is refused and why, and what an appended entry leaves as it was."""
+"""Reading `ingest.json`, and appending to it."""
 
 import copy
 import json
@@ -37,13 +37,12 @@ GOOD: dict[str, Any] = {
 
 
 def record(**changes: Any) -> bytes:
-    """The bytes of a good record with these keys changed; None takes a key away."""
+    """The bytes of a good record with these keys changed; None removes a key."""
     changed = {**copy.deepcopy(GOOD), **changes}
     return json.dumps({key: value for key, value in changed.items() if value is not None}).encode()
 
 
 def with_entry(**changes: Any) -> bytes:
-    """The bytes of a good record whose last entry is changed."""
     history = copy.deepcopy(GOOD["history"])
     history[-1] |= changes
     return record(history=history)
@@ -207,7 +206,7 @@ class TestRefusesWhatDisagrees:
     def test_a_current_state_that_is_not_the_last(self) -> None:
         assert reason_of(record(current_state="staging")) == "ingest_disagrees"
 
-    def test_the_detail_can_be_read_whatever_was_written(self) -> None:
+    def test_the_detail_is_always_printable(self) -> None:
         with pytest.raises(IngestError) as refused:
             parse(record(run_path="a\x1b[2J\u202eb"), RUN)
         assert refused.value.detail.isprintable()
@@ -332,7 +331,6 @@ def accepted(data: bytes) -> str:
 
 
 def from_deep_down(act: Any, frames: int) -> Any:
-    """What a call returns from far down the stack."""
     return from_deep_down(act, frames - 1) if frames else act()
 
 

@@ -1,4 +1,4 @@
-"""The manifest of checksums: GNU's format as `sha256sum` itself writes it, and nothing that leads out of the run."""
+"""The manifest in the format of GNU `sha256sum`; no line leads out of the run."""
 
 import hashlib
 import os
@@ -151,8 +151,6 @@ def listing(paths: Iterable[bytes]) -> bytes:
 
 
 class TestLarge:
-    """A manifest that is read in more than one part."""
-
     PATHS: ClassVar = [b"tiles/plane_%02d/t_%06d.tif" % (number % 37, number) for number in range(30_000)]
 
     @pytest.mark.parametrize("order", ["as made", "sorted", "CRLF"])
@@ -202,9 +200,10 @@ class TestLarge:
     ],
 )
 def test_millions_of_lines_take_little_room_and_time(lines: int, order: str, tmp_path: Path) -> None:
-    """Three million lines: under 300 MB and 10 s of a processor, in a process of its own; others in proportion.
+    """Three million lines: under 300 MB and 10 s of processor time, in a separate process; others in
+    proportion.
 
-    Costs some 2 s for each small manifest, a minute for each large one, most of it to write them.
+    Takes 2 s for each small manifest and a minute for each large one, mostly to write it.
     """
     numbers: Iterable[int] = range(lines)
     if order == "as made":

@@ -1,4 +1,4 @@
-"""What only nearly is what it should be is named, and accepted nowhere."""
+"""Near misses are named, and never accepted."""
 
 import codecs
 import hashlib
@@ -73,8 +73,6 @@ def test_a_line_of_another_program(line: bytes, said: str) -> None:
 
 
 def rewritten(change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
-    """The manifest as another program would have written it."""
-
     def rewrite(run: Path) -> None:
         (run / MANIFEST).write_bytes(change((run / MANIFEST).read_bytes()))
 

@@ -1,4 +1,4 @@
-"""The plan comes back as it was written, or not at all."""
+"""The plan is read as it was written, or refused."""
 
 import hashlib
 import json
@@ -29,7 +29,7 @@ def sha256(data: bytes) -> str:
 
 
 @given(st.lists(entries, max_size=4), st.text(max_size=10))
-def test_comes_back_as_it_was_whatever_the_names(some_entries: list[Entry], run_path: str) -> None:
+def test_comes_back_as_it_was_with_any_names(some_entries: list[Entry], run_path: str) -> None:
     plan = replace(PLAN, run_path=run_path, entries=tuple(some_entries))
     data = encode(plan)
     assert decode(data, sha256(data)) == plan

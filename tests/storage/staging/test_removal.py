@@ -1,4 +1,4 @@
-"""The removal: the planned entries as they were planned, and no byte more."""
+"""The removal takes the planned entries, and no byte more."""
 
 import os
 import random
@@ -283,7 +283,6 @@ def identity(status: os.stat_result) -> tuple[int, int, int]:
 
 
 def mischief(rng: random.Random, fence: Path) -> None:
-    """Do something to a fenced run that nobody ought to do."""
     data = [path for path in fence.rglob("*") if ".exlab-wizard" not in path.parts]
     path = rng.choice(data)
     deed = rng.choice(["write", "add", "rename", "remove", "link"])

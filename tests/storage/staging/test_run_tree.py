@@ -1,4 +1,4 @@
-"""The staged tree: what is seen in it, counted, moved aside, and removed, and what is left alone whatever happens."""
+"""What the staged tree sees, moves aside, removes, and always leaves alone."""
 
 import os
 import socket
@@ -215,7 +215,7 @@ class TestScan:
 
 
 class TestHoldFile:
-    """Whatever lies at a run's top as `.exlab-hold` holds it, and is neither data nor a problem."""
+    """Any entry `.exlab-hold` at a run's top holds it, and is neither data nor a problem."""
 
     @staticmethod
     def lay(run: Path, kind: str) -> None:
@@ -236,7 +236,7 @@ class TestHoldFile:
         elif kind == "fifo":
             os.mkfifo(path)
         else:
-            # A socket's path is short: bound where it lies, whatever the length of the way there.
+            # A socket's path must be short: bind it from within its folder.
             here = os.open(run, os.O_RDONLY)
             with handles.opened(here), socket.socket(socket.AF_UNIX) as made:
                 made.bind(f"/proc/self/fd/{here}/.exlab-hold")
@@ -254,8 +254,8 @@ class TestHoldFile:
         assert [entry.path for entry in seen.data_files] == [entry.path for entry in before.data_files]
         assert seen.metadata_files == before.metadata_files
 
-    def test_where_nobody_can_tell_whether_it_is_held_that_is_a_problem(self, tmp_path: Path) -> None:
-        """An empty run that may be listed and not entered: no name to stumble over but that of the hold file."""
+    def test_an_undecidable_hold_is_a_problem(self, tmp_path: Path) -> None:
+        """An empty run that may be listed and not entered: only the hold file's name can fail."""
         give_away(tmp_path)
         descriptor = handles.open_root(str(tmp_path))
         tmp_path.chmod(0o400)

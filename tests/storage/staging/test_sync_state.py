@@ -1,4 +1,4 @@
-"""The newer wizard's record: what is accepted, what is not and why, and what is written."""
+"""Reading and writing the newer wizard's record."""
 
 import json
 import os
@@ -218,7 +218,7 @@ class TestRefused:
 
 
 def _parse_or_refuse(data: bytes) -> None:
-    """It is accepted, and then nothing in it climbs or is negative; or it is refused with one of the two reasons."""
+    """Accepted, with no path that climbs and no negative number; or refused with one of two reasons."""
     try:
         record = parse(data)
     except IngestError as error:

@@ -1,4 +1,4 @@
-"""The walk over a staging root: the same runs with and without what lies among them, and a true measure of things."""
+"""The walk finds the same runs with and without other entries."""
 
 import os
 from collections.abc import Iterator

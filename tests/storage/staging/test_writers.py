@@ -1,4 +1,4 @@
-"""Programs that have a file of a run open for writing, real ones."""
+"""Real programs that have a file of a run open for writing."""
 
 import contextlib
 import os
@@ -34,7 +34,6 @@ def found(path: Path, *names: bytes) -> list[str]:
 
 @contextlib.contextmanager
 def holding(path: Path, flags: str) -> Iterator[int]:
-    """The number of another process that has a file open, for as long as the block lasts."""
     program = f"import os, sys; os.open(sys.argv[1], {flags}); print(flush=True); sys.stdin.read()"
     with subprocess.Popen(
         [sys.executable, "-S", "-c", program, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -69,7 +68,7 @@ def test_a_writer_is_found_after_the_run_was_renamed(data_file: Path) -> None:
         assert len(found(moved, LEAF, b".exlab-clearing-ab12")) == 1
 
 
-def test_a_writer_elsewhere_is_none_of_ours(data_file: Path, tmp_path: Path) -> None:
+def test_a_writer_elsewhere_does_not_count(data_file: Path, tmp_path: Path) -> None:
     other = tmp_path / "other" / os.fsdecode(LEAF)
     other.mkdir(parents=True)
     (other / "t.tif").touch()
@@ -110,7 +109,7 @@ def test_a_hostile_name_can_be_read(tmp_path: Path) -> None:
 
 
 def test_a_writer_that_sees_the_disk_through_another_mount_is_found(data_file: Path, tmp_path: Path) -> None:
-    """As a program in a container does, for which the run's folder has another name."""
+    """As a program in a container, for which the run's folder has another name."""
     (tmp_path / "data").mkdir()
 
     def hold_and_look() -> list[str]:

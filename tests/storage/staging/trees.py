@@ -1,4 +1,4 @@
-"""A run with its parent open, and what changes it, for the tests of the run's tree."""
+"""A run with its parent open, and ways to change it."""
 
 import hashlib
 import os
@@ -51,8 +51,6 @@ def odd(path: Path, name: bytes) -> Path:
 
 @dataclass
 class Scene:
-    """A run with its parent open, and everything it takes to clear it."""
-
     run: Path
     parent: int
     plan: tuple[Entry, ...] = ()
@@ -92,7 +90,6 @@ class Scene:
 
 
 def replace_file(path: Path) -> None:
-    """Put another file with the same bytes and times in the place of one."""
     status = path.stat()
     twin = path.with_name("twin")
     twin.write_bytes(path.read_bytes())
@@ -101,14 +98,13 @@ def replace_file(path: Path) -> None:
 
 
 def rewrite_in_secret(path: Path) -> None:
-    """Other bytes under the old size and modification time, as a copying tool leaves them."""
+    """Write other bytes and keep size and modification time, as a copying tool leaves them."""
     status = path.stat()
     path.write_bytes(bytes(byte ^ 1 for byte in path.read_bytes()))
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 def digests_of(run: Path) -> dict[bytes, bytes]:
-    """What a proof says of the files of a run."""
     return {
         os.fsencode(path.relative_to(run)): hashlib.sha256(path.read_bytes()).digest()
         for path in run.rglob("*")
@@ -117,7 +113,6 @@ def digests_of(run: Path) -> dict[bytes, bytes]:
 
 
 def replace_directory(path: Path) -> None:
-    """Put another directory with the very same files in the place of one."""
     old = path.rename(path.with_name("old"))
     path.mkdir()
     for entry in old.iterdir():

@@ -1,5 +1,3 @@
-"""Clear now: the question, the wish, what becomes of it."""
-
 import re
 from datetime import timedelta
 
@@ -26,13 +24,11 @@ def address(run):
 
 
 def digest_of(text):
-    """The digest that a question carries; none where nothing is asked."""
     found = re.search(r'name="digest" value="([0-9a-f]{64})"', text)
     return found[1] if found else ""
 
 
 def ask(client, run, *, htmx=False, follow=False, **more):
-    """Look at the question, and say yes to what it shows."""
     digest = digest_of(client.get(address(run)).content.decode())
     headers = HTMX if htmx else {}
     return client.post(address(run), {"digest": digest, **more}, headers=headers, follow=follow)
@@ -114,7 +110,7 @@ def test_the_question_about_a_blocked_run_has_no_button(people, runs):
     assert 'name="note"' not in text
 
 
-def test_a_wish_is_an_attempt_with_its_task(people, runs, lab):
+def test_a_request_is_an_attempt_with_its_task(people, runs, lab):
     before = snapshot(lab.staging)
     answer = ask(people.operator, runs[SAFE], note="disk is full")
     assert (answer.status_code, answer.url) == (302, f"/runs/{runs[SAFE].pk}/")
@@ -170,7 +166,7 @@ def test_a_touched_run_may_be_asked_for_only_where_bytes_are_read(people, runs, 
 
 @pytest.mark.django_db(transaction=True)
 class TestOutcomes:
-    """What the row says when the task has run; a clear commits for itself, so these tests do too."""
+    """What the row says after the task; these tests commit, because a clear does."""
 
     def ask_and_perform(self, client, run, now):
         text_of(ask(client, run, htmx=True))
@@ -238,7 +234,7 @@ def test_incomplete_removal_says_so(people, runs, now):
 
 
 def test_nothing_in_a_request_names_a_path(people, runs, lab, tmp_path):
-    """Whatever is sent along, only the number in the address counts."""
+    """Only the number in the address counts."""
     other = tmp_path / "other"
     other.mkdir()
     ask(people.operator, runs[SAFE], run_path=str(other), path="/", nas_path=str(other), runs=str(runs[TOUCHED].pk))

@@ -1,5 +1,3 @@
-"""Clearing many runs from the pages: what is shown, what is asked for, and how a batch is steered."""
-
 import html
 import re
 import uuid
@@ -31,19 +29,17 @@ def text_of(response, status=200):
     return html.unescape(response.content.decode())
 
 
-def wish_of(text, **more):
-    """What the form on a page would send."""
+def form_of(text, **more):
     found = dict(re.findall(r'name="(runs|digest|batch)" value="([^"]*)"', text))
     return {**found, **more}
 
 
 def ask(client, address=ROOT, **more):
-    return client.post(address, wish_of(text_of(client.get(address))), headers=more.get("headers", {}))
+    return client.post(address, form_of(text_of(client.get(address))), headers=more.get("headers", {}))
 
 
 @pytest.fixture
 def batch(people, runs, now):
-    """Two runs, asked for by the operator."""
     ask(people.operator)
     return ClearBatch.objects.get()
 
@@ -58,7 +54,7 @@ def page_of(batch):
     return f"/batches/{batch.pk}/"
 
 
-# What is shown
+# The question
 
 
 def test_only_who_may_clear_is_asked(people, runs):
@@ -79,7 +75,7 @@ def test_other_methods_are_refused(people, runs):
 def test_without_its_token_a_post_does_nothing(people, runs):
     client = Client(enforce_csrf_checks=True)
     client.force_login(User.objects.get(username="operator"))
-    wish = wish_of(text_of(client.get(ROOT)))
+    wish = form_of(text_of(client.get(ROOT)))
     assert client.post(ROOT, wish).status_code == 403
     assert not ClearAttempt.objects.exists()
 
@@ -125,7 +121,7 @@ def test_an_empty_selection_is_no_error(people, runs):
     assert not ClearBatch.objects.exists()
 
 
-def test_a_root_that_nobody_may_see_is_not_found_and_one_that_nobody_may_clear_is_refused(people, runs, root):
+def test_a_root_without_view_is_not_found_and_one_without_clear_is_refused(people, runs, root):
     assert people.operator.get("/clear/?root=nowhere").status_code == 404
     other = StagingRoot.objects.create(name="other", host="elsewhere", path="/data/other")
     Access.objects.filter(group__name="operator").update(root=other)
@@ -139,7 +135,7 @@ def test_runs_that_are_only_visible_are_told_apart_from_those_that_go(people, ru
     text = text_of(people.operator.get(ROOT))
     Access.objects.filter(group__name="operator").update(equipment="FLOW_01")
     User.objects.get(username="operator").groups.add(Group.objects.get(name="viewer"))
-    answer = people.operator.post(ROOT, wish_of(text))
+    answer = people.operator.post(ROOT, form_of(text))
     assert "You may see them and not clear them" in text_of(answer, 409)
     assert not ClearAttempt.objects.exists()
 
@@ -183,12 +179,12 @@ def test_as_many_queries_for_many_runs_as_for_few(people, runs, many):
     assert queries() <= few < 60
 
 
-# The wish
+# The request
 
 
-def test_a_wish_leads_to_its_batch(people, runs, lab):
+def test_a_request_leads_to_its_batch(people, runs, lab):
     pick(people.operator, runs[SAFE], runs[TEST_RUN])
-    answer = people.operator.post("/clear/", wish_of(text_of(people.operator.get("/clear/")), note="disk is full"))
+    answer = people.operator.post("/clear/", form_of(text_of(people.operator.get("/clear/")), note="disk is full"))
     batch = ClearBatch.objects.get()
     assert (answer.status_code, answer.url) == (302, page_of(batch))
     assert (batch.actor, batch.note) == ("operator", "disk is full")
@@ -204,14 +200,14 @@ def test_with_htmx_the_browser_is_sent_there(people, runs):
 
 
 def test_a_double_click_leads_to_the_same_batch(people, runs):
-    wish = wish_of(text_of(people.operator.get(ROOT)))
+    wish = form_of(text_of(people.operator.get(ROOT)))
     first, second = (people.operator.post(ROOT, wish) for _ in range(2))
     assert first.url == second.url
     assert (ClearBatch.objects.count(), ClearAttempt.objects.count()) == (1, 2)
 
 
 def test_a_stale_preview_asks_for_nothing_and_shows_what_has_changed(people, runs, policy):
-    wish = wish_of(text_of(people.operator.get(ROOT)))
+    wish = form_of(text_of(people.operator.get(ROOT)))
     policy(proof="size", equipment="CONFOCAL_01")
     text = text_of(people.operator.post(ROOT, wish), 409)
     assert "Nothing has been asked for" in text
@@ -220,14 +216,14 @@ def test_a_stale_preview_asks_for_nothing_and_shows_what_has_changed(people, run
     again = text_of(people.operator.post(ROOT, wish, headers=HTMX))
     assert again.lstrip().startswith('<div id="clear"')
     assert "HX-Redirect" not in people.operator.post(ROOT, wish, headers=HTMX).headers
-    assert people.operator.post(ROOT, wish_of(text)).url == page_of(ClearBatch.objects.get())
+    assert people.operator.post(ROOT, form_of(text)).url == page_of(ClearBatch.objects.get())
 
 
 def test_what_is_left_for_the_next_batch_is_said_again_after_a_refusal(people, runs, policy, monkeypatch):
     monkeypatch.setattr(preview, "MAX_RUNS", 1)
     text = text_of(people.operator.get(ROOT))
     assert "1 run is left for the next batch" in text
-    wish = wish_of(text)
+    wish = form_of(text)
     assert "1 run is left for the next batch" in text_of(people.operator.post(ROOT, {**wish, "note": "x" * 501}), 422)
     policy(proof="size")
     text = text_of(people.operator.post(ROOT, wish), 409)
@@ -236,7 +232,7 @@ def test_what_is_left_for_the_next_batch_is_said_again_after_a_refusal(people, r
     assert text.index("<h1") < text.index("<h2")
 
 
-def test_nothing_is_promised_of_a_nas_that_nobody_looks_at(people, runs, policy):
+def test_nothing_is_promised_of_a_nas_that_is_not_asked(people, runs, policy):
     assert "The data stays on the NAS" in text_of(people.operator.get(ROOT))
     policy(proof="record", equipment="CONFOCAL_01", project="PROJ-0042", run_kind="experimental")
     text = text_of(people.operator.get(ROOT))
@@ -257,8 +253,8 @@ def test_what_is_not_judged_yet_is_said(people, runs):
         assert "2 runs are being looked at again" in text_of(people.operator.get(ROOT))
 
 
-def test_somebody_else_was_faster(people, runs):
-    wish = wish_of(text_of(people.operator.get(ROOT)))
+def test_another_operator_was_faster(people, runs):
+    wish = form_of(text_of(people.operator.get(ROOT)))
     ask(people.admin)
     text = text_of(people.operator.post(ROOT, wish), 409)
     assert Reason.ALREADY_CLEARING.sentence in text
@@ -269,7 +265,7 @@ def test_many_runs_go_only_with_their_number_typed(people, runs, many):
     many(20)
     text = text_of(people.operator.get(ROOT))
     assert "type 22, the number of runs" in text
-    wish = wish_of(text)
+    wish = form_of(text)
     for typed in ("", "1", "222", "2.2", "drei"):
         assert "type 22" in text_of(people.operator.post(ROOT, {**wish, "typed": typed}), 422)
     assert not ClearBatch.objects.exists()
@@ -282,7 +278,7 @@ def test_a_terabyte_alone_goes_only_with_the_number_of_its_files_typed(people, r
     address = f"/runs/{runs[SAFE].pk}/clear/"
     text = text_of(people.operator.get(address))
     assert "type 14,200, the number of its files" in text
-    wish = wish_of(text)
+    wish = form_of(text)
     assert "type 14,200" in text_of(people.operator.post(address, wish), 422)
     dialog = people.operator.post(address, {**wish, "typed": "1"}, headers=HTMX)
     assert text_of(dialog).lstrip().startswith("<dialog")
@@ -294,7 +290,7 @@ def test_a_terabyte_alone_goes_only_with_the_number_of_its_files_typed(people, r
 
 def test_one_run_that_changed_is_shown_anew(people, runs):
     address = f"/runs/{runs[SAFE].pk}/clear/"
-    wish = wish_of(text_of(people.operator.get(address)))
+    wish = form_of(text_of(people.operator.get(address)))
     Run.objects.filter(run_path=SAFE).update(files=3)
     assert "Nothing has been asked for" in text_of(people.operator.post(address, wish), 409)
     dialog = people.operator.post(address, wish, headers=HTMX)
@@ -305,7 +301,7 @@ def test_one_run_that_changed_is_shown_anew(people, runs):
 
 
 def test_a_bad_form_does_nothing(people, runs):
-    good = wish_of(text_of(people.operator.get(ROOT)))
+    good = form_of(text_of(people.operator.get(ROOT)))
     bad = {"note": "x" * 501, "batch": "not a key", "runs": "9" * 50_000, "typed": "1" * 30, "digest": "x" * 100}
     for name, value in bad.items():
         assert people.operator.post(ROOT, {**good, name: value}).status_code == 422
@@ -314,7 +310,7 @@ def test_a_bad_form_does_nothing(people, runs):
 
 
 def test_forged_keys_ask_for_nothing(people, runs):
-    good = wish_of(text_of(people.operator.get(ROOT)))
+    good = form_of(text_of(people.operator.get(ROOT)))
     for forged in ("", "x", "-1", "0", "99999999999999999999", "1.x 1.y", "\u0663"):
         assert people.operator.post(ROOT, {**good, "runs": forged}).status_code == 409
     assert not ClearBatch.objects.exists()

@@ -1,4 +1,4 @@
-"""The form that writes a policy: who may, what each mistake says, and that nobody overwrites what he has not seen."""
+"""The policy form overwrites no version that its user has not seen."""
 
 import html
 import re
@@ -44,7 +44,6 @@ def page(client, address):
 
 
 def filled(client, address, **typed):
-    """What the browser would send: the form as it stands on the page, with some fields typed anew."""
     form = client.get(address).context["form"]
     where = client.get(address).context["where"]
     sent = {field.name: field.value() or "" for field in [*where, form["made_from"]]}
@@ -54,7 +53,6 @@ def filled(client, address, **typed):
 
 
 def save(client, address, **typed):
-    """Send the form, and once more with what it would come to in sight."""
     return send(client, filled(client, address, **typed))
 
 
@@ -65,7 +63,6 @@ def send(client, sent, **extra):
 
 
 def error_at(response, name):
-    """What the page says at a field."""
     text = response.content.decode()
     found = re.search(rf'id="(?:policy|scope)-{name}_error">(.*?)</div>', text, re.DOTALL)
     return html.unescape(found[1]) if found else ""
@@ -195,7 +192,7 @@ def test_a_duration_of_nothing_is_a_value(people, policy):
     assert people.admin.get(LAB).context["form"]["retain_hours"].value() == "0 h"
 
 
-def test_to_let_runs_go_at_once_is_asked_about(people, runs):
+def test_a_policy_that_lets_runs_go_at_once_asks_first(people, runs):
     """Shown, saved, asked with the number of runs that go, and only then written."""
     sent = filled(people.admin, LAB, mode="scheduled", retain_hours="0", rehearse="no")
     shown = people.admin.post(ADDRESS, sent)
@@ -409,7 +406,7 @@ def test_a_first_version_is_not_written_over_another_first_one(people, policy):
     assert RetentionPolicy.objects.count() == 1
 
 
-def test_a_version_of_another_scope_is_in_nobodys_way(people, runs, policy):
+def test_a_version_of_another_scope_does_not_conflict(people, runs, policy):
     policy(mode="scheduled", retain_hours=24)
     sent = filled(people.admin, LAB, retain_hours="1h")
     policy(equipment="FLOW_01", mode="manual")
@@ -529,7 +526,7 @@ def test_in_place_with_htmx(people, runs):
     assert RetentionPolicy.objects.count() == 1
 
 
-def test_policies_are_written_only_for_what_somebody_may_see(people, runs, root, policy):
+def test_policies_are_written_only_for_visible_scopes(people, runs, root, policy):
     user = User.objects.create_user("keeper")
     user.user_permissions.set(Permission.objects.filter(content_type__app_label="cleanup"))
     StagingRoot.objects.create(name="other", host="h", path="/other")

@@ -1,4 +1,4 @@
-"""The pages of the policies: what is in force, what a rehearsal has shown, and who may let a version loose."""
+"""The policy pages, and who may promote."""
 
 from datetime import timedelta
 
@@ -18,7 +18,6 @@ pytestmark = [pytest.mark.django_db, pytest.mark.one_engine]
 
 @pytest.fixture
 def rehearsed(policy, now):
-    """A policy of two days ago that is still being rehearsed."""
     return RetentionPolicy.objects.add_version(
         author="ada", now=now - 2 * NIGHT - HOUR, mode="scheduled", retain_hours=24, note="from Monday on"
     )
@@ -26,7 +25,6 @@ def rehearsed(policy, now):
 
 @pytest.fixture
 def passes(root, runs, rehearsed, now):
-    """Two nights of passes that would have cleared two runs; one of them was pinned since."""
     made = []
     for hours in (48, 24, 1):
         at = now - hours * HOUR
@@ -104,7 +102,7 @@ def test_what_happens_to_each_instruments_runs_in_a_sentence(people, runs, polic
         assert sentence in text
 
 
-def test_of_very_many_projects_with_a_policy_some_are_told(people, runs, policy, monkeypatch):
+def test_some_of_very_many_projects_with_a_policy_are_named(people, runs, policy, monkeypatch):
     monkeypatch.setattr("cleanup.web.policies.policy_list.SHOWN_PROJECTS", 1)
     for project in ("PROJ-0051", "PROJ-0060", "PROJ-0061"):
         policy(equipment="CONFOCAL_01", project=project, mode="scheduled", retain_hours=24)
@@ -130,7 +128,7 @@ def test_what_is_of_another_root_or_instrument_is_not_found(people, runs, root, 
     text = page(client, "/policies/")
     assert [f'href="/policies/{number}/"' in text for number in (1, 2, 3, 4)] == [True, False, False, True]
     assert "CONFOCAL_01 runs" not in text
-    # What binds the whole lab is not for somebody to let loose who has one instrument.
+    # A user with one instrument may not promote a lab-wide policy.
     assert "/promote/" not in page(client, "/policies/1/")
     assert client.post("/policies/1/promote/").status_code == 403
     assert client.post("/policies/3/promote/").status_code == 404

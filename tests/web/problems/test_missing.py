@@ -1,4 +1,4 @@
-"""Missing runs: many marked as gone at once, and a folder that was renamed on both sides."""
+"""Missing runs: many marked at once, and a folder renamed on both sides."""
 
 import re
 from datetime import timedelta
@@ -26,7 +26,6 @@ def look(root, now):
 
 @pytest.fixture
 def gone(runs, lab, root, now):
-    """Four runs of two projects are missing; their keys by path."""
     (lab.staging / OLD).rename(lab.base / "away 1")
     (lab.staging / "FLOW_01").rename(lab.base / "away 2")
     look(root, now)
@@ -35,7 +34,6 @@ def gone(runs, lab, root, now):
 
 @pytest.fixture
 def renamed(runs, lab, root, now):
-    """A project was renamed on both sides."""
     for side in (lab.staging, lab.nas):
         (side / OLD).rename(side / NEW)
     look(root, now)
@@ -58,7 +56,7 @@ def test_many_are_marked_with_one_reason(people, gone, root, now):
     assert "3 runs are marked as gone." in answer.content.decode()
     assert set(Run.objects.exclude(gone_at=None).values_list("run_path", flat=True)) == {SAFE, TEST_RUN, EXTRA}
     assert {(entry.kind, entry.actor) for entry in LedgerEntry.objects.all()} == {("marked_gone", "admin")}
-    assert GONE not in people.admin.get("/problems/").content.decode()  # one alone has a button of its own
+    assert GONE not in people.admin.get("/problems/").content.decode()  # a single one has its own button
     assert TOUCHED in people.admin.get(GONE).content.decode()
     assert "No run is listed as missing on west" in people.admin.get(f"{GONE}?root=west").content.decode()
 

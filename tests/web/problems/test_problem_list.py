@@ -1,4 +1,4 @@
-"""The problems page: orphans, alerts and breakers, with a sentence and a safe next step for each."""
+"""Each problem has a sentence and a safe next step."""
 
 import re
 from datetime import timedelta
@@ -38,7 +38,6 @@ pytestmark = pytest.mark.one_engine
 
 @pytest.fixture(autouse=True)
 def _watched(db, settings, now):
-    """A watchdog that has looked a moment ago."""
     Heartbeat.objects.create(cluster=watchdog.WATCH, host=settings.EXLAB_HOST, at=now - timedelta(seconds=40))
 
 
@@ -49,13 +48,11 @@ def page(client, query=""):
 
 
 def nav(text):
-    """The number in the navigation."""
     found = re.search(r'Problems <span class="chip">([^<]+)</span>', text)
     return found[1] if found else ""
 
 
 def listed(text):
-    """How many problems the page itself shows."""
     return (
         text.split("<main", 1)[1].split("</main")[0].count("<li>")
         + text.count('<li id="orphan-')
@@ -65,7 +62,6 @@ def listed(text):
 
 @pytest.fixture
 def found(runs, lab, root, now):
-    """A run without a record, a stray file, and a run whose directory is gone."""
     stray = lab.staging / "CONFOCAL_01/notes of ada.txt"
     stray.write_bytes(b"12345")
     old = now - timedelta(days=2)
@@ -161,7 +157,7 @@ def test_looking_again_at_what_was_taken_away(people, found, lab):
     assert nav(text) == "4"
 
 
-def test_looking_again_while_somebody_does_or_without_the_disk(people, found, lab, root):
+def test_looking_again_during_a_look_or_without_the_disk(people, found, lab, root):
     address = f"/problems/{found['stray'].pk}/look/"
     with opening.data_dir().lock(f"orphans-{root.pk}"):
         assert "is being looked at just now" in people.operator.post(address, follow=True).content.decode()
@@ -333,7 +329,7 @@ def test_a_nas_that_is_not_asked_just_now(people, root, now):
     assert "All is well." in page(people.viewer)
 
 
-def test_a_host_that_nobody_watches(people, root, now):
+def test_a_host_without_a_watchdog(people, root, now):
     Heartbeat.objects.update(at=now - timedelta(minutes=3))
     text = page(people.viewer)
     assert f"No watchdog runs on {root.host}" in text
@@ -344,7 +340,7 @@ def test_a_host_that_nobody_watches(people, root, now):
 # Who sees what
 
 
-def test_who_has_one_instrument_sees_its_problems_alone(keeper, people, found, runs, root, now):
+def test_a_user_of_one_instrument_sees_only_its_problems(keeper, people, found, runs, root, now):
     for path in (SAFE, BROKEN):
         alerts.open_alert(AlertKind.STALLED_RUN, path, reason=Reason.STALLED, now=now, detail=path, run=runs[path])
     client = keeper(root=root, equipment="CONFOCAL_01")
@@ -390,7 +386,7 @@ def test_a_batch_that_was_paused_and_forgotten_is_told_with_its_next_step(keeper
     assert "paused and not resumed" not in page(people.viewer)
 
 
-def test_who_has_no_place_sees_nothing_and_who_has_another_root_neither(keeper, people, found, root, now):
+def test_a_user_without_this_root_sees_nothing(keeper, people, found, root, now):
     other = StagingRoot.objects.create(name="other", host=root.host, path="/other")
     sweep = Sweep.objects.create(root=root, kind="timed", host="lab-pc", now=now, started_at=now)
     SweepBreaker.objects.create(root=root, sweep=sweep, kind="share", detail="94 %", opened_at=now)
@@ -405,7 +401,7 @@ def test_who_has_no_place_sees_nothing_and_who_has_another_root_neither(keeper, 
     assert "All is well." in page(people.viewer)
 
 
-def test_who_may_look_everywhere_and_clear_on_one_root_looks_again_there_alone(people, found, root):
+def test_look_again_needs_clear_on_that_root(people, found, root):
     user = User.objects.get(username="viewer")
     user.user_permissions.add(Permission.objects.get(codename="clear_run"))
     other = StagingRoot.objects.create(name="other", host=root.host, path="/other")

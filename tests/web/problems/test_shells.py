@@ -1,4 +1,4 @@
-"""What the pages say of shells and of conflicts, and the click that removes a shell."""
+"""Shells and conflicts on the pages."""
 
 import html
 import json
@@ -40,7 +40,6 @@ def make_shell(path, run_path):
 
 @pytest.fixture
 def shell(runs, lab, root, now):
-    """The shell at the path of a run that was cleared; its row."""
     away = (lab.staging / SAFE).rename(lab.base / "away")
     assert away.is_dir()
     run = runs[SAFE]
@@ -102,7 +101,7 @@ def test_what_is_gone_or_no_shell_is_not_removed(people, shell, now):
     assert not ClearAttempt.objects.filter(kind="shell").exists()
 
 
-def test_who_may_not_clear_there_may_not(people, shell, keeper):
+def test_without_clear_permission_there_it_is_refused(people, shell, keeper):
     assert people.viewer.post(f"/problems/{shell.pk}/shell/").status_code == 403
     assert keeper(root=shell.root, equipment="FLOW_01").post(f"/problems/{shell.pk}/shell/").status_code == 404
     assert people.operator.get(f"/problems/{shell.pk}/shell/").status_code == 405
@@ -114,7 +113,6 @@ def test_who_may_not_clear_there_may_not(people, shell, keeper):
 
 @pytest.fixture
 def conflict(runs, lab, root, now):
-    """A run that could not be put back: it lies in its fence, and something else at its path."""
     run = runs[SAFE]
     attempt = ClearAttempt.objects.create(
         run=run, phase="intent", host=root.host, requester="operator", actor="ada", created_at=now, phase_at=now

@@ -1,5 +1,3 @@
-"""The page of one run: how it stands, its gates and their age, its life, both sides of it, attempts and ledger."""
-
 import re
 from datetime import timedelta
 
@@ -38,7 +36,6 @@ NASTY = "bidi \u202e control \x07 <script>alert(1)</script> " + "w" * 200
 
 @pytest.fixture
 def safe(lab, root, now):
-    """A run that may be cleared, alone on its root."""
     lab.run(SAFE)
     discovery.discover(root, now=now - timedelta(minutes=2))
     return Run.objects.with_root().get()
@@ -51,31 +48,26 @@ def page(client, run):
 
 
 def words(text):
-    """What stands on a page, without its markup."""
     return " ".join(re.sub(r"<[^>]+>", " ", text).split())
 
 
 def card(text, name):
-    """One part of the page, in words."""
     return words(text.split(f'id="{name}"')[1].split("</section>")[0])
 
 
 def titles(text):
-    """The titles of the time line, the latest first."""
     return [
         words(title) for title in re.findall(r"<strong>(.*?)</strong>", text.split('id="life"')[1].split("</ol>")[0])
     ]
 
 
 def tried(run, now, **fields):
-    """An attempt that was refused, asked for an hour ago."""
     asked = {"requester": "operator", "actor": "mkhan", "host": run.root.host, "phase": Phase.REFUSED}
     ended = {"reason": Reason.NAS_MISSING_FILE, "detail": "1 of 7", "phase_at": now - timedelta(minutes=59)}
     return ClearAttempt(**{"run": run, "created_at": now - timedelta(hours=1), **asked, **ended, **fields})
 
 
-def somebody(*places, permissions=("view_run", "clear_run", "hold_run")):
-    """A client of somebody who has permissions in some places only."""
+def client_with(*places, permissions=("view_run", "clear_run", "hold_run")):
     user = User.objects.create_user("somebody")
     user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
     for place in places:
@@ -121,17 +113,17 @@ def test_at_record_no_gate_speaks_of_the_nas(people, safe, policy):
     assert "The NAS has every file" not in text
 
 
-def test_a_run_that_somebody_may_not_see_is_not_there(runs):
-    client = somebody({"equipment": "FLOW_01"})
+def test_a_hidden_run_is_not_found(runs):
+    client = client_with({"equipment": "FLOW_01"})
     assert client.get(f"/runs/{runs[EXTRA].pk}/").status_code == 200
     assert client.get(f"/runs/{runs[SAFE].pk}/").status_code == 404
 
 
-def test_buttons_are_there_where_somebody_may_press_them(safe, root):
-    client = somebody({"root": None})
+def test_buttons_are_there_only_with_permission(safe, root):
+    client = client_with({"root": None})
     assert 'id="clear"' in page(client, safe)
     User.objects.all().delete()
-    looks = somebody({"root": root}, permissions=("view_run",))
+    looks = client_with({"root": root}, permissions=("view_run",))
     text = page(looks, safe)
     assert 'id="clear"' not in text
     assert 'id="hold"' not in text
@@ -380,7 +372,7 @@ def test_while_a_clear_is_under_way_only_head_and_attempts_come_anew(people, saf
     assert "hx-get" not in changed.content.decode()
 
 
-def test_a_run_nobody_has_looked_at(people, safe):
+def test_a_run_without_a_look(people, safe):
     Run.objects.filter(pk=safe.pk).update(facts={}, looked_at=None, bytes=None, files=None)
     assert Reason.NOT_LOOKED_AT.sentence.replace("'", "&#x27;") in page(people.viewer, safe)
 

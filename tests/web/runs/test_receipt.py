@@ -1,5 +1,3 @@
-"""The receipt of a clear: everything that has to be known of a run that is not on the staging disk any more."""
-
 import re
 from datetime import timedelta
 from typing import Any
@@ -21,7 +19,6 @@ NASTY = "bidi \u202e control \x07 <script>alert(1)</script> " + "w" * 200
 
 
 def words(text):
-    """What stands on a page, without its markup."""
     return " ".join(re.sub(r"<[^>]+>", " ", text).split())
 
 
@@ -33,7 +30,6 @@ def receipt(client, run):
 
 @pytest.fixture
 def row(db: None, now: Any) -> Run:
-    """A run that was cleared an hour ago, as rows alone."""
     root = StagingRoot.objects.create(name="lab", host="labpc-04", path="/data/staging", nas_path="/mnt/nas")
     run = run_row(
         root,
@@ -157,7 +153,7 @@ def test_there_is_none_before_the_end_of_a_clear(people, row, phase):
     assert people.viewer.get(f"/runs/{row.pk}/receipt/").status_code == 404
 
 
-def test_who_may_see_the_run_may_see_its_receipt(people, row):
+def test_all_who_see_the_run_see_its_receipt(people, row):
     address = f"/runs/{row.pk}/receipt/"
     assert people.nobody.get(address).status_code == 302
     assert people.stranger.get(address).status_code == 403
@@ -174,7 +170,7 @@ def test_who_may_see_the_run_may_see_its_receipt(people, row):
     assert client.get(address).status_code == 200
 
 
-def test_somebody_elses_clear_has_no_receipt_of_ours(people, runs):
+def test_another_programs_clear_has_no_receipt(people, runs):
     Run.objects.filter(pk=runs[QUEUED].pk).update(state="cleared")
     assert people.viewer.get(f"/runs/{runs[QUEUED].pk}/receipt/").status_code == 404
     assert "receipt" not in people.viewer.get(f"/runs/{runs[QUEUED].pk}/").content.decode()

@@ -1,5 +1,3 @@
-"""The list of runs: what it shows, what it filters, and what it costs."""
-
 import re
 from datetime import timedelta
 
@@ -41,12 +39,11 @@ def leaf(run_path):
 
 
 def row(text, run_path):
-    """The text of one row, without its tags."""
     found = next(part for part in re.findall(r"<tr id=.*?</tr>", text, re.S) if leaf(run_path) in part)
     return " ".join(re.sub(r"<[^>]+>", " ", found).split())
 
 
-def test_everybody_must_sign_in_and_have_a_role(people):
+def test_all_must_sign_in_and_have_a_role(people):
     assert people.nobody.get("/runs/").status_code == 302
     assert people.nobody.get("/runs/").url == "/login/?next=/runs/"
     refused = people.stranger.get("/runs/")
@@ -239,7 +236,6 @@ SORTS = {
 
 
 def in_pages(client, address, way="next"):
-    """The keys of all runs from an address on, page by page, in the way that the links lead."""
     pages = [client.get(address)]
     while following := pages[-1].context["links"][way]:
         pages.append(client.get(following))
@@ -314,7 +310,7 @@ def test_what_opens_within_a_day_is_told_and_can_be_taken_out(people, runs, now)
     assert '<input type="hidden" name="opens" value="day"' in text
 
 
-def test_more_than_anybody_needs_to_know_is_not_counted(people, runs, many, monkeypatch):
+def test_beyond_the_ceiling_is_not_counted(people, runs, many, monkeypatch):
     monkeypatch.setattr(run_rows, "COUNTED", 10)
     many(20)
     text = page(people.operator)
@@ -326,7 +322,7 @@ def test_more_than_anybody_needs_to_know_is_not_counted(people, runs, many, monk
     assert "More than 10 runs cleared" in page(people.operator, "?state=cleared")
 
 
-def test_everybody_sees_what_they_may_see(people, runs):
+def test_all_see_what_they_may_see(people, runs):
     user = User.objects.create_user("flow")
     user.user_permissions.add(*Permission.objects.filter(codename__in=["view_run", "clear_run", "hold_run"]))
     Access.objects.create(user=user, equipment="FLOW_01")
@@ -344,7 +340,7 @@ def test_everybody_sees_what_they_may_see(people, runs):
     assert "No run is staged." in page(client)
 
 
-def test_who_may_look_in_two_places_clears_in_one(people, runs):
+def test_a_viewer_of_two_places_clears_in_one(people, runs):
     user = User.objects.create_user("flow")
     user.user_permissions.add(Permission.objects.get(codename="clear_run"))
     user.groups.add(Group.objects.get(name="viewer"))

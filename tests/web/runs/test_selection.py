@@ -1,4 +1,4 @@
-"""Runs that somebody picks to clear together: kept from page to page, and never more than may be cleared."""
+"""Picked runs are kept from page to page."""
 
 import re
 
@@ -29,7 +29,6 @@ def pick(client, action, runs=(), query="", **more):
 
 
 def picked(client):
-    """The runs in the session."""
     return set(client.session.get(selection.KEY, []))
 
 
@@ -38,10 +37,8 @@ def keys(*runs):
 
 
 @pytest.fixture
-def somebody(db):
-    """A client for a person with these permissions in these places."""
-
-    def somebody(codenames, **place):
+def client_with(db):
+    def client_with(codenames, **place):
         user = User.objects.create_user(f"user{User.objects.count()}")
         user.user_permissions.add(*Permission.objects.filter(codename__in=codenames))
         Access.objects.create(user=user, **place)
@@ -49,7 +46,7 @@ def somebody(db):
         client.force_login(user)
         return client
 
-    return somebody
+    return client_with
 
 
 def test_only_those_who_may_clear_select(people, runs):
@@ -105,7 +102,7 @@ def test_all_that_are_safe(people, runs):
     assert picked(people.operator) == set()
 
 
-def test_no_more_than_somebody_can_look_through(people, runs, many, monkeypatch):
+def test_no_more_than_the_limit_is_picked(people, runs, many, monkeypatch):
     monkeypatch.setattr(selection, "MOST", 5)
     many(10)
     largest = Run.objects.get(leaf="Run_00007")
@@ -146,8 +143,8 @@ def test_others_know_what_was_chosen_and_let_go_of_it(people, runs, rf):
     assert selection.chosen(request) == []
 
 
-def test_nobody_picks_what_they_may_not_clear(somebody, runs):
-    client = somebody(["view_run", "clear_run"], equipment="FLOW_01")
+def test_runs_without_clear_permission_cannot_be_picked(client_with, runs):
+    client = client_with(["view_run", "clear_run"], equipment="FLOW_01")
     pick(client, "add", [runs[SAFE], runs[EXTRA]])
     assert picked(client) == keys(runs[EXTRA])
     pick(client, "clear")
@@ -188,7 +185,7 @@ def test_it_leads_nowhere_else(people, runs, elsewhere):
 
 
 def shown_by(client, address="/runs/"):
-    """What a page of the list says when its form is sent: which change of the selection it has seen, and its boxes."""
+    """What the list's form sends: the number of the selection's last change that it has seen, and its boxes."""
     text = client.get(address).content.decode()
     (version,) = set(re.findall(r'form="(?:picks|pick-all)" name="selection" value="(\d+)"', text))
     boxes = re.findall(r'name="run" value="(\d+)" aria-label="[^"]*"( checked)?', text)
@@ -264,7 +261,6 @@ def test_one_page_may_change_its_mind_as_often_as_it_likes(people, runs):
 
 
 def question(client):
-    """The fields of the question that is asked of the selection."""
     text = client.get("/clear/").content.decode()
     return dict(re.findall(r'<input type="hidden" name="(runs|digest|batch|selection)" value="([^"]*)"', text))
 
@@ -311,8 +307,7 @@ def test_a_selection_comes_back_when_its_owner_signs_in_again(people, runs):
     assert picked(people.operator) == keys(runs[SAFE], runs[EXTRA])
 
 
-def test_nobody_else_inherits_it(people, runs):
-    """Another person signs in in the same browser: first into what is left of a session, then after a sign-out."""
+def test_another_user_does_not_inherit_it(people, runs):
     pick(people.operator, "add", [runs[SAFE]])
     client = people.operator
     for leave in (lambda: client.post("/logout/"), Session.objects.all().delete):

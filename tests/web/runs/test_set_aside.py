@@ -1,4 +1,4 @@
-"""Set aside and put back by click: asked first, done once, told to the other, and listed until it is taken away."""
+"""Set aside and put back by click."""
 
 from datetime import timedelta
 
@@ -18,7 +18,6 @@ FILE = "tiles/late <b>.tif"
 
 @pytest.fixture
 def blocked(lab, root, now):
-    """A run that one file more keeps here, and its path on the disk."""
     path = lab.run(SAFE)
     (path / FILE).write_bytes(b"more")
     touch(path / FILE, now - timedelta(days=1))
@@ -129,7 +128,7 @@ def test_what_was_taken_away_is_told_so(people, blocked, root, now):
     assert "Set aside" not in people.viewer.get("/problems/").content.decode()
 
 
-def test_of_a_run_without_a_manifest_the_question_says_why_not(people, blocked):
+def test_the_question_says_why_not_for_a_run_without_a_manifest(people, blocked):
     run, path = blocked
     (path / ".exlab-wizard/checksums.sha256").unlink()
     assert "no manifest" in people.admin.get(address(run)).content.decode()

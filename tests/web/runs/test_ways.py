@@ -1,4 +1,4 @@
-"""The ways out on a run's page: offered where they help, asked before they act, done once."""
+"""Ways out: offered where they help, asked before they act, done once."""
 
 from datetime import timedelta
 
@@ -15,7 +15,6 @@ pytestmark = pytest.mark.one_engine
 
 @pytest.fixture
 def blocked(lab, root, now):
-    """A run that one file more keeps here, and its path on the disk."""
     path = lab.run(SAFE)
     (path / "more.tif").write_bytes(b"more")
     discovery.discover(root, now=now - timedelta(minutes=20))
@@ -57,7 +56,6 @@ def test_a_run_that_stays_as_it_was_is_told_so(people, blocked):
 
 
 def test_a_run_that_waits_to_be_at_rest_is_looked_at_as_well(people, lab, root):
-    """The document of all reasons says so of both."""
     path = lab.run(SAFE) / "tiles" / "t_0000.tif"
     at = timezone.now()
     for written, reason in ((at, "not_quiet"), (at + timedelta(days=2), "future_dated")):

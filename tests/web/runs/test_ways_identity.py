@@ -1,4 +1,4 @@
-"""“It is the same run”, “It is another run”: an admin says so once, with a reason, and the record must agree."""
+"""“It is the same run”, “It is another run”: the record must agree."""
 
 import json
 import shutil
@@ -15,7 +15,6 @@ pytestmark = [pytest.mark.django_db, pytest.mark.one_engine]
 
 
 def take_for_another(lab, root, now, *, record=None):
-    """Restore the run into a folder of its own; returns its row."""
     path = lab.staging / SAFE
     shutil.copytree(path, path.with_name("restored"))
     path.rename(lab.base / "away")
@@ -48,7 +47,7 @@ def test_a_restored_run_is_the_same_run_at_a_click(people, runs, lab, root, now)
 
 
 def test_with_a_record_of_its_own_it_is_not(people, runs, lab, root, now):
-    """The refusal says why; that it is another run is another button."""
+    """The refusal says why; "another run" is another button."""
     other = read_ingest(lab.staging / SAFE)
     other["history"][0]["host"] = "elsewhere"
     run = take_for_another(lab, root, now, record=other)

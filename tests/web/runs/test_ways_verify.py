@@ -1,4 +1,4 @@
-"""“Verify again here” and “Accept these bytes” on a run's page: who may, once, and with which sentence not."""
+"""“Verify again here” and “Accept these bytes” on a run's page."""
 
 import os
 from datetime import timedelta
@@ -21,7 +21,7 @@ TILE = "tiles/t_0001.tif"
 
 @pytest.fixture
 def damaged(lab, now, enter):
-    """A run whose copy lies on a disk of its own, with the same wrong bytes in one file on both sides."""
+    """A run whose copy on a separate disk has the same wrong bytes in one file."""
     enter(means.mounted("-t", "tmpfs", "-o", "size=16m", "tmpfs", lab.nas))
     path = lab.run(SAFE)
     for side in (path, lab.twin(SAFE)):
@@ -41,7 +41,6 @@ def text(answer):
 
 
 def verify(client, run):
-    """Ask on the page, and let a worker answer."""
     told = client.post(f"/runs/{run.pk}/verify-again/", {"seen": ""}, follow=True)
     assert "Every byte of both sides is compared now" in text(told)
     assert "waits for a worker" in text(told) and f'hx-get="/runs/{run.pk}/verified/"' in text(told)
@@ -52,7 +51,7 @@ def verify(client, run):
 
 
 def test_an_operator_verifies_an_admin_accepts_an_operator_clears(people, damaged, now):
-    """Some two seconds: a real clear on two disks, three comparisons of all bytes and some pages."""
+    """Takes 2 s: a real clear on two disks and three full comparisons."""
     page, address = f"/runs/{damaged.pk}/", f"/runs/{damaged.pk}/accept-bytes/"
     assert "Verify again here…" in text(people.operator.get(page))
     assert "Verify again here…" not in text(people.viewer.get(page))
@@ -137,7 +136,7 @@ def test_an_acceptance_is_withdrawn(people, damaged, now):
 
 
 def test_an_acceptance_is_withdrawn_amid_a_clear(people, damaged, now, monkeypatch):
-    """An admin who sees the mistake while hours of bytes are read need not wait for the clear."""
+    """An admin who sees the mistake during a long comparison need not wait for the clear."""
     check = verify(people.operator, damaged)
     people.admin.post(f"/runs/{damaged.pk}/accept-bytes/", {"seen": str(check.pk), "note": "sure"})
     standing = AcceptedBytes.objects.standing().get()
@@ -154,7 +153,7 @@ def test_an_acceptance_is_withdrawn_amid_a_clear(people, damaged, now, monkeypat
 
 
 def test_the_progress_is_a_fragment_of_its_own(people, damaged):
-    """Whoever opens its address gets the page; once it is over the page is shown anew as a whole."""
+    """Its address alone leads to the page; when it is over the whole page is renewed."""
     address = f"/runs/{damaged.pk}/verified/"
     people.operator.post(f"/runs/{damaged.pk}/verify-again/", {"seen": ""})
     ByteCheck.objects.update(phase="running", planned_bytes=400, compared_bytes=100)

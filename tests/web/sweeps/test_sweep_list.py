@@ -1,5 +1,3 @@
-"""The pages of the record of sweeps: every pass, one pass, one run's answers, and the breakers."""
-
 import re
 from datetime import timedelta
 
@@ -36,8 +34,6 @@ GATES = [
 
 @pytest.fixture
 def swept(root, now):
-    """A pass that began so many hours before now."""
-
     def add(hours=1, kind=SweepKind.TIMED, **fields):
         at = now - hours * HOUR
         values = {"root": root, "host": "lab-pc", "outcome": Outcome.DONE, "now": at, "started_at": at, "ended_at": at}
@@ -59,7 +55,6 @@ def said():
 
 @pytest.fixture
 def breaker(swept, root, now):
-    """A sweep that was stopped before it removed anything, and why."""
     stopped = swept(outcome=Outcome.STOPPED, reason=Reason.BREAKER_OPEN, detail="It would clear 41 runs.")
     sight = {"kind": "share", "detail": "It would clear 41 runs.", "runs": 41, "bytes": 10, "version": 0}
     return SweepBreaker.objects.create(
@@ -68,7 +63,6 @@ def breaker(swept, root, now):
 
 
 def answer(client, breaker, note="", **options):
-    """Say "go on" to the question as it stands on the page."""
     asked = client.get(f"/breakers/{breaker.pk}/go-on/").content.decode()
     found = re.search(r'name="code" value="([^"]*)"', asked)
     posted = {"note": note, "code": found[1] if found else ""}
@@ -199,7 +193,7 @@ def test_a_large_pass_is_paged_in_few_queries(people, runs, many, root, swept, d
         assert words in page(people.viewer, f"/sweeps/{sweep.pk}/?page={number}")
 
 
-def test_a_pass_that_nobody_knows(people, swept):
+def test_an_unknown_pass(people, swept):
     assert people.viewer.get(f"/sweeps/{swept().pk + 1}/").status_code == 404
     assert people.viewer.get(f"/sweeps/{'9' * 40}/").status_code == 404
 
@@ -246,7 +240,7 @@ def test_a_real_rehearsal_and_a_real_dry_run_are_told(people, runs, policy, now)
     assert ">unchanged</code>" in text
 
 
-# Why was it not cleared?
+# One run's answers
 
 
 def test_why_was_it_not_cleared_last_tuesday(people, runs, swept, said):
@@ -339,7 +333,7 @@ def test_a_breaker_is_closed_once(people, breaker):
 
 
 def test_an_answer_to_what_was_not_shown_is_no_answer(people, runs, breaker, policy):
-    """As from a tab that is older than what the breaker has seen."""
+    """From a tab that is older than what the breaker has seen."""
     policy(mode="scheduled", retain_hours=1, rehearse=False)
     address = f"/breakers/{breaker.pk}/go-on/"
     for code in ({}, {"code": breaker.code}, {"code": "1--nonsense"}):
@@ -433,7 +427,7 @@ def test_the_admin_spells_out_what_people_and_instruments_wrote(people, runs, br
 
 
 @pytest.mark.parametrize("model", ["sweep", "sweptrun", "sweepbreaker", "surprise"])
-def test_the_admin_shows_the_record_and_changes_none_of_it(people, runs, breaker, said, now, model):
+def test_the_admin_shows_the_record_and_changes_nothing(people, runs, breaker, said, now, model):
     said(runs[SAFE], breaker.sweep)
     Surprise.objects.create(policy_version=1, run=runs[SAFE], at=now, reason=Reason.HELD)
     row = {"sweep": Sweep, "sweptrun": SweptRun, "sweepbreaker": SweepBreaker, "surprise": Surprise}[
@@ -472,7 +466,7 @@ def test_who_may_ask_for_a_dry_run(people, root, keeper):
     assert "Dry run now" not in page(people.viewer, "/sweeps/")
 
 
-def test_who_may_look_at_a_root_and_not_clear_there_may_not_ask(people, root):
+def test_a_viewer_of_a_root_may_not_ask_for_a_dry_run(people, root):
     user = User.objects.get(username="viewer")
     user.user_permissions.add(Permission.objects.get(codename="clear_run"))
     Access.objects.create(user=user, root=StagingRoot.objects.create(name="other", host="h", path="/other"))
@@ -554,7 +548,7 @@ def test_what_lies_on_another_root_is_not_found(keeper, people, swept, breaker, 
     assert breaker.closed_at is None
 
 
-def test_of_a_pass_the_runs_of_other_instruments_are_not_shown(keeper, runs, swept, said):
+def test_a_pass_hides_the_runs_of_other_instruments(keeper, runs, swept, said):
     sweep = swept(scanned=2)
     for path in (SAFE, EXTRA):
         said(runs[path], sweep)
@@ -565,7 +559,7 @@ def test_of_a_pass_the_runs_of_other_instruments_are_not_shown(keeper, runs, swe
     assert "Below stand the runs that you may see." in text
 
 
-def test_who_has_one_instrument_lets_no_sweep_of_all_go_on(keeper, runs, breaker, root):
+def test_a_user_of_one_instrument_lets_no_sweep_of_all_go_on(keeper, runs, breaker, root):
     client = keeper(root=root, equipment="FLOW_01")
     assert "It would clear 41 runs." in page(client, "/sweeps/")
     assert "/go-on/" not in page(client, "/sweeps/")
