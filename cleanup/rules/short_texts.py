@@ -6,7 +6,7 @@ import hashlib
 MAX_REASON = 500
 
 
-def shorten(text: str, longest: int = MAX_REASON, *, mark: str = "… ") -> str:
+def shorten(text: str, longest: int = MAX_REASON, *, mark: str = "…") -> str:
     """At most `longest` characters; a longer text ends with mark and digest."""
     if len(text) <= longest:
         return text
