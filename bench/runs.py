@@ -80,7 +80,7 @@ def _measure(options: argparse.Namespace) -> None:
 def _make(number: int, staged: float) -> None:
     from django.db import connection
 
-    from cleanup.lab import roots
+    from cleanup.lab.roots import registration
     from cleanup.models import Heartbeat, Instrument, Project, Run
     from cleanup.runs import discovery
     from tests.tools.lab import Lab
@@ -88,7 +88,7 @@ def _make(number: int, staged: float) -> None:
     now = datetime.now(UTC)
     lab = Lab(engines.HERE / "lab")
     lab.run(verified_at=now - timedelta(days=6))
-    root = roots.register(
+    root = registration.register(
         "lab", str(lab.staging), nas_path=str(lab.nas), allow_same_filesystem=True, accept_empty=True, now=now
     )
     discovery.discover(root, now=now)

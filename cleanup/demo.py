@@ -19,11 +19,13 @@ from django.conf import settings
 from django.contrib.auth.models import Group, User
 
 from cleanup.clears import protocol, refusal
-from cleanup.lab import disk_usage, roots
+from cleanup.lab.roots import disk_usage, registration
 from cleanup.models import RetentionPolicy, Run, StagingRoot
-from cleanup.rules.policy import Mode
+from cleanup.rules.policies.policy import Mode
 from cleanup.rules.states import State
-from cleanup.runs import discovery, holds, orphans
+from cleanup.runs import discovery
+from cleanup.runs.holds import holds
+from cleanup.runs.orphans import orphans
 from cleanup.storage.staging.metadata import LEFT_BY_THE_WIZARD
 
 logger = logging.getLogger(__name__)
@@ -171,7 +173,7 @@ def _note(base: Path) -> Path:
 
 def _bring_in(base: Path, now: datetime) -> None:
     staging, nas = str(base / "staging"), str(base / "nas")
-    root = roots.register(ROOT_NAME, staging, nas_path=nas, allow_same_filesystem=True, now=now)
+    root = registration.register(ROOT_NAME, staging, nas_path=nas, allow_same_filesystem=True, now=now)
     if not root.policies.exists():
         # For this root only: a real lab in the same database keeps its own policies.
         add = partial(RetentionPolicy.objects.add_version, root=root, author="demo", now=now)

@@ -7,13 +7,18 @@ from django.db import InterfaceError, OperationalError
 from django.utils import timezone
 from django_q.conf import Conf
 
-from cleanup.clears import again, nas_history, queue, recovery, shells
+from cleanup.clears import again, nas_history, queue, recovery, shell_removal
 from cleanup.clears.protocol import perform
 from cleanup.clears.run_action import Action
-from cleanup.lab import clocks, disk_usage
+from cleanup.lab import clocks
+from cleanup.lab.roots import disk_usage
 from cleanup.models import ByteCheck, ClearAttempt, Heartbeat, StagingRoot
 from cleanup.monitoring import announcements
-from cleanup.runs import discovery, holds, orphans, run_status, set_aside_recovery, verifying
+from cleanup.runs import discovery, run_status
+from cleanup.runs.holds import holds
+from cleanup.runs.orphans import orphans
+from cleanup.runs.proofs import verify_again as comparisons
+from cleanup.runs.set_aside import set_aside_recovery
 from cleanup.sweeps import all_roots, breakers
 
 logger = logging.getLogger(__name__)
@@ -30,13 +35,13 @@ def clear(attempt_id: str) -> str:
         return f"{attempt.run.run_path}: waits, its batch is paused or stopped"
     recovery.recover(now=now, runs=[attempt.run])
     clocks.look(breakers.read_clock(now), ask=False)  # no hold may end by a clock that has just jumped
-    attempt = perform(attempt, now=now) if attempt.is_clear else shells.perform(attempt, now=now)
+    attempt = perform(attempt, now=now) if attempt.is_clear else shell_removal.perform(attempt, now=now)
     run_status.judge_runs([attempt.run_id], timezone.now())
     return f"{attempt.run.run_path}: {attempt.phase} {attempt.reason}".strip()
 
 
 def verify_again(key: str) -> str:
-    check = verifying.perform(ByteCheck.objects.select_related("run").get(pk=key), now=timezone.now())
+    check = comparisons.perform(ByteCheck.objects.select_related("run").get(pk=key), now=timezone.now())
     return f"{check.run.run_path}: {check.phase} {check.outcome} {check.reason}".strip()
 
 
@@ -85,7 +90,7 @@ def _count_orphans(inspected: orphans.Inspected | None) -> str:
 def recover() -> str:
     now = timezone.now()
     settled = recovery.recover(now=now)
-    verifying.settle_lost(host=settings.EXLAB_HOST, now=now)
+    comparisons.settle_lost(host=settings.EXLAB_HOST, now=now)
     requeued = queue.enqueue_lost(host=settings.EXLAB_HOST, now=now)
     tried = again.ask(now=timezone.now())
     told = nas_history.tell(now=timezone.now())  # last, and by its own clock: a recovery may take hours

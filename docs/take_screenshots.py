@@ -135,7 +135,7 @@ def _prepare(data: Path) -> None:
 
 def _measure_for_a_week(now: object) -> None:
     """Samples as a disk leaves them that was watched while these runs arrived."""
-    from cleanup.lab import disk_usage
+    from cleanup.lab.roots import disk_usage
     from cleanup.models import DiskUsage, Run, StagingRoot
 
     root = StagingRoot.objects.get()

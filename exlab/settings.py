@@ -255,15 +255,15 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
-AUTHENTICATION_BACKENDS = ["cleanup.lab.sign_ins.Throttle", "django.contrib.auth.backends.ModelBackend"]
-# A user who mistypes may soon try again; `cleanup.lab.sign_ins` keeps attackers off too.
-AXES_HANDLER = "cleanup.lab.sign_ins.SignIns"
+AUTHENTICATION_BACKENDS = ["cleanup.lab.people.sign_ins.Throttle", "django.contrib.auth.backends.ModelBackend"]
+# A user who mistypes may soon try again; `cleanup.lab.people.sign_ins` keeps attackers off too.
+AXES_HANDLER = "cleanup.lab.people.sign_ins.SignIns"
 AXES_FAILURE_LIMIT = 5
 AXES_COOLOFF_TIME = timedelta(minutes=15)
 AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False  # else an attacker could lock an account for ever
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
-AXES_USERNAME_CALLABLE = "cleanup.lab.sign_ins.account_of"
-AXES_CLIENT_IP_CALLABLE = "cleanup.lab.sign_ins.address_of"
+AXES_USERNAME_CALLABLE = "cleanup.lab.people.sign_ins.account_of"
+AXES_CLIENT_IP_CALLABLE = "cleanup.lab.people.sign_ins.address_of"
 AXES_LOCKOUT_CALLABLE = "cleanup.web.refusals.locked_out"
 # axes keeps the fields of a form, with stars in place of these.
 AXES_SENSITIVE_PARAMETERS = [
@@ -309,6 +309,6 @@ LOGGING = {
     "loggers": {
         "cleanup": {"level": "INFO"},
         "django.request": {"level": "ERROR"},
-        "axes": {"level": "CRITICAL"},  # `cleanup.lab.sign_ins` tells it, without what was typed
+        "axes": {"level": "CRITICAL"},  # `cleanup.lab.people.sign_ins` tells it, without what was typed
     },
 }

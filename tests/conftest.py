@@ -92,9 +92,9 @@ def lab(tmp_path: Path) -> Lab:
 @pytest.fixture
 def root(lab: Lab, now: datetime, db: None) -> Any:
     """The lab's staging root, registered with its NAS root on the same filesystem."""
-    from cleanup.lab import roots
+    from cleanup.lab.roots import registration
 
-    return roots.register(
+    return registration.register(
         "lab",
         str(lab.staging),
         nas_path=str(lab.nas),

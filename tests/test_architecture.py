@@ -33,7 +33,11 @@ EDGES: dict[str, set[str]] = {
 # Of the rooms before them, these need less.
 ONLY = {"models": {"rules"}, "migrations": {"models", "rules"}, "exlab": set()}
 STANDARD_LIBRARY_ONLY = {"rules", "storage"}
-WITHOUT_DJANGO = {"cleanup.lab.wizard_yaml", "cleanup.lab.wizard_config", "cleanup.lab.wizard_plan"}
+WITHOUT_DJANGO = {
+    "cleanup.lab.wizard.wizard_yaml",
+    "cleanup.lab.wizard.wizard_config",
+    "cleanup.lab.wizard.wizard_plan",
+}
 # module: what it may not import, although it stands in the same room
 APART = {
     module: {"cleanup.clears.recovery", "cleanup.clears.nas_history"}
@@ -45,7 +49,7 @@ MAY_REMOVE = {
     ("cleanup.management.data_places", "_expect_back"): "its own note that the data directory was taken away",
     ("exlab.places", "_make_key"): "its own draft of the secret key in the data directory",
     ("cleanup.demo", "make"): "the demonstration lab that it has just built, before anybody knows of it",
-    ("cleanup.storage.datadir", "*"): "locks, plans and the reserve of the data directory",
+    ("cleanup.storage.data_directory.datadir", "*"): "locks, plans and the reserve of the data directory",
     ("cleanup.storage.nas.clock", "read"): "the empty folder that it has just made on the NAS, to see its time",
     ("cleanup.storage.nas.record", "_take_away"): "our own draft beside the record on the NAS",
     ("cleanup.storage.nas.record", "_replace"): "that draft, which takes the place of the record it extends",
@@ -59,9 +63,9 @@ REMOVERS = {
     "cleanup.storage.staging.removal": {"_unlink", "_remove_directory", "_remove_fence"},
     # Files that a person takes out of a run, and folders that this has emptied.
     "cleanup.storage.staging.set_aside": {"move", "tidy"},
-    "cleanup.storage.reserve": {"lay_reserve", "release_reserve"},
-    "cleanup.storage.markers": {"take_back"},
-    "cleanup.storage.tokens": {"lay_token"},
+    "cleanup.storage.root_files.reserve": {"lay_reserve", "release_reserve"},
+    "cleanup.storage.root_files.markers": {"take_back"},
+    "cleanup.storage.root_files.tokens": {"lay_token"},
 }
 
 REMOVING_FUNCTIONS = {"remove", "unlink", "rmdir", "rename", "renames", "replace", "removedirs", "rmtree", "move"}
@@ -249,13 +253,13 @@ def test_keeps_the_rules(path: Path) -> None:
         ("cleanup.rules.gates", "from django.utils import timezone", "rules imports django"),
         ("cleanup.rules.gates", "from cleanup.storage import run_paths", "rules imports storage"),
         ("cleanup.rules.gates", "import os", "rules imports os"),
-        ("cleanup.lab.wizard_plan", "from django.conf import settings", "lab imports django"),
+        ("cleanup.lab.wizard.wizard_plan", "from django.conf import settings", "lab imports django"),
         ("cleanup.rules.gates", "def f():\n    import time", "rules imports time"),
         ("cleanup.rules.gates", "now = datetime.now(UTC)", "rules asks the clock: now"),
         ("cleanup.rules.gates", "today = date.today()", "rules asks the clock: today"),
         ("cleanup.models", "from cleanup.storage.staging import run_tree", "models imports storage"),
         ("cleanup.models", "import_module('cleanup.clears.protocol')", "models imports clears"),
-        ("cleanup.lab.opening", "from cleanup.runs.discovery import discover", "lab imports runs"),
+        ("cleanup.lab.roots.opening", "from cleanup.runs.discovery import discover", "lab imports runs"),
         ("cleanup.runs.discovery", "from cleanup.clears import queue", "runs imports clears"),
         ("cleanup.clears.recovery", "from cleanup.sweeps.all_roots import sweep", "clears imports sweeps"),
         ("cleanup.clears.protocol", "from cleanup.clears.recovery import recover", "imports cleanup.clears.recovery"),

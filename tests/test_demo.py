@@ -15,7 +15,9 @@ from cleanup.clears.run_action import Action
 from cleanup.models import LedgerEntry, RetentionPolicy, Run, StagingRoot
 from cleanup.rules.decisions import Decision
 from cleanup.rules.reasons import Reason
-from cleanup.runs import holds, orphans, stored_facts
+from cleanup.runs.facts import stored_facts
+from cleanup.runs.holds import holds
+from cleanup.runs.orphans import orphans
 from cleanup.sweeps import all_roots
 from tests.tools import sites
 from tests.tools.lab import Lab, outlines

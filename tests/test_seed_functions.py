@@ -23,13 +23,13 @@ from django.db import connections
 import cleanup
 from cleanup import aclear_run, cleanup_eligible, clear_run, freed_bytes_and_count
 from cleanup.clears.refusal import Refused
-from cleanup.lab import roots
+from cleanup.lab.roots import registration
 from cleanup.models import ClearAttempt, IngestEvent, Run, StagingRoot
-from cleanup.rules.policy import Mode, Policy
+from cleanup.rules.policies.policy import Mode, Policy
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery
 from cleanup.storage import run_paths
-from cleanup.storage.staging import ingest
+from cleanup.storage.staging.records import ingest
 from tests.faults import mounts
 from tests.faults.cases import survey
 from tests.faults.means import Unavailable, skip_or_fail
@@ -549,7 +549,7 @@ class TestNoOtherPath:
 
     def test_where_two_roots_have_it_the_path_must_say_which(self, scene: Scene, now: datetime) -> None:
         other = Lab(scene.lab.base / "west")
-        roots.register(
+        registration.register(
             "west", str(other.staging), nas_path=str(other.nas), allow_same_filesystem=True, accept_empty=True, now=now
         )
         for lab in (scene.lab, other):

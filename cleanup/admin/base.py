@@ -7,8 +7,8 @@ from django.contrib.auth import get_permission_codename
 from django.db.models import Field, Model, QuerySet
 from django.http import HttpRequest
 
-from cleanup.lab import permissions
-from cleanup.lab.permissions import Places
+from cleanup.lab.people import permissions
+from cleanup.lab.people.permissions import Places
 from cleanup.models import (
     Project,
 )

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from django import forms
 
-from cleanup.lab import twins
+from cleanup.lab.nas import shared_twins
 from cleanup.models import StagingRoot
 from cleanup.storage.twin_paths import MAX_LENGTH, NAMED, LayoutError, parse_layout
 
@@ -61,7 +61,7 @@ class StagingRootForm(forms.ModelForm):  # type: ignore[type-arg]  # Django itse
             nas_layout = parse_layout(self.cleaned_data["nas_layout"] or self.instance.nas_layout)
         except LayoutError as error:
             raise forms.ValidationError(str(error)) from None
-        pairs = twins.collisions(self.instance, nas_layout) if nas_layout not in NAMED else []
+        pairs = shared_twins.collisions(self.instance, nas_layout) if nas_layout not in NAMED else []
         if pairs:
             raise forms.ValidationError(f"The runs {pairs[0][0]} and {pairs[0][1]} would have one copy on the NAS.")
         return nas_layout

@@ -16,7 +16,8 @@ from django.utils.safestring import SafeString
 
 from cleanup.admin.base import OF_A_ROOT, Placed, ReadOnly, RootFilter
 from cleanup.admin.forms import StagingRootForm
-from cleanup.lab import sessions, twins
+from cleanup.lab.nas import shared_twins
+from cleanup.lab.people import sessions
 from cleanup.models import (
     Access,
     Alert,
@@ -67,7 +68,7 @@ class StagingRootAdmin(Placed):
 
     def save_model(self, request: HttpRequest, obj: StagingRoot, form: Any, change: bool) -> None:  # noqa: ANN401
         super().save_model(request, obj, form, change)
-        twins.note_places(obj)
+        shared_twins.note_places(obj)
 
     @admin.display(description="problem")
     def trouble(self, root: StagingRoot) -> str:

@@ -12,7 +12,7 @@ from cleanup.models import (
     SweepBreaker,
     SweptRun,
 )
-from cleanup.rules.sentences import say_field
+from cleanup.rules.policies.sentences import say_field
 from cleanup.text.sweeps import because
 from cleanup.text.values import exact_bytes, in_units, sentence, visible
 

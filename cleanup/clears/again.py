@@ -14,10 +14,11 @@ from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from cleanup.clears import queue
-from cleanup.lab import opening, permissions
-from cleanup.lab.nas import NasRoot, twin_of
+from cleanup.lab.nas.nas_roots import NasRoot, twin_of
+from cleanup.lab.people import permissions
+from cleanup.lab.roots import opening
 from cleanup.models import ClearAttempt, ClearBatch, Hold, Phase, Requester, Run
-from cleanup.rules import slowness
+from cleanup.rules import silent_twins
 from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.rules.states import State
@@ -51,7 +52,7 @@ def due_after(attempt: ClearAttempt, finding: Finding, now: datetime) -> datetim
     if finding.reason in UNANSWERED and attempt.batch_id is not None:
         refused_before: int = attempt.tries - attempt.interruptions
         if finding.reason is Reason.NAS_SLOW:  # the schedule pauses as long for such a twin
-            return now + slowness.pause_after(refused_before + 1)
+            return now + silent_twins.pause_after(refused_before + 1)
         return now + FIRST_PAUSE * (1 << refused_before)
     return None
 

@@ -10,7 +10,8 @@ from django.db.models import Exists, F, OuterRef, Q, QuerySet
 
 from cleanup.clears import again, queue
 from cleanup.clears.preview import ClearPreview, RequestedRuns, preview
-from cleanup.lab import opening, permissions
+from cleanup.lab.people import permissions
+from cleanup.lab.roots import opening
 from cleanup.ledger import entries as ledger
 from cleanup.models import ClearAttempt, ClearBatch, LedgerEntry, LedgerKind, Phase, Run, RunQuerySet
 from cleanup.rules.reasons import Reason

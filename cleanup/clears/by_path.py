@@ -11,8 +11,8 @@ from django.utils.asyncio import async_unsafe
 
 from cleanup.clears import protocol
 from cleanup.clears.refusal import Refused
-from cleanup.lab import opening
-from cleanup.lab.opening import Unreachable
+from cleanup.lab.roots import opening
+from cleanup.lab.roots.opening import Unreachable
 from cleanup.models import Run, StagingRoot
 from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason

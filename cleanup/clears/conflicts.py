@@ -8,7 +8,7 @@ from cleanup.lab import alerts
 from cleanup.lab.alerts import AlertState
 from cleanup.models import AlertKind, ClearAttempt, Phase
 from cleanup.rules.reasons import Reason
-from cleanup.runs import identity
+from cleanup.runs.facts import identity
 
 
 def settle(*, now: datetime) -> None:

@@ -6,9 +6,9 @@ from cleanup.models import (
     Run,
 )
 from cleanup.rules.decisions import Decision, GateResult
-from cleanup.rules.effective import effective_policy
 from cleanup.rules.facts import Finding
-from cleanup.rules.policy import Policy
+from cleanup.rules.policies.effective import effective_policy
+from cleanup.rules.policies.policy import Policy
 from cleanup.rules.reasons import Reason
 
 

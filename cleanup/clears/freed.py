@@ -9,13 +9,13 @@ from typing import Any
 
 from django.utils import timezone
 
-from cleanup.lab import opening
-from cleanup.lab.opening import OpenRun
+from cleanup.lab.roots import opening
+from cleanup.lab.roots.opening import OpenRun
 from cleanup.models import ClearAttempt, LedgerEntry, StagingRoot
 from cleanup.rules.freed import Freed, Unmeasured, frees_nothing
-from cleanup.storage import freed_space, removals
+from cleanup.storage import freed_space, removal_counts
 from cleanup.storage.freed_space import Gain, Space
-from cleanup.storage.places import filesystem_of
+from cleanup.storage.mounts.places import filesystem_of
 from cleanup.storage.staging import removal, run_tree
 from cleanup.storage.staging.plan import Plan
 
@@ -78,7 +78,7 @@ def watching(attempt: ClearAttempt, opened: OpenRun, plan: Plan, *, interrupted:
     with contextlib.ExitStack() as stack:
         space = None
         try:
-            counter = opening.data_dir().removals(removals.counter_of(filesystem_of(opened.root)))
+            counter = opening.data_dir().removals(removal_counts.counter_of(filesystem_of(opened.root)))
             planned = run_tree.count(plan.entries).allocated
             space = stack.enter_context(freed_space.watched(opened.root, counter, planned=planned))
         except OSError as error:

@@ -2,24 +2,25 @@
 
 import os
 
-from cleanup.clears import second_look
+from cleanup.clears import nas_questions
 from cleanup.clears.refusal import Doubted, Refused
-from cleanup.lab import opening
-from cleanup.lab.nas import Reader
-from cleanup.lab.opening import OpenRun, Unreachable
+from cleanup.lab.nas.nas_roots import Reader
+from cleanup.lab.roots import opening
+from cleanup.lab.roots.opening import OpenRun, Unreachable
 from cleanup.models import (
     ClearAttempt,
     Run,
 )
 from cleanup.rules.facts import Finding
 from cleanup.rules.gates import BY_HOLD_FILE
-from cleanup.rules.policy import ProofLevel
+from cleanup.rules.policies.policy import ProofLevel
 from cleanup.rules.reasons import Reason
-from cleanup.runs import findings, proofs
-from cleanup.runs.inspection import Look
-from cleanup.storage import errors, linux, record_locks
+from cleanup.runs.facts import findings
+from cleanup.runs.facts.inspection import Look
+from cleanup.runs.proofs import proofs
+from cleanup.storage import errors, linux
 from cleanup.storage.run_paths import show
-from cleanup.storage.staging import fences, own_storage, run_tree
+from cleanup.storage.staging import fences, own_storage, record_locks, run_tree
 from cleanup.storage.staging.plan import Plan
 
 
@@ -103,7 +104,7 @@ def _expect_same_bytes(
         names = proofs.name_some(list(found.rewritten))
         raise Doubted(Finding(Reason.NOT_COMPARED, f"perhaps written anew on the NAS since it was compared: {names}"))
     renumbered = [entry for entry in files if entry.path in found.paths]
-    if finding := second_look.compare_blocks(attempt, opened, reader, renumbered):
+    if finding := nas_questions.compare_blocks(attempt, opened, reader, renumbered):
         raise Doubted(finding)
 
 
@@ -112,6 +113,6 @@ def expect_another_place(attempt: ClearAttempt, opened: OpenRun, look: Look, rea
     assert attempt.proof is not None and look.scan is not None  # noqa: S101
     if attempt.proof.level == ProofLevel.RECORD:
         return  # the page and the receipt say that the NAS is not asked
-    found = second_look.ask(attempt, opened, reader, look.scan.data_files)
+    found = nas_questions.ask(attempt, opened, reader, look.scan.data_files)
     if found is not None:
         raise Refused(found)

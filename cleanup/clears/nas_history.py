@@ -11,15 +11,15 @@ from typing import Any
 from django.conf import settings
 from django.utils import timezone
 
-from cleanup.lab import opening
-from cleanup.lab.nas import NasRoot, Reader, Twin, record_places, twin_of
+from cleanup.lab.nas.nas_roots import NasRoot, Reader, Twin, record_places, twin_of
+from cleanup.lab.roots import opening
 from cleanup.models import ClearAttempt, NasBreaker, Phase, Run
 from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
-from cleanup.storage.datadir import TombstoneError
+from cleanup.storage.data_directory.datadir import TombstoneError
 from cleanup.storage.nas import client
-from cleanup.storage.staging import fences, ingest, records
-from cleanup.storage.staging.records import RecordFormat
+from cleanup.storage.staging import fences, records
+from cleanup.storage.staging.records import RecordFormat, ingest
 
 logger = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from django.conf import settings
 from django.utils import timezone
 
 from cleanup.clears.refusal import Refused
-from cleanup.lab import opening
-from cleanup.lab.opening import OpenRun
+from cleanup.lab.roots import opening
+from cleanup.lab.roots.opening import OpenRun
 from cleanup.models import (
     ClearAttempt,
     Phase,
@@ -19,8 +19,9 @@ from cleanup.models import (
 )
 from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
-from cleanup.runs.inspection import Look
-from cleanup.storage import linux, reserve
+from cleanup.runs.facts.inspection import Look
+from cleanup.storage import linux
+from cleanup.storage.root_files import reserve
 from cleanup.storage.staging import fences, run_tree
 from cleanup.storage.staging.plan import Plan, encode
 

@@ -12,16 +12,18 @@ from django.contrib.auth.models import AnonymousUser, User
 from django.db.models import F
 from django.db.models.functions import Coalesce
 
-from cleanup.lab import permissions, readiness
-from cleanup.lab.nas import nas_flags, twin_of
+from cleanup.lab import readiness
+from cleanup.lab.nas.nas_roots import nas_flags, twin_of
+from cleanup.lab.people import permissions
 from cleanup.models import ClearAttempt, Proof, RetentionPolicy, Run, RunQuerySet, StagingRoot, Status
-from cleanup.rules.effective import effective_policy
 from cleanup.rules.facts import AcceptedFacts, Finding
-from cleanup.rules.policy import Policy, ProofLevel, ScopedPolicy
+from cleanup.rules.policies.effective import effective_policy
+from cleanup.rules.policies.policy import Policy, ProofLevel, ScopedPolicy
 from cleanup.rules.reasons import Reason
 from cleanup.rules.states import State
-from cleanup.runs import proofs as run_proofs
-from cleanup.runs import run_status, stored_facts
+from cleanup.runs import run_status
+from cleanup.runs.facts import stored_facts
+from cleanup.runs.proofs import proofs as run_proofs
 from cleanup.runs.run_status import Source
 
 # A larger request goes in several batches.

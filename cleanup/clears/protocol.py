@@ -29,9 +29,10 @@ from cleanup.clears import (
 )
 from cleanup.clears.preparation import Prepared
 from cleanup.clears.refusal import Doubted, Refused
-from cleanup.lab import lock_waits, markers, opening
-from cleanup.lab.nas import Reader, nas_flags, twin_of
-from cleanup.lab.opening import OpenRun, Unreachable
+from cleanup.lab import lock_waits
+from cleanup.lab.nas.nas_roots import Reader, nas_flags, twin_of
+from cleanup.lab.roots import laid_markers, opening
+from cleanup.lab.roots.opening import OpenRun, Unreachable
 from cleanup.ledger import entries
 from cleanup.models import (
     ClearAttempt,
@@ -44,16 +45,21 @@ from cleanup.models import (
     Sweep,
     SweepBreaker,
 )
-from cleanup.rules.effective import sources_as_json
 from cleanup.rules.facts import Finding
-from cleanup.rules.policy import Policy, ProofLevel
+from cleanup.rules.policies.effective import sources_as_json
+from cleanup.rules.policies.policy import Policy, ProofLevel
 from cleanup.rules.reasons import Reason
 from cleanup.rules.states import State
-from cleanup.runs import accepted, differences, held, identity, inspection, likenesses, proofs, returned, work_progress
-from cleanup.runs.inspection import Look
+from cleanup.runs import work_progress
+from cleanup.runs.facts import identity, inspection
+from cleanup.runs.facts.inspection import Look
+from cleanup.runs.holds import holds_in_force, likenesses
+from cleanup.runs.moved import returned
+from cleanup.runs.proofs import accepted_bytes, differences, proofs
 from cleanup.storage import errors, handles, linux
-from cleanup.storage.staging import fences, ingest
+from cleanup.storage.staging import fences
 from cleanup.storage.staging.plan import Plan, encode
+from cleanup.storage.staging.records import ingest
 
 logger = logging.getLogger(__name__)
 
@@ -191,7 +197,7 @@ def _compare_and_prepare(
 
 def _lay_marker(opened: OpenRun, run: Run) -> None:
     # The staging root must carry its marker before the NAS is searched for it.
-    if finding := markers.lay(opened.root, run.root.token):
+    if finding := laid_markers.lay(opened.root, run.root.token):
         raise Refused(finding)
 
 
@@ -316,9 +322,9 @@ def _write_commit(attempt: ClearAttempt, run: Run, prepared: Prepared, now: date
         raise DatabaseError("the run or its attempt was changed by another worker or person")
     # The update above locks the run's row, as laying a hold does, so none comes between. A hold file's row is only what
     # discovery saw; the fenced run has just been checked.
-    if hold := held.holding(run, Hold.objects.in_force(now)).first():
-        raise Refused(Finding(Reason.HELD, held.said(hold, run)))
-    if attempt.proof and attempt.proof.accepted_id and not accepted.may_go(attempt.proof.accepted_id):
+    if hold := holds_in_force.holding(run, Hold.objects.in_force(now)).first():
+        raise Refused(Finding(Reason.HELD, holds_in_force.said(hold, run)))
+    if attempt.proof and attempt.proof.accepted_id and not accepted_bytes.may_go(attempt.proof.accepted_id):
         raise Refused(Finding(Reason.ACCEPTANCE_VOID, "it was withdrawn while the run was cleared"))
     IngestEvent.objects.create(
         run=run,

@@ -11,7 +11,8 @@ from django_q.conf import Conf
 from django_q.models import OrmQ
 from django_q.tasks import async_task
 
-from cleanup.lab import task_queues, typist
+from cleanup.lab import task_queues
+from cleanup.lab.people import typist
 from cleanup.models import (
     AttemptKind,
     ClearAttempt,
@@ -23,9 +24,9 @@ from cleanup.models import (
     Sweep,
     SweepBreaker,
 )
-from cleanup.rules.effective import sources_as_json
-from cleanup.rules.policy import Policy
-from cleanup.storage.datadir import DataDir
+from cleanup.rules.policies.effective import sources_as_json
+from cleanup.rules.policies.policy import Policy
+from cleanup.storage.data_directory.datadir import DataDir
 
 _CLEAR = "cleanup.tasks.clear"
 # How long a worker's lock on a task's row lasts.

@@ -7,9 +7,9 @@ import errno
 
 from django.utils import timezone
 
-from cleanup.lab.opening import OpenRun
+from cleanup.lab.roots.opening import OpenRun
 from cleanup.models import ClearAttempt
-from cleanup.storage import reserve
+from cleanup.storage.root_files import reserve
 from cleanup.storage.staging import fences
 
 

@@ -13,13 +13,15 @@ from django.conf import settings
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from cleanup.clears import conflicts, settlement, shells
-from cleanup.lab import opening, task_queues
-from cleanup.lab.opening import OpenRun, Unreachable
+from cleanup.clears import conflicts, settlement, shell_removal
+from cleanup.lab import task_queues
+from cleanup.lab.roots import opening
+from cleanup.lab.roots.opening import OpenRun, Unreachable
 from cleanup.models import ClearAttempt, Phase, Run, SetAside
 from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
-from cleanup.runs import identity, set_aside_recovery
+from cleanup.runs.facts import identity
+from cleanup.runs.set_aside import set_aside_recovery
 from cleanup.storage import errors, handles, linux, run_paths
 from cleanup.storage.staging import fences, removal, run_tree
 from cleanup.storage.staging.plan import Plan, PlanError
@@ -104,7 +106,7 @@ def _settle(attempt: ClearAttempt, result: Recovered, now: datetime) -> None:
 
 
 def _settle_shell(attempt: ClearAttempt, result: Recovered, now: datetime) -> None:
-    forward = shells.settle(attempt, now=now)
+    forward = shell_removal.settle(attempt, now=now)
     if forward is not None:
         (result.rolled_forward if forward else result.rolled_back).append(attempt)
 

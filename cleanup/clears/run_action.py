@@ -7,16 +7,18 @@ from datetime import datetime
 from typing import Any
 
 from cleanup.clears import decisions, protocol, queue, settlement
-from cleanup.lab import lock_waits, opening
-from cleanup.lab.opening import Unreachable
+from cleanup.lab import lock_waits
+from cleanup.lab.roots import opening
+from cleanup.lab.roots.opening import Unreachable
 from cleanup.models import ClearAttempt, Phase, Requester, Run, Sweep, SweepBreaker
 from cleanup.rules.decisions import Decision
 from cleanup.rules.facts import Finding
 from cleanup.rules.freed import EVERYTHING
-from cleanup.rules.policy import Policy
+from cleanup.rules.policies.policy import Policy
 from cleanup.rules.reasons import Reason
 from cleanup.rules.states import State
-from cleanup.runs import differences, identity, inspection
+from cleanup.runs.facts import identity, inspection
+from cleanup.runs.proofs import differences
 
 logger = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from django.db.models import F
 from django.utils import timezone
 
 from cleanup.clears import again, conflicts, freed, record_inside
-from cleanup.lab import disk_usage, opening
-from cleanup.lab.opening import OpenRun, Unreachable
+from cleanup.lab.roots import disk_usage, opening
+from cleanup.lab.roots.opening import OpenRun, Unreachable
 from cleanup.ledger import entries
 from cleanup.models import (
     ClearAttempt,
@@ -21,13 +21,16 @@ from cleanup.models import (
 )
 from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
-from cleanup.runs import identity, proofs, slow_twins, work_progress
-from cleanup.runs.shells import move_shell_aside
-from cleanup.storage import handles, reserve, run_paths, shells
-from cleanup.storage.datadir import TombstoneError
+from cleanup.runs import work_progress
+from cleanup.runs.facts import identity
+from cleanup.runs.orphans.found_shells import move_shell_aside
+from cleanup.runs.proofs import proofs, slow_twins
+from cleanup.storage import handles, run_paths
+from cleanup.storage.data_directory.datadir import TombstoneError
 from cleanup.storage.freed_space import Gain
+from cleanup.storage.root_files import reserve
 from cleanup.storage.run_paths import show
-from cleanup.storage.staging import fences, removal, run_tree
+from cleanup.storage.staging import fences, removal, run_tree, shell_folders
 from cleanup.storage.staging.plan import Plan, PlanError
 
 logger = logging.getLogger(__name__)
@@ -90,7 +93,7 @@ def roll_back(attempt: ClearAttempt, run: Run, *, parent: int | None = None) -> 
             _put_back(attempt, run, parent)
         except FileNotFoundError:
             os.fsync(parent)  # it is back, but perhaps not durably
-        attempt.shells = tuple(show(name) for name in shells.kept_aside(parent, attempt.pk.hex))
+        attempt.shells = tuple(show(name) for name in shell_folders.kept_aside(parent, attempt.pk.hex))
     opening.data_dir().discard(attempt.pk.hex)
 
 

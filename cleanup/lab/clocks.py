@@ -13,9 +13,9 @@ from django.conf import settings
 from django.db import transaction
 
 from cleanup.lab import other_clocks, task_queues
-from cleanup.lab.nas import BREAKER_PAUSE
+from cleanup.lab.nas.nas_roots import BREAKER_PAUSE
 from cleanup.models import Hold, HostClock, NasBreaker, Outcome, Run, Sweep, SweepKind
-from cleanup.rules import slowness
+from cleanup.rules import silent_twins
 from cleanup.rules.anomalies import CLOCK_TOLERANCE, Clock
 from cleanup.rules.clocks import ClockState, Judged, KnownClock, OtherClocks, confirmed, judge
 
@@ -95,7 +95,7 @@ def mend(now: datetime) -> str:
     host = settings.EXLAB_HOST
     names = task_queues.mend(host, now)
     nas = NasBreaker.objects.filter(host=host, open_until__gt=now + BREAKER_PAUSE + CLOCK_TOLERANCE)
-    twins = Run.objects.filter(root__host=host, nas_retry_at__gt=now + slowness.LONGEST_PAUSE + CLOCK_TOLERANCE)
+    twins = Run.objects.filter(root__host=host, nas_retry_at__gt=now + silent_twins.LONGEST_PAUSE + CLOCK_TOLERANCE)
     done = [f"{name} is started again" for name in names]
     if nas.update(open_until=None, since=None, failures=0):
         done.append("the NAS is asked again")

@@ -5,7 +5,7 @@ from typing import Any
 
 from django.conf import settings
 
-from cleanup.lab import typist
+from cleanup.lab.people import typist
 from cleanup.models import ClearAttempt, LedgerEntry, LedgerKind, Requester, Run
 
 

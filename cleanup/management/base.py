@@ -14,13 +14,14 @@ from django.utils import timezone
 
 from cleanup.clears.report import ClearReport
 from cleanup.clears.run_action import FREEING, Action
-from cleanup.lab import lock_waits, typist
+from cleanup.lab import lock_waits
+from cleanup.lab.people import typist
 from cleanup.models import Hold, Run, StagingRoot
 from cleanup.rules import short_texts
 from cleanup.rules.freed import say_freed
 from cleanup.rules.reasons import Reason
-from cleanup.storage.datadir import DataDir
-from cleanup.storage.staging.ingest import parse_instant
+from cleanup.storage.data_directory.datadir import DataDir
+from cleanup.storage.staging.records.ingest import parse_instant
 from cleanup.sweeps import history
 from cleanup.text import values
 from exlab import databases

@@ -10,8 +10,9 @@ from django.db import connection
 from django.utils import timezone
 
 from cleanup.lab import own_database
-from cleanup.storage import data_place, mounts
-from cleanup.storage.data_place import KeptFiles
+from cleanup.storage.data_directory import data_place
+from cleanup.storage.data_directory.data_place import KeptFiles
+from cleanup.storage.mounts import mounts
 from exlab import places
 from exlab.reading import WrongSettings
 

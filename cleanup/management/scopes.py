@@ -8,13 +8,13 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.core.management.base import CommandError
 
-from cleanup.lab import typist
+from cleanup.lab.people import typist
 from cleanup.management.base import FAILED, UsageError, now
 from cleanup.models import RetentionPolicy, Run, RunKind, StagingRoot, Superseded
-from cleanup.rules.effective import effective_policy
-from cleanup.rules.fields import NAMES, names_near
+from cleanup.rules.policies.effective import effective_policy
+from cleanup.rules.policies.fields import NAMES, names_near
+from cleanup.rules.policies.sentences import describe
 from cleanup.rules.quantities import AT_ONCE
-from cleanup.rules.sentences import describe
 from cleanup.storage.run_paths import is_folder_name
 from cleanup.sweeps import policy_preview
 from cleanup.text.values import in_units, runs, visible

@@ -21,14 +21,15 @@ from django_q.tasks import async_task
 
 from cleanup.clears import queue as clear_queue
 from cleanup.clears import recovery
-from cleanup.lab import markers, task_queues
+from cleanup.lab import task_queues
+from cleanup.lab.roots import laid_markers
 from cleanup.management import data_places, takeover
 from cleanup.models import Heartbeat
 from cleanup.monitoring import watchdog
 from cleanup.rules.liveness import AHEAD, SILENT_AFTER
-from cleanup.storage import data_place
-from cleanup.storage.data_place import KeptFiles
-from cleanup.storage.datadir import DataDir
+from cleanup.storage.data_directory import data_place
+from cleanup.storage.data_directory.data_place import KeptFiles
+from cleanup.storage.data_directory.datadir import DataDir
 from exlab import databases, places
 from exlab import settings as project
 
@@ -210,7 +211,7 @@ def settle_interrupted(say: Say) -> None:
 
 def lay_markers(say: Say) -> None:
     """Lay the markers of this host's roots, also of roots registered before there were markers."""
-    for root, finding in markers.lay_on_this_host():
+    for root, finding in laid_markers.lay_on_this_host():
         say(f"{root.name}: {finding.reason.sentence} {finding.detail}")
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from django.conf import settings
 from django.core.management.base import CommandError
 
-from cleanup.storage import lock_holders
-from cleanup.storage.lock_holders import Holder
+from cleanup.storage.data_directory import lock_holders
+from cleanup.storage.data_directory.lock_holders import Holder
 
 BAD_USAGE = 2
 _HEADS = ("up", "worker")

@@ -53,7 +53,9 @@ class ByteCheck(models.Model):
     manifest = models.CharField("why there is no usable manifest", max_length=40, blank=True)
     manifest_sha256 = models.CharField(max_length=64, blank=True)
     digest = models.CharField(max_length=64, blank=True)  # of all names and bytes
-    evidence = models.CharField(max_length=64, blank=True)  # of all by which a change would show (`runs.comparing`)
+    evidence = models.CharField(
+        max_length=64, blank=True
+    )  # of all by which a change would show (`runs.proofs.full_comparison`)
 
     class Meta:
         ordering = ("-created_at",)

@@ -13,7 +13,7 @@ from cleanup.models.checks_here import AcceptedBytes
 from cleanup.models.runs import Run
 from cleanup.rules.decisions import Gate
 from cleanup.rules.gates import ONLY_HERE
-from cleanup.rules.policy import ProofLevel
+from cleanup.rules.policies.policy import ProofLevel
 from cleanup.rules.reasons import Reason
 
 
@@ -27,7 +27,7 @@ class Proof(AppendOnly):
     files = models.BigIntegerField()
     bytes = models.BigIntegerField("logical bytes")
     manifest_sha256 = models.CharField(max_length=64, blank=True)
-    # SHA-256 of all by which a change on either side would show (`runs.proofs`); the proof is reused only while it is
+    # SHA-256 of all by which a change on either side would show (`runs.proofs.proofs`); the proof is reused only while it is
     # the same, never if empty.
     evidence = models.CharField(max_length=64, blank=True)
     accepted = models.ForeignKey(

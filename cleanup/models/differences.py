@@ -18,7 +18,7 @@ class Difference(models.Model):
     host = models.CharField(max_length=255)
     reason = models.CharField(max_length=40)
     detail = models.TextField(blank=True)
-    # SHA-256 of all by which a change would show (`runs.differences`); empty if unsure.
+    # SHA-256 of all by which a change would show (`runs.proofs.differences`); empty if unsure.
     evidence = models.CharField(max_length=64)
 
     class Meta:

@@ -8,7 +8,7 @@ from django.db.models import Q
 from cleanup.models.base import AppendOnly
 from cleanup.models.roots import StagingRoot
 from cleanup.models.runs import Run
-from cleanup.rules.approval import FirstNights
+from cleanup.rules.policies.approval import FirstNights
 
 
 class RootEvent(models.TextChoices):

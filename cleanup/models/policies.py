@@ -15,10 +15,10 @@ from cleanup.models.base import AppendOnly, RunKind
 from cleanup.models.first_nights import RootNote
 from cleanup.models.roots import StagingRoot
 from cleanup.models.runs import Run
-from cleanup.rules.approval import approve_all, approved_of
-from cleanup.rules.effective import effective_policy, limits_of
-from cleanup.rules.fields import NAMES, ROOT_FIELDS, SWEEP_FIELDS
-from cleanup.rules.policy import (
+from cleanup.rules.policies.approval import approve_all, approved_of
+from cleanup.rules.policies.effective import effective_policy, limits_of
+from cleanup.rules.policies.fields import NAMES, ROOT_FIELDS, SWEEP_FIELDS
+from cleanup.rules.policies.policy import (
     MAX_BUDGET_MINUTES,
     MAX_RETAIN_HOURS,
     Beyond,
@@ -30,7 +30,7 @@ from cleanup.rules.policy import (
     ScopedPolicy,
     Stage,
 )
-from cleanup.rules.versions import stage_of_next, values_besides
+from cleanup.rules.policies.versions import stage_of_next, values_besides
 
 
 class Superseded(Exception):

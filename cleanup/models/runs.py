@@ -9,7 +9,7 @@ from django.db.models.functions import Coalesce
 
 from cleanup.models.base import STATES, AppendOnly, RunKind
 from cleanup.models.roots import StagingRoot
-from cleanup.rules.policy import Scope
+from cleanup.rules.policies.policy import Scope
 from cleanup.rules.states import State
 
 if TYPE_CHECKING:
@@ -110,7 +110,9 @@ class Run(models.Model):
     first_seen_at = models.DateTimeField()
     looked_at = models.DateTimeField(null=True, blank=True)
     failures = models.PositiveSmallIntegerField("failed attempts in a row", default=0)  # since the facts changed
-    nas_slow_times = models.PositiveSmallIntegerField("times its twin was silent", default=0)  # see `rules.slowness`
+    nas_slow_times = models.PositiveSmallIntegerField(
+        "times its twin was silent", default=0
+    )  # see `rules.silent_twins`
     nas_retry_at = models.DateTimeField("its twin is asked again from", null=True, blank=True)
     gone_at = models.DateTimeField("declared gone at", null=True, blank=True)  # by a person
     returned_at = models.DateTimeField("first seen again after it was cleared", null=True, blank=True)

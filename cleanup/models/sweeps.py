@@ -8,7 +8,7 @@ from django.db.models import Q
 
 from cleanup.models.roots import StagingRoot
 from cleanup.models.runs import Run
-from cleanup.rules.shown import Shown
+from cleanup.rules.breaker_question import Shown
 
 
 class SweepKind(models.TextChoices):
@@ -150,7 +150,7 @@ class SweepBreaker(models.Model):
     kind = models.CharField(max_length=12)
     detail = models.TextField()
     saw = models.JSONField(default=dict, blank=True)  # in numbers
-    # The runs of its question (`rules.shown`): a go-on is for these alone, in older rows for none.
+    # The runs of its question (`rules.breaker_question`): a go-on is for these alone, in older rows for none.
     shown = models.JSONField(default=dict, blank=True)
     opened_at = models.DateTimeField()
     closed_at = models.DateTimeField(null=True, blank=True)

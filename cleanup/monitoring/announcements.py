@@ -17,7 +17,7 @@ from django.db import IntegrityError, InterfaceError, OperationalError, transact
 from django.db.models import Max
 from django.utils import timezone
 
-from cleanup.lab import permissions
+from cleanup.lab.people import permissions
 from cleanup.models import Announcement, RetentionPolicy, Run, StagingRoot
 from cleanup.models.aggregates import bytes_sum
 from cleanup.monitoring import forecasts

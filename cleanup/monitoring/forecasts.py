@@ -12,13 +12,14 @@ from zoneinfo import ZoneInfo
 from django.db.models import Exists, F, OuterRef, Q, QuerySet, Subquery
 from django.utils import timezone
 
-from cleanup.lab import first_nights, task_queues
+from cleanup.lab import task_queues
+from cleanup.lab.roots import first_nights
 from cleanup.models import Forecast, RetentionPolicy, RootEvent, RootNote, Run, StagingRoot, Sweep, SweepKind
 from cleanup.models.aggregates import bytes_sum
 from cleanup.rules.announcements import AnnouncedAmount, told_until
-from cleanup.rules.effective import effective_policy, limits_of
-from cleanup.rules.policy import Mode, ScopedPolicy, Stage
-from cleanup.rules.rehearsal import ready
+from cleanup.rules.policies.effective import effective_policy, limits_of
+from cleanup.rules.policies.policy import Mode, ScopedPolicy, Stage
+from cleanup.rules.policies.rehearsal import ready
 from cleanup.sweeps import breakers, policy_preview, rehearsal
 
 # A page takes a forecast of this age; the task that announces looks more often.

@@ -14,8 +14,9 @@ from django.db.models import Case, Count, Exists, F, IntegerField, Max, Min, Out
 from django.db.models.functions import Coalesce, Concat, StrIndex, Substr
 
 from cleanup.clears import batches
-from cleanup.lab import permissions, readiness
-from cleanup.lab.nas import nas_roots
+from cleanup.lab import readiness
+from cleanup.lab.nas.nas_roots import nas_roots
+from cleanup.lab.people import permissions
 from cleanup.models import (
     Alert,
     AlertKind,
@@ -35,7 +36,7 @@ from cleanup.models.aggregates import bytes_sum
 from cleanup.monitoring import watchdog
 from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
-from cleanup.runs import orphans
+from cleanup.runs.orphans import orphans
 
 VIEW_SWEEP = "cleanup.view_sweep"
 # The reasons of the largest blocked runs, at most this many, are looked at.

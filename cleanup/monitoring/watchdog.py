@@ -20,8 +20,9 @@ from django.db.models.functions import Coalesce
 
 from cleanup.clears import conflicts
 from cleanup.lab import alerts as lab_alerts
-from cleanup.lab import opening, task_queues
+from cleanup.lab import task_queues
 from cleanup.lab.alerts import AlertState
+from cleanup.lab.roots import opening
 from cleanup.models import (
     Alert,
     AlertKind,
@@ -37,10 +38,10 @@ from cleanup.models import (
     SweepBreaker,
 )
 from cleanup.rules import liveness as rules
-from cleanup.rules.effective import effective_policy
-from cleanup.rules.policy import Policy, Scope
+from cleanup.rules.policies.effective import effective_policy
+from cleanup.rules.policies.policy import Policy, Scope
 from cleanup.rules.reasons import Reason
-from cleanup.runs import holds
+from cleanup.runs.holds import holds
 
 logger = logging.getLogger(__name__)
 

@@ -158,7 +158,7 @@ def too_many_failures(outcomes: Sequence[bool]) -> Anomaly | None:
 def allows(approved: Sequence[Anomaly], seen: Anomaly) -> bool:
     """Whether a go-on covers failing clears or a clock jump.
 
-    For other kinds see `rules.shown`.
+    For other kinds see `rules.breaker_question`.
     """
     return any(
         sight.kind is seen.kind and (sight.kind is AnomalyKind.FAILURES or _is_no_larger_jump(sight, seen))

@@ -4,7 +4,7 @@ import enum
 from dataclasses import dataclass
 from datetime import datetime
 
-from cleanup.rules.policy import Policy
+from cleanup.rules.policies.policy import Policy
 from cleanup.rules.reasons import Reason
 
 

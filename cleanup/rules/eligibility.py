@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from cleanup.rules.policy import Mode, Policy
+from cleanup.rules.policies.policy import Mode, Policy
 from cleanup.rules.states import State
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from cleanup.rules.policy import Policy, ProofLevel
+from cleanup.rules.policies.policy import Policy, ProofLevel
 from cleanup.rules.reasons import Reason
 from cleanup.rules.states import State
 

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 from cleanup.rules.decisions import Decision, Gate, GateResult, Verdict
 from cleanup.rules.eligibility import due_at
 from cleanup.rules.facts import AcceptedFacts, Facts, Finding, FutureFiles
-from cleanup.rules.fields import TOLD_FIELDS
-from cleanup.rules.policy import Beyond, Mode, Policy, ProofLevel
+from cleanup.rules.policies.fields import TOLD_FIELDS
+from cleanup.rules.policies.policy import Beyond, Mode, Policy, ProofLevel
 from cleanup.rules.reasons import Reason
 from cleanup.rules.states import State
 

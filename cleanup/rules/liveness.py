@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from cleanup.rules.policy import Policy
+from cleanup.rules.policies.policy import Policy
 from cleanup.rules.states import State
 
 # States in which a run waits for the data wizard.

@@ -6,7 +6,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from cleanup.rules.policy import Limits
+from cleanup.rules.policies.policy import Limits
 from cleanup.rules.quantities import say_count
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from decimal import Decimal
 
-from cleanup.rules.policy import MAX_BUDGET_MINUTES, MAX_RETAIN_HOURS
+from cleanup.rules.policies.policy import MAX_BUDGET_MINUTES, MAX_RETAIN_HOURS
 
 # What keeping a run for 0 h means.
 AT_ONCE = "at once, as soon as verified"

@@ -9,33 +9,26 @@ from typing import Any
 
 from django.db.models import Case, F, When
 
-from cleanup.lab import clocks, opening, twins
-from cleanup.lab.nas import Readers, record_places
+from cleanup.lab import clocks
+from cleanup.lab.nas import shared_twins
+from cleanup.lab.nas.nas_roots import Readers, record_places
+from cleanup.lab.roots import opening
 from cleanup.models import ClearAttempt, Phase, Run, StagingRoot
 from cleanup.rules.facts import Facts, Finding
 from cleanup.rules.reasons import Reason
 from cleanup.rules.states import State
-from cleanup.runs import (
-    cleared_elsewhere,
-    differences,
-    findings,
-    holds,
-    identity,
-    inspection,
-    likenesses,
-    rows,
-    run_status,
-    shells,
-    slow_twins,
-    stored_facts,
-    stray_fences,
-)
+from cleanup.runs import rows, run_status
+from cleanup.runs.facts import findings, identity, inspection, stored_facts
+from cleanup.runs.holds import holds, likenesses
+from cleanup.runs.moved import cleared_elsewhere
+from cleanup.runs.orphans import found_shells, stray_fences
+from cleanup.runs.proofs import differences, slow_twins
 from cleanup.runs.rows import Told
-from cleanup.storage import linux, named_places, run_paths
+from cleanup.storage import linux, run_paths
 from cleanup.storage.nas.client import NasError
 from cleanup.storage.run_paths import RunPath
-from cleanup.storage.staging import ingest, run_tree
-from cleanup.storage.staging.records import Records
+from cleanup.storage.staging import named_places, run_tree
+from cleanup.storage.staging.records import Records, ingest
 from cleanup.storage.staging.walk import Shape, walk
 
 logger = logging.getLogger(__name__)
@@ -71,14 +64,14 @@ def discover(root: StagingRoot, *, now: datetime, wait: bool = True) -> Discover
         result = Discovered(root, clocks.reached(now))
         try:
             with opening.open_root(root) as descriptor, opening.reader_for(root) as readers:
-                twins.note_places(root)
+                shared_twins.note_places(root)
                 _discover(descriptor, readers, result, now)
         except opening.Unreachable as error:
             result.problems.append(("", error.finding.reason, error.finding.detail))
             StagingRoot.objects.filter(pk=root.pk).update(problem=error.finding.reason)
         else:
             StagingRoot.objects.filter(pk=root.pk).update(problem="", discovered_at=now)
-            twins.tell_overwritten(root, now)
+            shared_twins.tell_overwritten(root, now)
         run_status.judge_stale(now, runs=Run.objects.filter(root=root))
         return result
 
@@ -134,7 +127,7 @@ def _discover(descriptor: int, readers: Readers, result: Discovered, now: dateti
 def _look_for_layouts(result: Discovered, readers: Readers) -> None:
     # Without an answer the last finding stays.
     with contextlib.suppress(NasError):
-        result.proposal = twins.propose_layout(result.root, readers)
+        result.proposal = shared_twins.propose_layout(result.root, readers)
         StagingRoot.objects.filter(pk=result.root.pk).update(layout_proposal=result.proposal)
 
 
@@ -228,7 +221,7 @@ def _is_none(result: Discovered, path: RunPath, opened: opening.OpenRun, seen: s
         if not identity.same(standing.run.identity, seen):
             conflict = identity.conflict_of(standing.pk)
             reason, detail = conflict.reason, conflict.detail
-    elif (shell := shells.left_at(result.root, path, opened)) is not None:
+    elif (shell := found_shells.left_at(result.root, path, opened)) is not None:
         reason, detail = Reason.SHELL_LEFT, shell.detail
     if reason is None:
         return False

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from cleanup.rules.eligibility import is_eligible
-from cleanup.rules.policy import Mode, Policy
-from cleanup.storage.staging.ingest import parse_instant
+from cleanup.rules.policies.policy import Mode, Policy
+from cleanup.storage.staging.records.ingest import parse_instant
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ def cleanup_eligible(
     True in scheduled mode, with current state `sync_verified` whose latest entry is at least `retain_hours` old. A
     clear asks all gates of `rules.gates.evaluate` besides.
 
-    `ingest`: the wizard's `IngestJson`, a record of `storage.staging.ingest`, or an `ingest.json` as a dict. Give
-    `config` (the wizard's, with `orchestrator.staging_cleanup`) or `policy` (of `rules.policy`).
+    `ingest`: the wizard's `IngestJson`, a record of `storage.staging.records.ingest`, or an `ingest.json` as a dict. Give
+    `config` (the wizard's, with `orchestrator.staging_cleanup`) or `policy` (of `rules.policies.policy`).
 
     Unusual instants and unreadable records are not eligible; the wizard takes any ISO date or crashes.
 
@@ -63,7 +63,7 @@ def _policy_of(config: object, policy: Policy | None) -> Policy:
     if policy is None:
         return _policy_of_wizard(config)
     if not isinstance(policy, Policy):
-        raise TypeError("policy must be a Policy of cleanup.rules.policy; the wizard's goes into config.")
+        raise TypeError("policy must be a Policy of cleanup.rules.policies.policy; the wizard's goes into config.")
     return policy
 
 

@@ -8,13 +8,14 @@ from typing import Any
 from django.db import transaction
 from django.db.models import Case, F, When
 
-from cleanup.lab import twins
+from cleanup.lab.nas import shared_twins
 from cleanup.models import Hold, HoldSource, IngestEvent, Instrument, Project, RecordSight, Run, StagingRoot, Status
 from cleanup.rules.eligibility import verified_at
 from cleanup.rules.facts import Facts
 from cleanup.rules.reasons import Reason
 from cleanup.rules.states import State
-from cleanup.runs import identity, returned, stored_facts
+from cleanup.runs.facts import identity, stored_facts
+from cleanup.runs.moved import returned
 from cleanup.storage.run_paths import RunPath
 from cleanup.storage.staging import run_tree
 from cleanup.storage.staging.records import Record, Records
@@ -111,7 +112,7 @@ def _new_run(root: StagingRoot, path: RunPath, seen: str, now: datetime, former:
         complaining = Run.objects.filter(root=root, run_path=str(path), problem=Reason.ALREADY_CLEARED)
         complaining.filter(state=State.CLEARED).update(problem="", doubts=F("doubts") + 1)
         logger.info("%s has come back: it was cleared at %s", path, former.cleared_at)
-    twins.note_place(run)
+    shared_twins.note_place(run)
     if before is not None and before.gone_at is not None:
         _hold_again(run, before, now)
     Instrument.objects.get_or_create(root=root, equipment=run.equipment)

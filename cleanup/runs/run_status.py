@@ -16,7 +16,7 @@ from cleanup.rules.decisions import Decision, Gate, Verdict
 from cleanup.rules.gates import BY_HOLD_FILE, BY_RECORD
 from cleanup.rules.reasons import Reason
 from cleanup.rules.states import State
-from cleanup.runs import stored_facts
+from cleanup.runs.facts import stored_facts
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,8 @@ from django.db import connection
 
 from cleanup.clears import recovery
 from cleanup.clears.report import ClearReport, RootProblem
-from cleanup.lab import alerts, readiness, root_lock
+from cleanup.lab import alerts, readiness
+from cleanup.lab.roots import root_lock
 from cleanup.models import (
     AlertKind,
     Outcome,

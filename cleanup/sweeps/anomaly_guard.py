@@ -10,12 +10,12 @@ from datetime import datetime, timedelta
 
 from cleanup.models import RetentionPolicy, Run, StagingRoot, Sweep
 from cleanup.rules.anomalies import RECENT_SWEEPS, Anomaly, Clock, PlannedSweep, abnormal
-from cleanup.rules.effective import effective_policy, limits_of
 from cleanup.rules.eligibility import due_at
-from cleanup.rules.fields import ROOT_FIELDS
-from cleanup.rules.policy import Mode, Policy, ScopedPolicy, Stage
+from cleanup.rules.policies.effective import effective_policy, limits_of
+from cleanup.rules.policies.fields import ROOT_FIELDS
+from cleanup.rules.policies.policy import Mode, Policy, ScopedPolicy, Stage
+from cleanup.rules.policies.versions import loosens
 from cleanup.rules.pressure import Candidate
-from cleanup.rules.versions import loosens
 from cleanup.sweeps import breakers, record
 from cleanup.sweeps.day import Foretold, Recently
 

@@ -11,13 +11,13 @@ from datetime import datetime, timedelta
 from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
 
-from cleanup.lab import typist
 from cleanup.lab.clocks import read_clock as read_clock
+from cleanup.lab.people import typist
 from cleanup.models import StagingRoot, Sweep, SweepBreaker, SweepKind
 from cleanup.rules.anomalies import Anomaly, AnomalyKind, allows
+from cleanup.rules.breaker_question import Shown, ShownRun, say_shown
 from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
-from cleanup.rules.shown import Shown, ShownRun, say_shown
 from cleanup.sweeps import outlook
 from cleanup.sweeps.day import clock_of as clock_of
 

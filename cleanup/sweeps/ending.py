@@ -3,8 +3,9 @@
 import logging
 
 from cleanup.clears.report import RootProblem
-from cleanup.lab import alerts, opening
-from cleanup.lab.opening import Unreachable
+from cleanup.lab import alerts
+from cleanup.lab.roots import opening
+from cleanup.lab.roots.opening import Unreachable
 from cleanup.models import AlertKind, StagingRoot
 from cleanup.rules.facts import Finding
 from cleanup.rules.pressure import Pressure

@@ -10,7 +10,7 @@ from cleanup.lab import clocks
 from cleanup.models import Outcome, Run, StagingRoot, Sweep
 from cleanup.rules.anomalies import Clock
 from cleanup.rules.facts import Finding
-from cleanup.rules.policy import ScopedPolicy
+from cleanup.rules.policies.policy import ScopedPolicy
 from cleanup.sweeps import record
 from cleanup.sweeps.record import Recorder, Said
 from cleanup.sweeps.request import SweepRequest

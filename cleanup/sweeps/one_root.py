@@ -8,19 +8,20 @@ from datetime import datetime
 from cleanup.clears.freed import Lately
 from cleanup.clears.report import ClearReport
 from cleanup.clears.run_action import fail
-from cleanup.lab import clocks, opening
-from cleanup.lab.opening import Unreachable
+from cleanup.lab import clocks
+from cleanup.lab.roots import opening
+from cleanup.lab.roots.opening import Unreachable
 from cleanup.models import ClearAttempt, Run, StagingRoot
 from cleanup.rules.anomalies import Anomaly
-from cleanup.rules.effective import limits_of, sources_as_json
 from cleanup.rules.facts import Finding
-from cleanup.rules.policy import ScopedPolicy
+from cleanup.rules.policies.effective import limits_of, sources_as_json
+from cleanup.rules.policies.policy import ScopedPolicy
 from cleanup.rules.pressure import RootFill, SweepBudget, budget_of, in_order
-from cleanup.storage import reserve
+from cleanup.storage.root_files import reserve
 from cleanup.sweeps import breakers, ending, journal, outlook, record, survey
 from cleanup.sweeps.anomaly_guard import AnomalyGuard
-from cleanup.sweeps.brakes import Brakes
 from cleanup.sweeps.request import SweepRequest
+from cleanup.sweeps.stop_conditions import Brakes
 from cleanup.sweeps.survey import DueRun, Grounds, Survey
 from cleanup.sweeps.taking import Need, SweepPlan, Taking, shown
 

@@ -7,10 +7,11 @@ from django.db.models import Count
 from cleanup.clears.freed import Lately
 from cleanup.models import ClearAttempt, DiskUsage, RetentionPolicy, Run, StagingRoot, Sweep
 from cleanup.models.aggregates import bytes_sum
-from cleanup.rules.effective import effective_policy, limits_of
+from cleanup.rules.breaker_question import Shown, ShownRun, shown_run
 from cleanup.rules.facts import Facts
 from cleanup.rules.gates import evaluate
-from cleanup.rules.policy import Limits, Mode, Policy, ProofLevel
+from cleanup.rules.policies.effective import effective_policy, limits_of
+from cleanup.rules.policies.policy import Limits, Mode, Policy, ProofLevel
 from cleanup.rules.pressure import (
     Candidate,
     Picker,
@@ -24,9 +25,8 @@ from cleanup.rules.pressure import (
     pressure_of,
 )
 from cleanup.rules.reasons import Reason
-from cleanup.rules.shown import Shown, ShownRun, shown_run
-from cleanup.rules.slowness import comes_last
-from cleanup.runs import stored_facts
+from cleanup.rules.silent_twins import comes_last
+from cleanup.runs.facts import stored_facts
 from cleanup.sweeps import record
 
 

@@ -13,13 +13,13 @@ from cleanup.clears.freed import Lately
 from cleanup.models import DiskUsage, RetentionPolicy, Run, StagingRoot, SweepBreaker
 from cleanup.models.aggregates import bytes_sum
 from cleanup.models.policies import draft_version
-from cleanup.rules.at_once import becomes_so
-from cleanup.rules.effective import effective_policy, limits_of
 from cleanup.rules.facts import Facts
-from cleanup.rules.policy import Limits, Mode, Policy, Scope, ScopedPolicy, Stage
+from cleanup.rules.policies.effective import effective_policy, limits_of
+from cleanup.rules.policies.no_retention import becomes_so
+from cleanup.rules.policies.policy import Limits, Mode, Policy, Scope, ScopedPolicy, Stage
+from cleanup.rules.policies.rehearsal import nights_wanted
 from cleanup.rules.pressure import Candidate, Picker, RootFill, SweepBudget, budget_of, in_order
-from cleanup.rules.rehearsal import nights_wanted
-from cleanup.runs import stored_facts
+from cleanup.runs.facts import stored_facts
 from cleanup.sweeps import breakers, record
 from cleanup.sweeps import outlook as outlook_of
 from cleanup.sweeps.anomaly_guard import AnomalyGuard

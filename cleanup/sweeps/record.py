@@ -14,7 +14,7 @@ from django.db.models import Count, Q, QuerySet
 from django.utils import timezone
 
 from cleanup.clears.run_action import FREEING, Action, became
-from cleanup.lab import typist
+from cleanup.lab.people import typist
 from cleanup.models import ClearAttempt, Outcome, Requester, Run, StagingRoot, Sweep, SweepKind, SweptRun, Tally
 from cleanup.models.aggregates import bytes_sum
 from cleanup.rules.anomalies import RECENT_SWEEPS

@@ -11,8 +11,9 @@ from datetime import datetime
 from django.db import transaction
 from django.db.models import Max, Prefetch
 
-from cleanup.lab import first_nights, typist
-from cleanup.lab.first_nights import LATELY, Waiting
+from cleanup.lab.people import typist
+from cleanup.lab.roots import first_nights
+from cleanup.lab.roots.first_nights import LATELY, Waiting
 from cleanup.models import (
     ClearAttempt,
     Outcome,
@@ -27,11 +28,11 @@ from cleanup.models import (
     SweptRun,
 )
 from cleanup.rules import short_texts
-from cleanup.rules.effective import limits_of
-from cleanup.rules.policy import Policy, Stage
+from cleanup.rules.policies.effective import limits_of
+from cleanup.rules.policies.policy import Policy, Stage
+from cleanup.rules.policies.rehearsal import SURPRISING_AT_CLEAR, clean_nights, ready
 from cleanup.rules.pressure import Cause
 from cleanup.rules.reasons import Reason
-from cleanup.rules.rehearsal import SURPRISING_AT_CLEAR, clean_nights, ready
 from cleanup.rules.states import State
 from cleanup.sweeps import rehearsed_runs
 from cleanup.sweeps.rehearsed_runs import WOULD_CLEAR, SaidOfRun

@@ -19,14 +19,14 @@ from cleanup.models import (
     SweepKind,
     SweptRun,
 )
-from cleanup.rules.effective import effective_policy, limits_of
 from cleanup.rules.eligibility import due_at
 from cleanup.rules.facts import Finding
-from cleanup.rules.policy import ScopedPolicy, Stage
+from cleanup.rules.policies.effective import effective_policy, limits_of
+from cleanup.rules.policies.policy import ScopedPolicy, Stage
+from cleanup.rules.policies.rehearsal import HELD, LOST_TWIN, SURPRISING, surprise_in
 from cleanup.rules.reasons import Reason
-from cleanup.rules.rehearsal import HELD, LOST_TWIN, SURPRISING, surprise_in
 from cleanup.rules.states import State
-from cleanup.runs import stored_facts
+from cleanup.runs.facts import stored_facts
 
 # The action of a run that stays only because of a rehearsal.
 WOULD_CLEAR = "would_clear"

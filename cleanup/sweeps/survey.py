@@ -6,14 +6,14 @@ from datetime import datetime
 from cleanup.clears.run_action import RunAction, skip
 from cleanup.models import Run
 from cleanup.rules.decisions import Decision, Gate, Verdict
-from cleanup.rules.effective import effective_policy
 from cleanup.rules.facts import Facts, Finding
 from cleanup.rules.gates import evaluate
-from cleanup.rules.policy import Limits, Policy, ScopedPolicy
+from cleanup.rules.policies.effective import effective_policy
+from cleanup.rules.policies.policy import Limits, Policy, ScopedPolicy
 from cleanup.rules.pressure import Candidate, Taken, candidates_of
 from cleanup.rules.reasons import Reason
 from cleanup.rules.states import State
-from cleanup.runs import stored_facts
+from cleanup.runs.facts import stored_facts
 from cleanup.sweeps import outlook
 
 # The gates that no look at the disk can change, in the order in which they are told.

@@ -10,18 +10,18 @@ from cleanup.clears import decisions
 from cleanup.clears.freed import Lately
 from cleanup.clears.run_action import FREEING, Action, ClearRequest, RunAction, rehearse, skip, take
 from cleanup.models import ClearAttempt, Requester, Run
-from cleanup.rules.effective import sources_as_json
+from cleanup.rules.breaker_question import Shown
 from cleanup.rules.facts import Finding
 from cleanup.rules.gates import evaluate
-from cleanup.rules.policy import Limits
+from cleanup.rules.policies.effective import sources_as_json
+from cleanup.rules.policies.policy import Limits
 from cleanup.rules.pressure import Candidate, Picker, Pressure, SweepBudget, plan_of
 from cleanup.rules.reasons import Reason
-from cleanup.rules.shown import Shown
-from cleanup.runs import slow_twins
+from cleanup.runs.proofs import slow_twins
 from cleanup.sweeps import outlook
-from cleanup.sweeps.brakes import Brakes
 from cleanup.sweeps.journal import Journal
 from cleanup.sweeps.request import SweepRequest
+from cleanup.sweeps.stop_conditions import Brakes
 from cleanup.sweeps.survey import DueRun, Survey, known_refusal
 
 

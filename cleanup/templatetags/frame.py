@@ -4,7 +4,7 @@ from django import template
 from django.contrib.auth.models import User
 from django.http import HttpRequest
 
-from cleanup.lab import permissions
+from cleanup.lab.people import permissions
 
 register = template.Library()
 

@@ -4,12 +4,12 @@ from datetime import datetime
 from typing import Any
 
 from cleanup.models import Outcome, Sweep, SweepKind, Tally
+from cleanup.rules.breaker_question import Shown, say_shown
 from cleanup.rules.freed import say_freed
-from cleanup.rules.policy import Scope
+from cleanup.rules.policies.policy import Scope
+from cleanup.rules.policies.sentences import name_scope, say_field
 from cleanup.rules.pressure import Cause
 from cleanup.rules.reasons import Reason
-from cleanup.rules.sentences import name_scope, say_field
-from cleanup.rules.shown import Shown, say_shown
 from cleanup.text.values import in_units, runs, sentence, visible
 
 # What became of a run.

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from django.utils import timezone
 
-from cleanup.lab.nas import twin_of
+from cleanup.lab.nas.nas_roots import twin_of
 from cleanup.models import ClearAttempt, LedgerEntry, Run, StagingRoot
 from cleanup.rules.freed import say_fill, say_freed
 from cleanup.rules.quantities import say_about

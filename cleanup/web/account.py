@@ -21,7 +21,7 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_POST, require_safe
 from django_htmx.http import HttpResponseClientRedirect
 
-from cleanup.lab import sessions
+from cleanup.lab.people import sessions
 from cleanup.web.requests import SignedIn
 
 # Addresses that open pages poll.

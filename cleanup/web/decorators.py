@@ -2,7 +2,7 @@
 
 from django.contrib.auth.decorators import permission_required
 
-from cleanup.lab import permissions
+from cleanup.lab.people import permissions
 
 may_look = permission_required(permissions.VIEW, raise_exception=True)
 may_clear = permission_required(permissions.CLEAR, raise_exception=True)

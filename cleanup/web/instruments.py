@@ -20,7 +20,8 @@ from django.utils import timezone
 from django.utils.cache import patch_cache_control
 from django.views.decorators.http import require_safe
 
-from cleanup.lab import permissions, readiness
+from cleanup.lab import readiness
+from cleanup.lab.people import permissions
 from cleanup.models import Instrument, Orphan, OrphanKind, Run, RunQuerySet, StagingRoot, Status
 from cleanup.models.aggregates import bytes_sum
 from cleanup.rules.liveness import AHEAD

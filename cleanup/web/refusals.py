@@ -13,7 +13,7 @@ from django.middleware.csrf import REASON_BAD_ORIGIN, REASON_BAD_REFERER
 from django.shortcuts import render
 from django.utils import timezone
 
-from cleanup.lab import sign_ins
+from cleanup.lab.people import sign_ins
 from cleanup.web.caching import keep_nothing
 
 # Where `proxies` leaves the address of an untrusted proxy.

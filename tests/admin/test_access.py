@@ -8,7 +8,7 @@ from django.contrib.auth.models import Group, Permission, User
 from django.test import Client
 from django.urls import reverse
 
-from cleanup.lab import permissions as lab_permissions
+from cleanup.lab.people import permissions as lab_permissions
 from cleanup.models import Access, ClearBatch, DiskUsage, Instrument, Project, StagingRoot
 
 pytestmark = pytest.mark.one_engine

@@ -10,7 +10,7 @@ from playwright.sync_api import Page, expect
 
 from cleanup.clears import queue
 from cleanup.models import ClearAttempt, Run
-from cleanup.runs import holds
+from cleanup.runs.holds import holds
 from tests.browser.conftest import EXTRA, QUEUED, SAFE, TEST_RUN
 from tests.browser.looks import expect_good_to_read, expect_readable
 

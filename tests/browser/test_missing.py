@@ -8,8 +8,9 @@ from django.utils import timezone
 from playwright.sync_api import Page, expect
 
 from cleanup.models import Run
-from cleanup.runs import discovery, orphans
-from cleanup.runs.orphan_rows import GRACE
+from cleanup.runs import discovery
+from cleanup.runs.orphans import orphans
+from cleanup.runs.orphans.orphan_rows import GRACE
 from tests.browser.conftest import EXTRA, SAFE, TOUCHED
 from tests.browser.looks import expect_good_to_read
 

@@ -10,8 +10,9 @@ from cleanup.clears import recovery
 from cleanup.lab import alerts
 from cleanup.models import AlertKind, ClearAttempt, Sweep, SweepBreaker
 from cleanup.rules.reasons import Reason
-from cleanup.runs import discovery, orphans
-from cleanup.runs.orphan_rows import GRACE
+from cleanup.runs import discovery
+from cleanup.runs.orphans import orphans
+from cleanup.runs.orphans.orphan_rows import GRACE
 from tests.browser.conftest import EXTRA, SAFE, TOUCHED
 from tests.browser.looks import expect_good_to_read
 from tests.tools.lab import METADATA, date_everything

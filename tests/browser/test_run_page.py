@@ -9,7 +9,8 @@ from playwright.sync_api import Page, expect
 from cleanup.clears import protocol, queue
 from cleanup.models import ClearAttempt, Phase, Run, StagingRoot
 from cleanup.rules.reasons import Reason
-from cleanup.runs import discovery, holds
+from cleanup.runs import discovery
+from cleanup.runs.holds import holds
 from tests.browser.conftest import EXTRA, LONG, QUEUED, SAFE, TEST_RUN
 from tests.browser.looks import expect_good_to_read
 

@@ -59,7 +59,7 @@ def test_a_run_with_a_file_more_and_one_with_thumbs(page: Page, live_server, run
 
 @pytest.mark.exhaustive
 def test_the_question_to_put_back_is_good_to_read(page: Page, live_server, runs, sign_in):
-    from cleanup.runs import set_aside
+    from cleanup.runs.set_aside import set_aside
 
     run = runs[EXTRA]
     set_aside.set_aside(run, [NAME.encode()], actor="ada", reason="why", now=timezone.now())

@@ -9,7 +9,7 @@ from django.contrib.sessions.backends.db import SessionStore
 from django.contrib.sessions.models import Session
 from playwright.sync_api import Page, expect
 
-from cleanup.lab import sessions
+from cleanup.lab.people import sessions
 from tests.browser.looks import expect_good_to_read
 
 pytestmark = pytest.mark.one_engine

@@ -20,7 +20,8 @@ from cleanup.clears.progress import measure
 from cleanup.models import ClearAttempt, ClearBatch, LedgerEntry, NasBreaker, Phase, RetentionPolicy, Run
 from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
-from cleanup.runs import holds, inspection
+from cleanup.runs.facts import inspection
+from cleanup.runs.holds import holds
 from cleanup.sweeps import all_roots
 from tests.clears.test_batches import BIG, MIDDLE, SMALL, Room, build, enter, phases, run_tasks
 from tests.faults.scene import everything

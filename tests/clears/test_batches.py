@@ -34,9 +34,12 @@ from cleanup.models import (
     Status,
 )
 from cleanup.rules.facts import Finding, ProofFacts
-from cleanup.rules.policy import ProofLevel
+from cleanup.rules.policies.policy import ProofLevel
 from cleanup.rules.reasons import Reason
-from cleanup.runs import discovery, holds, inspection, proofs, run_status
+from cleanup.runs import discovery, run_status
+from cleanup.runs.facts import inspection
+from cleanup.runs.holds import holds
+from cleanup.runs.proofs import proofs
 from tests.faults.scene import everything
 from tests.tools import sites
 from tests.tools.lab import Lab, touch

@@ -16,17 +16,17 @@ from django.test import Client
 from django.utils import timezone
 
 from cleanup import clear_run
-from cleanup.clears import at_once, freed, progress, recovery, settlement
+from cleanup.clears import clear_now, freed, progress, recovery, settlement
 from cleanup.clears.report import ClearReport
 from cleanup.clears.run_action import Action
-from cleanup.lab import disk_usage, opening, roots
+from cleanup.lab.roots import disk_usage, opening, registration
 from cleanup.management.base import sweep_as_json, sweep_as_text
 from cleanup.models import Alert, ClearAttempt, ClearBatch, DiskUsage, LedgerEntry, Run, StagingRoot, Sweep, SweptRun
 from cleanup.rules import freed as rules
 from cleanup.rules.freed import Unmeasured
 from cleanup.runs import discovery
-from cleanup.storage import freed_space, removals
-from cleanup.storage.places import filesystem_of
+from cleanup.storage import freed_space, removal_counts
+from cleanup.storage.mounts.places import filesystem_of
 from cleanup.storage.staging import removal, run_tree
 from cleanup.sweeps import all_roots
 from tests.faults import mounts
@@ -71,7 +71,7 @@ def staged(lab: Lab, enter: Enter, now: datetime, tmp_path: Path) -> Staged:
         if snapshot:
             take_snapshot(top)
         given = {"nas_path": str(lab.nas), "allow_same_filesystem": True, "now": now}
-        root = roots.register("lab", str(top / "staging"), **given)
+        root = registration.register("lab", str(top / "staging"), **given)
         discovery.discover(root, now=now)
         return root
 
@@ -112,7 +112,7 @@ def test_on_ext4_the_disk_gives_back_what_was_removed(staged: Staged, now: datet
 
 def test_what_a_snapshot_holds_is_told_everywhere(staged: Staged, now: datetime, admin_client: Client) -> None:
     staged("btrfs", snapshot=True)
-    swept = at_once.clear(Run.objects.with_root(), now=now, actor="ada")
+    swept = clear_now.clear(Run.objects.with_root(), now=now, actor="ada")
     attempt = ClearAttempt.objects.get()
     assert (attempt.measured_bytes, attempt.unmeasured) == (0, "")
     assert LedgerEntry.objects.get(kind="completed").measured_bytes == 0
@@ -133,9 +133,9 @@ def test_a_removal_at_the_same_time_makes_it_not_measurable(
 ) -> None:
     root = staged("ext4")
     descriptor = os.open(root.path, os.O_RDONLY)
-    counter = opening.data_dir().removals(removals.counter_of(filesystem_of(descriptor)))
+    counter = opening.data_dir().removals(removal_counts.counter_of(filesystem_of(descriptor)))
     os.close(descriptor)
-    with removals.counted(counter):
+    with removal_counts.counted(counter):
         attempt = cleared(now)
     assert (attempt.measured_bytes, attempt.unmeasured) == (None, Unmeasured.OVERLAPPED)
     page = admin_client.get(f"/runs/{attempt.run_id}/receipt/").content.decode()

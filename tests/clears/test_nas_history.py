@@ -23,7 +23,7 @@ from django.utils import timezone
 
 from cleanup import clear_run, tasks
 from cleanup.clears import nas_history
-from cleanup.lab import opening
+from cleanup.lab.roots import opening
 from cleanup.models import ClearAttempt, NasBreaker, Run, StagingRoot
 from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason

@@ -10,7 +10,7 @@ from unittest import mock
 import pytest
 
 from cleanup.clears import protocol, queue, record_inside, recovery
-from cleanup.lab import roots
+from cleanup.lab.roots import registration
 from cleanup.models import Phase, Requester, Run
 from cleanup.rules.reasons import Reason
 from cleanup.storage import handles, linux
@@ -29,7 +29,7 @@ LATER = timedelta(minutes=5)
 def subvolume(tmp_path: Path, enter: Enter, now: datetime) -> Scene:
     enter(mounts.disk(tmp_path / "image", tmp_path / "disk", "btrfs", "128M"))
     lab = Lab(tmp_path / "disk/lab")
-    root = roots.register(
+    root = registration.register(
         "lab", str(lab.staging), nas_path=str(lab.nas), allow_same_filesystem=True, accept_empty=True, now=now
     )
     (lab.staging / RUN_PATH).parent.mkdir(parents=True)
@@ -146,8 +146,8 @@ def test_a_record_that_cannot_be_renamed_into_the_run_is_written_there(
 
 class TestRegistration:
     def refused(self, path: Path, **how: Any) -> None:
-        with pytest.raises(roots.RegistrationError):
-            roots.register("other", str(path), now=datetime.fromisoformat("2026-06-15T08:00Z"), **how)
+        with pytest.raises(registration.RegistrationError):
+            registration.register("other", str(path), now=datetime.fromisoformat("2026-06-15T08:00Z"), **how)
 
     def names(self, *places: Path) -> list[list[str]]:
         return [sorted(path.name for path in place.iterdir()) for place in places]
@@ -188,8 +188,8 @@ class TestRegistration:
         staging = tmp_path / "second"
         (staging / "CONFOCAL_01").mkdir(parents=True)
         with (
-            mock.patch.object(roots.StagingRoot, "full_clean", side_effect=ValueError("planted")),
+            mock.patch.object(registration.StagingRoot, "full_clean", side_effect=ValueError("planted")),
             pytest.raises(ValueError, match="planted"),
         ):
-            roots.register("other", str(staging), now=datetime.fromisoformat("2026-06-15T08:00Z"))
+            registration.register("other", str(staging), now=datetime.fromisoformat("2026-06-15T08:00Z"))
         assert self.names(staging) == [["CONFOCAL_01"]]

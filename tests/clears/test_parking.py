@@ -12,7 +12,7 @@ from cleanup.clears.refusal import Refused
 from cleanup.models import Phase, Requester, Run
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery
-from cleanup.storage.datadir import DataDir
+from cleanup.storage.data_directory.datadir import DataDir
 from cleanup.sweeps import all_roots
 from tests.faults.scene import Scene, set_scene
 from tests.tools.lab import METADATA, Lab
@@ -110,7 +110,7 @@ def test_a_failed_commit_counts(scene: Scene, monkeypatch: pytest.MonkeyPatch) -
 def test_the_gate_says_how_the_last_attempt_failed(scene: Scene, full: pytest.MonkeyPatch) -> None:
     from cleanup.models import RetentionPolicy
     from cleanup.rules.decisions import Gate
-    from cleanup.runs import stored_facts
+    from cleanup.runs.facts import stored_facts
 
     for _ in range(3):
         sweep(scene)

@@ -20,13 +20,14 @@ from cleanup import clear_run
 from cleanup.clears import queue
 from cleanup.clears.protocol import perform
 from cleanup.clears.refusal import Refused
-from cleanup.lab import opening
+from cleanup.lab.roots import opening
 from cleanup.models import ClearAttempt, IngestEvent, LedgerEntry, Proof, Requester, Run
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery
-from cleanup.storage import reserve
 from cleanup.storage.nas import reader_process
-from cleanup.storage.staging import fences, ingest, removal
+from cleanup.storage.root_files import reserve
+from cleanup.storage.staging import fences, removal
+from cleanup.storage.staging.records import ingest
 from tests.faults.means import before, flocked_elsewhere
 from tests.faults.scene import Scene, inodes, is_root, set_scene, states_on_disk
 from tests.tools import warm

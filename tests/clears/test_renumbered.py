@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from cleanup.clears import last_checks, protocol, queue, refusal, second_look
-from cleanup.lab import opening, roots
-from cleanup.lab.nas import OneReader
+from cleanup.clears import last_checks, nas_questions, protocol, queue, refusal
+from cleanup.lab.nas.nas_roots import OneReader
+from cleanup.lab.roots import opening, registration
 from cleanup.models import ClearAttempt, Phase, Requester
 from cleanup.rules.reasons import Reason
-from cleanup.runs import discovery, proofs
+from cleanup.runs import discovery
+from cleanup.runs.proofs import proofs
 from cleanup.storage import hashing
 from cleanup.storage.nas import client
 from cleanup.storage.nas import protocol as nas_protocol
@@ -24,7 +25,7 @@ from tests.faults.drifting import Drifting
 from tests.faults.means import before, change_keeping_size_and_time, replaced
 from tests.faults.mounts import Enter
 from tests.faults.scene import Scene, set_scene
-from tests.storage.test_inode_kinds import forget_names, need_forgetting
+from tests.storage.mounts.test_inode_kinds import forget_names, need_forgetting
 from tests.tools.lab import RUN_PATH, Lab
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -90,7 +91,7 @@ def test_a_filesystem_that_keeps_its_numbers_shows_another_file_by_another_numbe
 def test_other_bytes_are_found_and_the_run_stays(scene: Scene, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     twin = scene.twin / name
     with (
-        before(monkeypatch, second_look, "compare_blocks", lambda: change_keeping_size_and_time(twin)),
+        before(monkeypatch, nas_questions, "compare_blocks", lambda: change_keeping_size_and_time(twin)),
         replaced(monkeypatch, nas_protocol, "TwinFile", _without_ctime),
     ):
         attempt = clear(scene)
@@ -158,7 +159,7 @@ def test_sshfs_whose_names_are_forgotten_under_the_fence(
     (lab.nas / "CONFOCAL_01").rename(far / "CONFOCAL_01")
     (far / ".exlab-root").write_text("11111111-2222-4333-8444-555555555555\n")
     enter(mounts.sshfs(lab.nas, far))
-    root = roots.register("lab", str(lab.staging), nas_path=str(lab.nas), allow_same_filesystem=True, now=now)
+    root = registration.register("lab", str(lab.staging), nas_path=str(lab.nas), allow_same_filesystem=True, now=now)
     discovery.discover(root, now=now)
     run = root.runs.get(run_path=RUN_PATH)
     numbers = {file: (lab.twin() / file).stat().st_ino for file in (LARGE, "README.md")}

@@ -12,7 +12,7 @@ from typing import Any
 from django.utils import timezone
 
 from cleanup.models import SetAside
-from cleanup.runs import set_aside
+from cleanup.runs.set_aside import set_aside
 from tests.faults.explorer import NEVER, Act, At, Crash, DiskFails, Explored, _work, expect_hit, recover
 from tests.faults.invariants import Broken, Violation, violations
 from tests.faults.seam import Lost, Operation, Seam, let

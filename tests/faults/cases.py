@@ -20,7 +20,7 @@ import pytest
 from django.conf import settings
 from django.test import Client
 
-from cleanup.clears import at_once, recovery, settlement
+from cleanup.clears import clear_now, recovery, settlement
 from cleanup.clears.report import ClearReport
 from cleanup.management.base import sweep_as_text
 from cleanup.models import (
@@ -162,7 +162,7 @@ class Answer:
 
 
 def click(stage: Stage) -> Answer:
-    swept = at_once.clear([stage.run], now=stage.now, actor="ada")
+    swept = clear_now.clear([stage.run], now=stage.now, actor="ada")
     return _answer(stage, swept)
 
 

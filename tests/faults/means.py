@@ -18,10 +18,10 @@ from typing import Any
 import pytest
 from django.conf import settings
 
-from cleanup.lab import opening
-from cleanup.lab.nas import OneReader
-from cleanup.storage import markers
-from cleanup.storage.nas import client, server, ways
+from cleanup.lab.nas.nas_roots import OneReader
+from cleanup.lab.roots import opening
+from cleanup.storage.nas import client, server, way_to_twin
+from cleanup.storage.root_files import markers
 from tests.faults.scene import is_root
 
 REQUIRE = "EXLAB_REQUIRE_FAULTS"
@@ -175,7 +175,7 @@ class ReaderHere(client.NasReader):
 
     def _look(self, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
         marker = markers.staging_marker(self._staging) if self._staging else b""
-        yield from server.answers(ways.Ways(self._path, marker), self._token, request, lambda size: None)
+        yield from server.answers(way_to_twin.Ways(self._path, marker), self._token, request, lambda size: None)
 
 
 @contextmanager

@@ -18,9 +18,12 @@ from django.utils import timezone
 
 from cleanup.clears import last_checks, protocol, recovery, settlement
 from cleanup.models import ClearAttempt
-from cleanup.runs import inspection, stored_facts
-from cleanup.storage import datadir, handles, markers, reserve, run_paths, same_storage, tokens
-from cleanup.storage.nas import client, ways
+from cleanup.runs.facts import inspection, stored_facts
+from cleanup.storage import handles, run_paths
+from cleanup.storage.data_directory import datadir
+from cleanup.storage.mounts import same_storage
+from cleanup.storage.nas import client, way_to_twin
+from cleanup.storage.root_files import markers, reserve, tokens
 from cleanup.storage.staging import fences, removal, run_tree
 from tests.faults import explorer, lying, meddling
 from tests.faults.explorer import Explored
@@ -257,7 +260,7 @@ def _of_one_disk(*lies: Lie) -> Setting:
 
 
 SIGNS = (
-    Sign("markers by name", _left_out(ways, "expect_none"), _of_one_disk(lying.SNAPSHOT), after="lay_marker"),
+    Sign("markers by name", _left_out(way_to_twin, "expect_none"), _of_one_disk(lying.SNAPSHOT), after="lay_marker"),
     Sign("the fence's name", _asked_without("beside", ()), _of_one_disk(lying.COPY_AND_FOLDER)),
     Sign(
         "a challenge in the fence",

@@ -20,11 +20,12 @@ from django.db import connection
 from django.test import override_settings
 from django.utils import timezone
 
-from cleanup.clears import nas_history, protocol, second_look
-from cleanup.lab import opening, roots
-from cleanup.lab.nas import OneReader
+from cleanup.clears import nas_history, nas_questions, protocol
+from cleanup.lab.nas.nas_roots import OneReader
+from cleanup.lab.roots import opening, registration
 from cleanup.models import Run, StagingRoot
-from cleanup.runs import discovery, verifying, work_progress
+from cleanup.runs import discovery, work_progress
+from cleanup.runs.proofs import verify_again
 from cleanup.storage import run_paths
 from cleanup.storage.nas import client
 from cleanup.storage.staging import writers
@@ -314,9 +315,9 @@ class Stage:
     def _accept(self, run_path: str) -> None:
         (self.lab.staging / run_path / METADATA / "checksums.sha256").unlink()
         run = Run.objects.with_root().get(run_path=run_path, root=self.root)
-        check = verifying.request(run, actor="ada", now=self.now)
-        verifying.perform(check, now=self.now)
-        verifying.accept(check, actor="eve", note="compared by hand", now=self.now)
+        check = verify_again.request(run, actor="ada", now=self.now)
+        verify_again.perform(check, now=self.now)
+        verify_again.accept(check, actor="eve", note="compared by hand", now=self.now)
 
     def next_attempt(self) -> datetime:
         """Prepare an attempt that does all that the first one on a new host does; return its instant."""
@@ -412,7 +413,7 @@ def staged(
     lab = Lab(base / "lab")
     flags = {"allow_same_filesystem": True, **flags}
     with override_settings(EXLAB_DATA_DIR=data), contextlib.ExitStack() as stack:
-        root = roots.register(
+        root = registration.register(
             f"stage-{base.name}",
             str(lab.staging),
             nas_path=str(nas_path or lab.nas),
@@ -424,7 +425,7 @@ def staged(
         one = mock.patch.object(opening, "reader_for", lambda root: contextlib.nullcontext(OneReader(reader)))
         stack.enter_context(one)
         # Progress is written once a second: on a busy machine the same clear would take other steps each time.
-        for noting in (work_progress, second_look):
+        for noting in (work_progress, nas_questions):
             stack.enter_context(mock.patch.object(noting, "_PROGRESS_SECONDS", math.inf))
         # Other writers are not explored here, and reading `/proc` twice a clear is slow.
         stack.enter_context(mock.patch.object(writers, "find_writers", return_value=[]))

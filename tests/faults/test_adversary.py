@@ -16,11 +16,13 @@ from django.utils import timezone
 from cleanup import clear_run
 from cleanup.clears import nas_history, preparation, protocol, recovery, settlement
 from cleanup.clears.refusal import Refused
-from cleanup.lab import opening, roots
+from cleanup.lab.roots import opening, registration
 from cleanup.models import ClearAttempt, LedgerEntry, NasBreaker, Phase, Requester, Run
 from cleanup.rules.reasons import Reason
-from cleanup.runs import discovery, rows, stray_fences
-from cleanup.storage import handles, linux, tokens
+from cleanup.runs import discovery, rows
+from cleanup.runs.orphans import stray_fences
+from cleanup.storage import handles, linux
+from cleanup.storage.root_files import tokens
 from cleanup.storage.staging import fences
 from tests.faults import children, means
 from tests.faults.scene import Scene, inodes, is_root, scene_of, set_scene
@@ -446,7 +448,7 @@ def test_a_fence_moved_elsewhere_is_reported_though_its_attempt_is_known(
     tmp_path: Path,
 ) -> None:
     other = Lab(tmp_path / "other")
-    other_root = roots.register(
+    other_root = registration.register(
         "other",
         str(other.staging),
         nas_path=str(scene.lab.nas),

@@ -9,11 +9,11 @@ from unittest import mock
 import pytest
 from django.db import connection
 
-from cleanup.clears import second_look
+from cleanup.clears import nas_questions
 from cleanup.models import ClearAttempt
 from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
-from cleanup.runs import proofs
+from cleanup.runs.proofs import proofs
 from cleanup.storage.staging import own_storage
 from tests.faults import explorer, means, meddling, mounts, report
 from tests.faults.drifting import Drifting
@@ -154,7 +154,7 @@ _DOUBTED: list[ClearAttempt] = []
 
 def test_a_clear_whose_twin_has_other_numbers_each_time(tmp_path: Path, now: datetime) -> None:
     """Takes 3 s: every fourth step, where the run is fenced twice."""
-    doubting = mock.patch.object(second_look, "compare_blocks", doubting_once)
+    doubting = mock.patch.object(nas_questions, "compare_blocks", doubting_once)
     with where_numbers_drift(tmp_path, now) as stage, doubting:
         expect_none(explorer.crashes(stage, every=4, skip=skip()), at_least=12)
 
@@ -243,7 +243,7 @@ class TestExhaustive:
     def test_other_numbers_each_time(self, tmp_path: Path, now: datetime, lost: Lost | None) -> None:
         with where_numbers_drift(tmp_path, now) as stage:
             expect_none(explorer.crashes(stage, lost=lost, every=2, skip=skip()), at_least=25)
-            with mock.patch.object(second_look, "compare_blocks", doubting_once):
+            with mock.patch.object(nas_questions, "compare_blocks", doubting_once):
                 expect_none(explorer.crashes(stage, lost=lost, every=2, skip=skip()), at_least=30)
                 expect_none(explorer.faults(stage, every=2, skip=skip(), exhaustive=False), at_least=25)
 

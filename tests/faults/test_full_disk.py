@@ -17,7 +17,7 @@ import pytest
 from django.conf import settings
 from django.db import connection
 
-from cleanup.lab import roots
+from cleanup.lab.roots import registration
 from cleanup.runs import discovery
 from tests.faults import means
 from tests.storage.children import NOBODY
@@ -104,7 +104,7 @@ def test_an_ordinary_user_clears_a_full_disk(
             run = lab.run(verified_at=datetime(2026, 4, 17, 16, 15, 43, tzinfo=UTC))
             expected = census(run)
             now = datetime(2026, 6, 15, 8, 0, tzinfo=UTC)
-            root = roots.register("full", str(lab.staging), nas_path=str(lab.nas), accept_empty=True, now=now)
+            root = registration.register("full", str(lab.staging), nas_path=str(lab.nas), accept_empty=True, now=now)
             discovery.discover(root, now=now)
             copy_the_database(data / "db.sqlite3")
             give_away(lab_base)

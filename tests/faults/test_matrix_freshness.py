@@ -13,8 +13,9 @@ import pytest
 
 from cleanup.clears import protocol
 from cleanup.rules.reasons import Reason
-from cleanup.runs import discovery, holds
-from cleanup.storage.datadir import DataDir
+from cleanup.runs import discovery
+from cleanup.runs.holds import holds
+from cleanup.storage.data_directory.datadir import DataDir
 from cleanup.storage.staging import fences
 from tests.faults import means
 from tests.faults.cases import (

@@ -22,7 +22,7 @@ MODULES = sorted(
 # What only the telling of the NAS says, long after the clear: tests/clears/test_nas_history.py.
 TOLD = {Reason.NAS_NOT_WRITABLE, Reason.TOMBSTONE_MISSING}
 # What the watchdog says of runs, clusters, clocks and holds, and discovery of copies; no clear is refused for it:
-# tests/monitoring/test_watchdog.py, tests/lab/test_clocks.py, tests/lab/test_twins.py.
+# tests/monitoring/test_watchdog.py, tests/lab/test_clocks.py, tests/lab/nas/test_shared_twins.py.
 WATCHED = {
     Reason.STALLED,
     Reason.NO_PROGRESS,
@@ -35,13 +35,13 @@ WATCHED = {
     Reason.HOLD_OLD,
     Reason.TWIN_OVERWRITTEN,
 }
-# Things on a staging disk that are no known run, and never cleared: tests/runs/test_orphans.py.
+# Things on a staging disk that are no known run, and never cleared: tests/runs/orphans/test_orphans.py.
 ORPHANED = {Reason.UNKNOWN_DIRECTORY, Reason.MISPLACED_RUN, Reason.STRAY_FILE, Reason.ORPHANS_ESCALATED}
-ORPHANED |= {Reason.PASSED_OVER}  # tests/storage/test_passed_over.py
-# The folders that a waiting wizard makes where a run lay: tests/clears/test_shells.py.
+ORPHANED |= {Reason.PASSED_OVER}  # tests/storage/staging/test_passed_over.py
+# The folders that a waiting wizard makes where a run lay: tests/clears/test_shell_removal.py.
 ORPHANED |= {Reason.SHELL_LEFT, Reason.NOT_A_SHELL}
 # A sweep's limits, which the clear does not know: test_budgets.py, test_pressure.py,
-# test_breakers.py and test_record.py in tests/sweeps, tests/lab/test_root_lock.py, tests/clears/test_freed.py.
+# test_breakers.py and test_record.py in tests/sweeps, tests/lab/roots/test_root_lock.py, tests/clears/test_freed.py.
 SWEPT = {
     Reason.CLEARING_FREES_NOTHING,
     Reason.BUDGET_EXHAUSTED,

@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from cleanup.lab.twins import note_places
+from cleanup.lab.nas.shared_twins import note_places
 from cleanup.models import AcceptedBytes, RetentionPolicy, Run, StagingRoot
 from cleanup.rules.reasons import Reason
-from cleanup.runs import verifying
-from cleanup.storage import markers
+from cleanup.runs.proofs import verify_again
+from cleanup.storage.root_files import markers
 from cleanup.storage.staging import fences
 from tests.faults import means, mounts
 from tests.faults.cases import (
@@ -176,9 +176,9 @@ def accepted_on_two_disks(stage: Stage, **forged: str) -> Iterator[None]:
         with means.mounted("--bind", far, stage.lab.nas):
             set_root(stage, allow_same_filesystem=False)
             (stage.path / MANIFEST).unlink()
-            check = verifying.request(stage.run, actor="eve", now=stage.now)
-            verifying.perform(check, now=stage.now)
-            verifying.accept(check, actor="eve", note="compared by hand", now=stage.now)
+            check = verify_again.request(stage.run, actor="eve", now=stage.now)
+            verify_again.perform(check, now=stage.now)
+            verify_again.accept(check, actor="eve", note="compared by hand", now=stage.now)
             AcceptedBytes.objects.update(**forged)
             discover(stage)
             yield

@@ -16,7 +16,7 @@ from cleanup.lab import task_queues
 from cleanup.models import ClearAttempt, RetentionPolicy
 from cleanup.rules.decisions import Gate
 from cleanup.rules.reasons import Reason
-from cleanup.runs import inspection, stored_facts
+from cleanup.runs.facts import inspection, stored_facts
 from tests.faults import children, means
 from tests.faults.cases import (
     Answer,

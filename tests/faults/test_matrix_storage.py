@@ -18,13 +18,13 @@ from django.conf import settings
 from django.db import OperationalError, connection, transaction
 
 from cleanup.clears import last_checks, preparation, protocol, recovery, settlement
-from cleanup.lab import roots
+from cleanup.lab.roots import registration
 from cleanup.ledger import entries
 from cleanup.models import ClearAttempt, Run
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery
 from cleanup.storage import linux
-from cleanup.storage.datadir import DataDir
+from cleanup.storage.data_directory.datadir import DataDir
 from cleanup.storage.staging import fences
 from tests.faults import children, means
 from tests.faults.cases import (
@@ -72,7 +72,7 @@ def full_staging_disk(stage: Stage, *, reserve: bool) -> Iterator[None]:
     with means.tiny_disk(stage.lab.base / "disk"):
         lab = TwoDisks(stage.lab.base)
         path = lab.run(twin=False)
-        root = roots.register("small", str(lab.staging), nas_path="", accept_empty=True, now=stage.now)
+        root = registration.register("small", str(lab.staging), nas_path="", accept_empty=True, now=stage.now)
         type(root).objects.filter(pk=root.pk).update(nas_path=stage.root.nas_path, nas_token=stage.root.nas_token)
         root.refresh_from_db()
         # One twin is no proof for two runs, so the lab's other run of this path is of no concern any more.

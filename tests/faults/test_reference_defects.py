@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from cleanup import clear_run, freed_bytes_and_count
-from cleanup.clears import at_once, recovery
+from cleanup.clears import clear_now, recovery
 from cleanup.clears.refusal import Refused
-from cleanup.lab import opening
+from cleanup.lab.roots import opening
 from cleanup.models import LedgerEntry, Run
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery
@@ -90,7 +90,7 @@ def test_only_what_is_gone_is_claimed(scene: Scene, monkeypatch: pytest.MonkeyPa
         unlink(path, *args, **kwargs)
 
     with means.replaced(monkeypatch, run_tree.os, "unlink", unlink_but_one):
-        swept = at_once.clear([scene.run], now=scene.now, actor="ada")
+        swept = clear_now.clear([scene.run], now=scene.now, actor="ada")
     (fence,) = (path for path in scene.path.parent.iterdir() if path.name.startswith(".exlab-clearing-"))
     left = census(fence)
     assert left[0] == 2  # the file, and the record that tells its story

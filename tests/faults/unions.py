@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from cleanup.lab import markers as lab_markers
-from cleanup.lab import two_places
+from cleanup.lab.roots import laid_markers as lab_markers
+from cleanup.lab.roots import two_places
 from cleanup.models import StagingRoot
-from cleanup.storage.nas import challenge, ways
+from cleanup.storage.nas import challenge, way_to_twin
 from tests.faults import mounts
 from tests.faults.means import mounted
 from tests.tools.lab import Lab
@@ -136,8 +136,8 @@ ARRANGEMENTS: dict[str, Arrangement] = {
 
 
 def without_markers() -> Iterator[AbstractContextManager[Any]]:
-    yield mock.patch.object(ways.Ways, "ask", lambda *args, **kwargs: ())
-    yield mock.patch.object(ways, "expect_none", lambda *args: None)
+    yield mock.patch.object(way_to_twin.Ways, "ask", lambda *args, **kwargs: ())
+    yield mock.patch.object(way_to_twin, "expect_none", lambda *args: None)
     yield mock.patch.object(lab_markers, "nas_on_staging", lambda *args: None)
 
 

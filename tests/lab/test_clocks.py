@@ -16,10 +16,11 @@ from django_q.models import OrmQ, Schedule
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cleanup.clears import at_once
+from cleanup.clears import clear_now
 from cleanup.clears.report import ClearReport
 from cleanup.clears.run_action import Action
-from cleanup.lab import clocks, other_clocks, roots, task_queues
+from cleanup.lab import clocks, other_clocks, task_queues
+from cleanup.lab.roots import registration
 from cleanup.models import (
     Alert,
     Heartbeat,
@@ -36,11 +37,13 @@ from cleanup.models import (
 from cleanup.monitoring import watchdog
 from cleanup.rules.anomalies import Clock
 from cleanup.rules.clocks import BETWEEN_LOOKS, LONGEST_PAUSE, Other, OtherClocks
-from cleanup.rules.policy import Stage
+from cleanup.rules.policies.policy import Stage
 from cleanup.rules.reasons import Reason
-from cleanup.runs import discovery, holds, run_status
-from cleanup.storage import handles, tokens
+from cleanup.runs import discovery, run_status
+from cleanup.runs.holds import holds
+from cleanup.storage import handles
 from cleanup.storage.nas import clock as nas_clock
+from cleanup.storage.root_files import tokens
 from cleanup.sweeps import all_roots, breakers, rehearsal
 from tests.faults import means, mounts
 from tests.faults.mounts import Enter
@@ -134,7 +137,7 @@ def test_neither_a_click_nor_a_page_lets_a_hold_end_by_it(held: list[str], now: 
     wall = now + 20 * DAY
     night(wall, boot="b")
     run = Run.objects.get(run_path=held[0])
-    cleared = at_once.clear([run], now=wall, actor="ada").runs[0]
+    cleared = clear_now.clear([run], now=wall, actor="ada").runs[0]
     assert (cleared.action, cleared.reason) == (Action.REFUSED, "held")
     assert "by ann: figure; it would be over by this host's clock, which is in doubt" in cleared.detail
     assert Hold.objects.in_force(wall).count() == holds.in_force(wall).count() == HELD
@@ -293,7 +296,7 @@ def far(lab: Lab, tmp_path: Path) -> Path:
 
 
 def registered(lab: Lab) -> StagingRoot:
-    return roots.register(
+    return registration.register(
         "lab",
         str(lab.staging),
         nas_path=str(lab.nas),

@@ -11,7 +11,7 @@ from cleanup.lab import readiness
 from cleanup.models import RetentionPolicy
 from cleanup.rules.decisions import Gate
 from cleanup.rules.reasons import Reason
-from cleanup.runs import stored_facts
+from cleanup.runs.facts import stored_facts
 from cleanup.storage import linux
 from cleanup.sweeps import all_roots
 from tests.faults.scene import Scene, set_scene

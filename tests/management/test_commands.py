@@ -11,7 +11,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.utils import timezone
 
-from cleanup.lab import roots
+from cleanup.lab.roots import registration
 from cleanup.models import Run, StagingRoot
 from cleanup.runs import discovery
 from tests.faults.scene import everything, inodes
@@ -158,7 +158,7 @@ def walk_the_whole_way(lab: Lab, manage: Manage) -> None:
 def known(lab: Lab) -> Lab:
     now = timezone.now()
     lab.run(verified_at=now - timedelta(hours=30))
-    root = roots.register("lab", str(lab.staging), nas_path=str(lab.nas), allow_same_filesystem=True, now=now)
+    root = registration.register("lab", str(lab.staging), nas_path=str(lab.nas), allow_same_filesystem=True, now=now)
     discovery.discover(root, now=now)
     return lab
 
@@ -168,7 +168,7 @@ def test_bad_usage_is_status_2_and_one_sentence(
 ) -> None:
     other = Lab(tmp_path / "second")
     other.run()
-    root = roots.register("second", str(other.staging), now=now)
+    root = registration.register("second", str(other.staging), now=now)
     discovery.discover(root, now=now)
     before = everything(known), list(Run.objects.order_by("pk").values())
     unknown = "FLOW_01/PROJ-0060/Runs/Run_2026-06-01T13-00"
@@ -330,7 +330,7 @@ def test_an_empty_nas_is_told_at_once(lab: Lab, manage: Manage) -> None:
 def test_several_roots_have_no_one_name(known: Lab, manage: Manage, tmp_path: Path) -> None:
     other = Lab(tmp_path / "second")
     other.run()
-    roots.register("second", str(other.staging), now=timezone.now())
+    registration.register("second", str(other.staging), now=timezone.now())
     assert manage("discover", "--json").json["root"] is None
     assert manage("discover", "--root", "second", "--json").json["root"] == "second"
     refused = manage("clear", RUN_PATH, "--root", "second", "--json")

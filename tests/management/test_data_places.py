@@ -17,8 +17,8 @@ from django.core.management.base import CommandError
 from cleanup.lab import own_database
 from cleanup.management import data_places
 from cleanup.management.supervisor import Child, Supervisor, sole_holder
-from cleanup.storage import data_place
-from cleanup.storage.datadir import DataDir
+from cleanup.storage.data_directory import data_place
+from cleanup.storage.data_directory.datadir import DataDir
 from exlab import sqlite
 from tests.faults import means
 from tests.tools.checkout import CHECKOUT

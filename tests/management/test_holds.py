@@ -18,7 +18,8 @@ from django.test.utils import CaptureQueriesContext
 from cleanup.clears import last_checks, protocol, refusal
 from cleanup.management.base import UsageError
 from cleanup.models import Hold, HoldSource, Run
-from cleanup.runs import discovery, holds
+from cleanup.runs import discovery
+from cleanup.runs.holds import holds
 from tests.tools.lab import RUN_PATH, Lab
 
 pytestmark = [pytest.mark.django_db, pytest.mark.one_engine]

@@ -11,7 +11,7 @@ from django.core.management import CommandError, call_command
 from cleanup.models import LedgerEntry, Orphan, Run, StagingRoot
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery
-from cleanup.runs.orphan_rows import GRACE
+from cleanup.runs.orphans.orphan_rows import GRACE
 from tests.tools.lab import METADATA, RUN_PATH, Lab, census, date_everything, snapshot
 
 pytestmark = [pytest.mark.django_db, pytest.mark.one_engine]

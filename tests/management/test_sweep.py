@@ -11,7 +11,7 @@ import time_machine
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 
-from cleanup.clears import at_once
+from cleanup.clears import clear_now
 from cleanup.models import Outcome, Run, StagingRoot, Sweep, SweepBreaker, SweepKind, SweptRun
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery
@@ -174,7 +174,7 @@ def test_why_says_when_a_pass_said_nothing(run, swept):
 def test_why_and_evaluate_say_of_a_cleared_run_that_it_was_cleared(run, policy, now):
     policy(mode="manual")
     call("sweep", "--as-scheduled")
-    at_once.clear([run], now=now, actor="mkhan")
+    clear_now.clear([run], now=now, actor="mkhan")
     run.refresh_from_db()
     (attempt,) = run.attempts.all()
     said = "It was cleared 2026-06-15 08:00:00 UTC by mkhan. On staging it was: "

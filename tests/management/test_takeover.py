@@ -14,7 +14,7 @@ import pytest
 
 from cleanup.management import takeover
 from cleanup.management.supervisor import CommandError, sole_holder
-from cleanup.storage import lock_holders
+from cleanup.storage.data_directory import lock_holders
 from tests.faults import means
 from tests.management.test_up import wait_for
 from tests.tools.checkout import CHECKOUT

@@ -19,7 +19,7 @@ from cleanup.models import (
     StagingRoot,
     Superseded,
 )
-from cleanup.rules.policy import Mode, ProofLevel, Scope
+from cleanup.rules.policies.policy import Mode, ProofLevel, Scope
 from cleanup.rules.states import State
 
 pytestmark = pytest.mark.django_db

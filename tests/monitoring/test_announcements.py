@@ -15,10 +15,12 @@ from django_q.models import Schedule
 
 from cleanup.clears.report import ClearReport
 from cleanup.clears.run_action import Action
-from cleanup.lab import first_nights, task_queues
+from cleanup.lab import task_queues
+from cleanup.lab.roots import first_nights
 from cleanup.models import Access, Announcement, Forecast, RetentionPolicy, Run, StagingRoot
 from cleanup.monitoring import announcements, forecasts
-from cleanup.runs import discovery, holds
+from cleanup.runs import discovery
+from cleanup.runs.holds import holds
 from cleanup.sweeps import all_roots, rehearsal
 from tests.tools.lab import Lab
 

@@ -8,7 +8,7 @@ import time_machine
 
 from cleanup.models import RetentionPolicy, StagingRoot, SweepBreaker
 from cleanup.rules.anomalies import Clock
-from cleanup.rules.policy import Stage
+from cleanup.rules.policies.policy import Stage
 from cleanup.sweeps import breakers, policy_preview, taking
 from cleanup.sweeps.all_roots import sweep
 from tests.tools.archive import archive, clears_rows

@@ -19,8 +19,9 @@ from django.urls import reverse
 from django.utils import timezone
 from django_q.models import Schedule
 
-from cleanup.lab import opening, task_queues
+from cleanup.lab import task_queues
 from cleanup.lab.alerts import AlertState
+from cleanup.lab.roots import opening
 from cleanup.management.commands.watch import seconds
 from cleanup.models import (
     Alert,

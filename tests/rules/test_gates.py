@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from cleanup.rules.decisions import Decision, Gate, GateResult, Verdict
 from cleanup.rules.facts import Facts, Finding, FutureFiles, ProofFacts
 from cleanup.rules.gates import CLOCK_TOLERANCE, QUIET_PERIOD, evaluate
-from cleanup.rules.policy import Mode, Policy, ProofLevel
+from cleanup.rules.policies.policy import Mode, Policy, ProofLevel
 from cleanup.rules.reasons import Reason
 from cleanup.rules.states import State
 

@@ -17,7 +17,7 @@ from cleanup.rules.liveness import (
     unserved,
     waiting_since,
 )
-from cleanup.rules.policy import Policy
+from cleanup.rules.policies.policy import Policy
 from cleanup.rules.states import State
 
 pytestmark = pytest.mark.one_engine(by="function")

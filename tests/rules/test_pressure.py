@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cleanup.rules.policy import DEFAULT_BUDGET_RUNS, Limits
+from cleanup.rules.policies.policy import DEFAULT_BUDGET_RUNS, Limits
 from cleanup.rules.pressure import (
     Candidate,
     Cause,

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cleanup.rules import quantities
-from cleanup.rules.policy import MAX_BUDGET_MINUTES, MAX_RETAIN_HOURS
+from cleanup.rules.policies.policy import MAX_BUDGET_MINUTES, MAX_RETAIN_HOURS
 
 pytestmark = pytest.mark.one_engine(by="function")
 

@@ -12,7 +12,8 @@ import pytest
 
 from cleanup.models import ClearAttempt, IngestEvent, LedgerEntry, Orphan, Phase, Run, StagingRoot
 from cleanup.rules.reasons import Reason
-from cleanup.runs import discovery, orphans
+from cleanup.runs import discovery
+from cleanup.runs.orphans import orphans
 from cleanup.storage.nas import client
 from tests.faults import means
 from tests.faults.scene import Scene, set_scene

@@ -13,12 +13,12 @@ from django.test import Client
 
 from cleanup import clear_run
 from cleanup.clears.refusal import Refused
-from cleanup.lab import opening
+from cleanup.lab.roots import opening
 from cleanup.models import ClearAttempt, Run, StagingRoot
 from cleanup.rules.reasons import Reason
-from cleanup.runs import discovery, orphans
-from cleanup.storage import desktop_files
-from cleanup.storage.staging import fences
+from cleanup.runs import discovery
+from cleanup.runs.orphans import orphans
+from cleanup.storage.staging import desktop_files, fences
 from tests.tools.lab import METADATA, Lab, census, read_sync_state, some_files, touch, write_sync_state
 
 pytestmark = [pytest.mark.django_db, pytest.mark.one_engine]

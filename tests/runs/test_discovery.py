@@ -13,12 +13,13 @@ import pytest
 
 from cleanup import clear_run
 from cleanup.clears.refusal import Refused
-from cleanup.lab import opening
+from cleanup.lab.roots import opening
 from cleanup.models import IngestEvent, Run, StagingRoot
 from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
-from cleanup.runs import discovery, inspection, run_status, stored_facts
+from cleanup.runs import discovery, run_status
 from cleanup.runs.discovery import Discovered
+from cleanup.runs.facts import inspection, stored_facts
 from tests.faults.means import before
 from tests.faults.scene import everything, set_scene
 from tests.tools.lab import METADATA, RUN_PATH, Lab, census, read_ingest
@@ -428,7 +429,7 @@ def test_without_its_token_a_root_is_only_marked(lab: Lab, root: Any, now: datet
 
 
 def test_a_root_that_has_no_token_yet(lab: Lab, now: datetime) -> None:
-    from cleanup.lab.roots import register
+    from cleanup.lab.roots.registration import register
 
     root = register("lab", str(lab.staging), now=now)
     lab.run()

@@ -17,7 +17,8 @@ from cleanup.rules.anomalies import Clock
 from cleanup.rules.clocks import Other, OtherClocks
 from cleanup.rules.decisions import Gate, GateResult
 from cleanup.rules.reasons import Reason
-from cleanup.runs import discovery, inspection, stored_facts
+from cleanup.runs import discovery
+from cleanup.runs.facts import inspection, stored_facts
 from cleanup.sweeps import all_roots, policy_preview
 from tests.tools.lab import METADATA, RUN_PATH, Lab, touch
 

@@ -17,13 +17,16 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from cleanup.clears import nas_history, protocol, recovery, refusal
-from cleanup.lab import opening
+from cleanup.lab.roots import opening
 from cleanup.models import Alert, IngestEvent, Orphan, RecordSight, RetentionPolicy, Run
 from cleanup.monitoring import watchdog
 from cleanup.rules.decisions import Decision, Gate
-from cleanup.rules.policy import ProofLevel
+from cleanup.rules.policies.policy import ProofLevel
 from cleanup.rules.reasons import Reason
-from cleanup.runs import discovery, inspection, orphans, reregistration, stored_facts
+from cleanup.runs import discovery
+from cleanup.runs.facts import inspection, stored_facts
+from cleanup.runs.moved import reregistration
+from cleanup.runs.orphans import orphans
 from cleanup.storage.staging import removal
 from cleanup.web.runs import timeline
 from tests.tools.lab import (

@@ -13,7 +13,10 @@ from cleanup.models import ClearAttempt, Hold, Phase, Requester, RetentionPolicy
 from cleanup.rules.gates import MAX_FAILURES
 from cleanup.rules.reasons import Reason
 from cleanup.rules.states import State
-from cleanup.runs import discovery, gone, holds, reregistration, run_status, stored_facts
+from cleanup.runs import discovery, run_status
+from cleanup.runs.facts import stored_facts
+from cleanup.runs.holds import holds
+from cleanup.runs.moved import gone, reregistration
 from cleanup.web.runs.status_text import stand
 from tests.tools.lab import RUN_PATH, touch
 

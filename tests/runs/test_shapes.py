@@ -11,10 +11,11 @@ from django.utils import timezone
 
 from cleanup import clear_run
 from cleanup.clears import nas_history, recovery
-from cleanup.lab import opening
+from cleanup.lab.roots import opening
 from cleanup.models import ClearAttempt, Orphan, Phase, Run
 from cleanup.rules.reasons import Reason
-from cleanup.runs import discovery, orphans
+from cleanup.runs import discovery
+from cleanup.runs.orphans import orphans
 from tests.faults import children
 from tests.faults.scene import Scene, set_scene
 from tests.tools.lab import METADATA, RUN_PATH, Lab, date_everything, read_ingest, snapshot

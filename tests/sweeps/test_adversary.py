@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 from django.db import OperationalError
 
-from cleanup.clears.at_once import clear
+from cleanup.clears.clear_now import clear
 from cleanup.clears.report import ClearReport
 from cleanup.clears.run_action import Action
 from cleanup.models import Hold, LedgerEntry, Run, Sweep
-from cleanup.runs import discovery, holds
+from cleanup.runs import discovery
+from cleanup.runs.holds import holds
 from cleanup.sweeps.all_roots import sweep
 from cleanup.sweeps.journal import Journal
 from cleanup.sweeps.record import Recorder

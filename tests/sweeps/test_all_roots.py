@@ -10,7 +10,7 @@ import pytest
 from django.utils import timezone
 
 from cleanup.clears import protocol, recovery
-from cleanup.clears.at_once import clear
+from cleanup.clears.clear_now import clear
 from cleanup.clears.report import ClearReport
 from cleanup.clears.run_action import Action
 from cleanup.models import ClearAttempt, IngestEvent, LedgerEntry, Proof, Run

@@ -13,7 +13,7 @@ from cleanup.models import ClearAttempt, RetentionPolicy, Run, Sweep, SweepBreak
 from cleanup.rules.anomalies import Anomaly, AnomalyKind, Clock
 from cleanup.runs import discovery
 from cleanup.storage import linux
-from cleanup.storage.datadir import DataDir
+from cleanup.storage.data_directory.datadir import DataDir
 from cleanup.sweeps import breakers, one_root
 from cleanup.sweeps.all_roots import sweep
 from tests.faults.scene import everything

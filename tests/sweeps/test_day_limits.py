@@ -10,7 +10,7 @@ import time_machine
 
 from cleanup.clears.report import ClearReport
 from cleanup.clears.run_action import Action
-from cleanup.lab import roots
+from cleanup.lab.roots import registration
 from cleanup.models import ClearAttempt, LedgerEntry, Run, StagingRoot, Sweep, SweepBreaker
 from cleanup.rules import anomalies
 from cleanup.rules.anomalies import Clock
@@ -99,7 +99,7 @@ def test_a_second_pc_has_a_day_and_a_go_on_of_its_own(
     night(0)
     second = Lab(tmp_path / "second")
     places = {"nas_path": str(second.nas), "allow_same_filesystem": True, "accept_empty": True}
-    other = roots.register("second", str(second.staging), **places, now=now)
+    other = registration.register("second", str(second.staging), **places, now=now)
     archive(second, other, now, runs=40)
     sweep_breakers.go_on(SweepBreaker.objects.get(root=root), actor="ada", note="", now=now)
     swept = night(1)

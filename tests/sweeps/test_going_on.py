@@ -14,7 +14,7 @@ from cleanup.clears.report import ClearReport
 from cleanup.clears.run_action import Action
 from cleanup.models import ClearAttempt, Hold, Run, StagingRoot, Sweep, SweepBreaker
 from cleanup.rules.anomalies import Anomaly, AnomalyKind, Clock
-from cleanup.rules.shown import Shown
+from cleanup.rules.breaker_question import Shown
 from cleanup.sweeps import breakers, taking
 from cleanup.sweeps.all_roots import sweep
 from cleanup.sweeps.breakers import GoOnAnswer

@@ -186,6 +186,6 @@ def test_the_check_notices_a_go_on_for_too_much(
 ) -> None:
     steps = [*NIGHTS, ("go on", False), ("policy", 100), ("night", 1)]
     run_example(steps, 0.5, lab, root, now, monkeypatch)
-    monkeypatch.setattr("cleanup.rules.shown.Shown.covers", lambda *run: True)
+    monkeypatch.setattr("cleanup.rules.breaker_question.Shown.covers", lambda *run: True)
     with pytest.raises(AssertionError):
         run_example([*steps[:-2], ("arrive", 6), ("budget", 5), ("night", 1)], 0.5, lab, root, now, monkeypatch)

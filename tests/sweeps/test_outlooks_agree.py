@@ -14,8 +14,8 @@ from cleanup.clears.run_action import Action, RunAction
 from cleanup.models import DiskUsage, Outcome, RetentionPolicy, Run, StagingRoot, Sweep, SweepBreaker
 from cleanup.rules import anomalies
 from cleanup.rules.anomalies import Clock
-from cleanup.rules.policy import Stage
-from cleanup.runs import stored_facts
+from cleanup.rules.policies.policy import Stage
+from cleanup.runs.facts import stored_facts
 from cleanup.sweeps import breakers as sweep_breakers
 from cleanup.sweeps import one_root, outlook, policy_preview, rehearsal, taking
 from cleanup.sweeps.all_roots import sweep

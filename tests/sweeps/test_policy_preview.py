@@ -6,7 +6,8 @@ import pytest
 
 from cleanup.clears.run_action import Action
 from cleanup.models import DiskUsage, RetentionPolicy, Run, Sweep, SweepBreaker
-from cleanup.runs import discovery, holds
+from cleanup.runs import discovery
+from cleanup.runs.holds import holds
 from cleanup.sweeps import all_roots, breakers, policy_preview
 from tests.tools.lab import touch
 

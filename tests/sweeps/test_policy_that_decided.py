@@ -13,11 +13,12 @@ from django.test import Client
 from django.utils import timezone
 
 from cleanup.clears import batches, preview, protocol
-from cleanup.clears.at_once import clear
+from cleanup.clears.clear_now import clear
 from cleanup.clears.queue import new_attempt
 from cleanup.models import ClearAttempt, LedgerEntry, Phase, Requester, Run, SweptRun
-from cleanup.rules.policy import Policy
-from cleanup.runs import discovery, holds
+from cleanup.rules.policies.policy import Policy
+from cleanup.runs import discovery
+from cleanup.runs.holds import holds
 from cleanup.sweeps.all_roots import sweep
 from tests.tools.lab import Lab
 

@@ -11,7 +11,7 @@ from cleanup.clears.report import ClearReport
 from cleanup.clears.run_action import Action
 from cleanup.models import Alert, ClearAttempt, LedgerEntry, Run, Sweep
 from cleanup.runs import discovery
-from cleanup.storage import reserve
+from cleanup.storage.root_files import reserve
 from cleanup.sweeps import record
 from cleanup.sweeps.all_roots import sweep
 from tests.faults.scene import everything

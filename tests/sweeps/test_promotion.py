@@ -10,7 +10,7 @@ import time_machine
 from django.core.management import call_command
 
 from cleanup.clears.report import ClearReport
-from cleanup.lab import first_nights, roots
+from cleanup.lab.roots import first_nights, registration
 from cleanup.models import (
     ClearAttempt,
     LedgerEntry,
@@ -25,7 +25,8 @@ from cleanup.models import (
     SweptRun,
 )
 from cleanup.rules.reasons import Reason
-from cleanup.runs import discovery, reregistration
+from cleanup.runs import discovery
+from cleanup.runs.moved import reregistration
 from cleanup.sweeps import all_roots, rehearsal
 from tests.tools.lab import Lab
 
@@ -83,7 +84,7 @@ def stages() -> list[tuple[int, str]]:
 
 def second_pc(lab: Lab, now: datetime, name: str = "second") -> tuple[StagingRoot, Lab]:
     other = Lab(lab.base / name)
-    root = roots.register(
+    root = registration.register(
         name, str(other.staging), nas_path=str(other.nas), allow_same_filesystem=True, accept_empty=True, now=now
     )
     return root, other
@@ -208,12 +209,12 @@ def test_what_makes_a_root_new(lab: Lab, root: StagingRoot, promoted: RetentionP
         return list(RootNote.objects.filter(root=root).order_by("pk").values_list("note", flat=True))
 
     known = {"nas_path": str(lab.nas), "allow_same_filesystem": True}
-    roots.register("lab", str(lab.staging), **known, now=now + HOUR)
+    registration.register("lab", str(lab.staging), **known, now=now + HOUR)
     assert notes() == ["it was registered"]
     own = lab.base / "nas-of-flow"
     own.mkdir()
     (own / "seen").write_text("")
-    roots.register("lab", str(lab.staging), **known, instrument_nas={"FLOW_01": str(own)}, now=now + HOUR)
+    registration.register("lab", str(lab.staging), **known, instrument_nas={"FLOW_01": str(own)}, now=now + HOUR)
     assert notes() == ["it was registered", "its NAS is another one"]
     lab.staging.rename(lab.base / "elsewhere")
     order = reregistration.RegisterOrder(now=now + HOUR, actor="ada")
@@ -375,7 +376,7 @@ def test_the_run_says_which_version_decides(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     from cleanup.rules.decisions import Gate, Verdict
-    from cleanup.runs import stored_facts
+    from cleanup.runs.facts import stored_facts
 
     write(retain_hours=120)
     run = Run.objects.with_root().get(run_path=first[6])

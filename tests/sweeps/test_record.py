@@ -10,11 +10,12 @@ import pytest
 
 from cleanup import tasks
 from cleanup.clears import protocol
-from cleanup.clears.at_once import clear
+from cleanup.clears.clear_now import clear
 from cleanup.clears.run_action import Action
-from cleanup.lab import root_lock, roots
+from cleanup.lab.roots import registration, root_lock
 from cleanup.models import Alert, ClearAttempt, LedgerEntry, Run, Sweep, SweepKind, SweptRun
-from cleanup.runs import discovery, stored_facts
+from cleanup.runs import discovery
+from cleanup.runs.facts import stored_facts
 from cleanup.sweeps import record as sweep_record
 from cleanup.sweeps.all_roots import sweep
 from cleanup.sweeps.one_root import RootSweep
@@ -197,7 +198,7 @@ def test_one_bad_root_does_not_stop_the_others(
     scenes: dict[str, Scene], now: datetime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = Lab(tmp_path / "another")
-    roots.register("another", str(other.staging), accept_empty=True, now=now)  # it comes first
+    registration.register("another", str(other.staging), accept_empty=True, now=now)  # it comes first
     begin = sweep_record.begin
 
     def fail_for_one(root: Any, *args: Any, **options: Any) -> Any:

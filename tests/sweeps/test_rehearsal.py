@@ -26,7 +26,7 @@ from cleanup.models import (
     SweepKind,
     SweptRun,
 )
-from cleanup.rules.policy import Policy
+from cleanup.rules.policies.policy import Policy
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery
 from cleanup.sweeps import all_roots, rehearsal, rehearsed_runs

@@ -17,10 +17,10 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from cleanup.clears.report import ClearReport
-from cleanup.lab import roots
+from cleanup.lab.roots import registration
 from cleanup.models import Hold, LedgerEntry, RetentionPolicy, Run, StagingRoot
-from cleanup.rules.effective import effective_policy
-from cleanup.rules.policy import Mode
+from cleanup.rules.policies.effective import effective_policy
+from cleanup.rules.policies.policy import Mode
 from cleanup.runs import discovery
 from cleanup.sweeps.all_roots import sweep
 from tests.faults.scene import everything
@@ -90,7 +90,7 @@ class Undo(Exception):
 
 def build(example: Example, base: Path) -> tuple[Lab, StagingRoot]:
     lab = Lab(base)
-    root = roots.register(
+    root = registration.register(
         "lab", str(lab.staging), nas_path=str(lab.nas), allow_same_filesystem=True, accept_empty=True, now=NOW
     )
     for number, built in enumerate(example.runs):
@@ -264,6 +264,6 @@ def test_the_check_notices_a_held_run_that_goes(tmp_path: Path, monkeypatch: pyt
     )
     assert run_example(example, tmp_path / "good") == []
     monkeypatch.setattr("cleanup.models.HoldQuerySet.in_force", lambda self, now: self.none())
-    monkeypatch.setattr("cleanup.runs.held.holds_of", lambda run: ())
+    monkeypatch.setattr("cleanup.runs.holds.holds_in_force.holds_of", lambda run: ())
     with pytest.raises(AssertionError, match="person"):
         run_example(example, tmp_path / "bad")

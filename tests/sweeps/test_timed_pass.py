@@ -11,7 +11,8 @@ from django.utils import timezone
 from cleanup import clear_run, tasks
 from cleanup.models import RetentionPolicy, Run, StagingRoot, Surprise, Sweep
 from cleanup.rules.anomalies import Clock
-from cleanup.runs import discovery, holds
+from cleanup.runs import discovery
+from cleanup.runs.holds import holds
 from cleanup.sweeps import breakers
 from tests.faults.scene import Scene, scene_of
 from tests.tools.lab import Lab

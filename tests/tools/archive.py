@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from cleanup.clears.run_action import Action, ClearRequest, RunAction
 from cleanup.models import Run, StagingRoot
-from cleanup.rules.policy import Policy
+from cleanup.rules.policies.policy import Policy
 from cleanup.runs import discovery
 from tests.tools.lab import Lab
 from tests.tools.rows import clear_rows

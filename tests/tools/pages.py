@@ -78,9 +78,9 @@ def site(db: None, now: datetime, tmp_path_factory: pytest.TempPathFactory) -> L
 
 
 def register(lab: Lab, now: datetime) -> "StagingRoot":
-    from cleanup.lab import roots
+    from cleanup.lab.roots import registration
 
-    return roots.register(
+    return registration.register(
         "lab",
         str(lab.staging),
         nas_path=str(lab.nas),

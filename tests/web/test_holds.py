@@ -6,7 +6,8 @@ from django.test import Client
 
 from cleanup.clears import protocol, refusal
 from cleanup.models import Access, Hold, Run
-from cleanup.runs import discovery, holds
+from cleanup.runs import discovery
+from cleanup.runs.holds import holds
 from tests.tools.pages import EXTRA, SAFE
 
 pytestmark = pytest.mark.one_engine

@@ -14,7 +14,7 @@ from django.contrib.sessions.models import Session
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from cleanup.lab import sessions
+from cleanup.lab.people import sessions
 from cleanup.web import account, urls
 from tests.lab.test_lock_waits import held
 from tests.tools.pages import SAFE

@@ -8,7 +8,7 @@ from django.test import Client
 from django_q.models import Schedule
 
 from cleanup.clears import queue
-from cleanup.lab.disk_usage import Outlook
+from cleanup.lab.roots.disk_usage import Outlook
 from cleanup.models import (
     Access,
     ClearAttempt,

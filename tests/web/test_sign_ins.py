@@ -20,7 +20,7 @@ from django.http import HttpResponse
 from django.test import Client
 from django.utils import timezone
 
-from cleanup.lab import sign_ins
+from cleanup.lab.people import sign_ins
 
 pytestmark = pytest.mark.one_engine
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from cleanup.lab import disk_usage, first_nights, roots
-from cleanup.lab.first_nights import Waiting
-from cleanup.lab.roots import RegistrationError, register
+from cleanup.lab.roots import disk_usage, first_nights, registration
+from cleanup.lab.roots.first_nights import Waiting
+from cleanup.lab.roots.registration import RegistrationError, register
 from cleanup.management.base import FAILED, LabCommand, UsageError, add_registration_flags, nas_roots_given, now
 from cleanup.models import StagingRoot
 
@@ -53,7 +53,7 @@ class Command(LabCommand):
         except RegistrationError as error:
             raise UsageError(str(error)) from None
         disk_usage.measure(root, at)
-        remarks = roots.remarks(root)
+        remarks = registration.remarks(root)
         found = first_nights.waiting(at, root)
         warnings = [*remarks.problems, *remarks.warnings]
         for warning in warnings:

@@ -5,7 +5,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from cleanup.clears import at_once, nas_history
+from cleanup.clears import clear_now, nas_history
 from cleanup.clears.run_action import Action
 from cleanup.lab import clocks
 from cleanup.management.base import (
@@ -47,7 +47,7 @@ class Command(LabCommand):
         if not options["dry_run"]:
             clocks.look(clocks.read_clock(at), ask=False)  # no hold may end by a clock that jumped
         how = {"dry_run": options["dry_run"], "accept_loss": options["accept_loss"]}
-        swept = at_once.clear(runs, now=at, actor=actor, note=options["reason"], **how)
+        swept = clear_now.clear(runs, now=at, actor=actor, note=options["reason"], **how)
         self.report(options["json"], sweep_as_json(swept), sweep_as_text(swept))
         if not options["dry_run"]:
             nas_history.tell(now=now(), runs=runs)

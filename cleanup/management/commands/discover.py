@@ -4,7 +4,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from cleanup.lab import disk_usage
+from cleanup.lab.roots import disk_usage
 from cleanup.management.base import LabCommand, add_root_argument, find_roots, now
 from cleanup.runs import discovery
 

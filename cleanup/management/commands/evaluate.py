@@ -16,8 +16,8 @@ from cleanup.management.base import (
 )
 from cleanup.models import RetentionPolicy, Run
 from cleanup.rules.decisions import Decision
-from cleanup.rules.effective import effective_policy, sources_as_json
-from cleanup.runs import inspection
+from cleanup.rules.policies.effective import effective_policy, sources_as_json
+from cleanup.runs.facts import inspection
 
 
 class Command(LabCommand):

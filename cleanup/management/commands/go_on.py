@@ -17,7 +17,7 @@ from cleanup.management.base import (
     user_named,
 )
 from cleanup.models import Run, SweepBreaker
-from cleanup.rules.shown import Shown, say_shown
+from cleanup.rules.breaker_question import Shown, say_shown
 from cleanup.sweeps import breakers as sweep_breakers
 from cleanup.sweeps.breakers import GoOnAnswer
 

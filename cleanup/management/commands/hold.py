@@ -18,8 +18,8 @@ from cleanup.management.base import (
     now,
     user_named,
 )
-from cleanup.runs import holds
-from cleanup.runs.holds import HoldRefused
+from cleanup.runs.holds import holds
+from cleanup.runs.holds.holds import HoldRefused
 
 
 class Command(LabCommand):

@@ -8,16 +8,16 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import CommandParser
 
-from cleanup.lab import disk_usage, roots
-from cleanup.lab.roots import RegistrationError, register
-from cleanup.lab.two_places import Remarks
-from cleanup.lab.wizard_config import WizardCleanup, WizardConfig, default_path, read_config
-from cleanup.lab.wizard_plan import Answers, Registered, WizardPlan, planned, staging_path
-from cleanup.lab.wizard_yaml import WizardConfigError
+from cleanup.lab.roots import disk_usage, registration
+from cleanup.lab.roots.registration import RegistrationError, register
+from cleanup.lab.roots.two_places import Remarks
+from cleanup.lab.wizard.wizard_config import WizardCleanup, WizardConfig, default_path, read_config
+from cleanup.lab.wizard.wizard_plan import Answers, Registered, WizardPlan, planned, staging_path
+from cleanup.lab.wizard.wizard_yaml import WizardConfigError
 from cleanup.management.base import FAILED, LabCommand, UsageError, add_registration_flags, nas_roots_given, now
 from cleanup.management.scopes import meaning_of, write_version
 from cleanup.models import RetentionPolicy, StagingRoot
-from cleanup.rules.policy import Mode
+from cleanup.rules.policies.policy import Mode
 from cleanup.rules.quantities import AT_ONCE, say_hours
 from cleanup.text.values import visible
 
@@ -145,7 +145,7 @@ def _apply(plan: WizardPlan, policy: WizardCleanup | None, options: dict[str, An
     except RegistrationError as error:
         raise UsageError(visible(error)) from None
     disk_usage.measure(root, at)
-    return Written(root, _write(root, policy) if policy else None, roots.remarks(root))
+    return Written(root, _write(root, policy) if policy else None, registration.remarks(root))
 
 
 def _write(root: StagingRoot, policy: WizardCleanup) -> RetentionPolicy:

@@ -7,8 +7,8 @@ from django.core.management.base import CommandParser
 
 from cleanup.management.base import LabCommand, add_root_argument, find_roots, now
 from cleanup.models import Orphan, OrphanKind
-from cleanup.runs import orphans
-from cleanup.runs.orphans import Inspected
+from cleanup.runs.orphans import orphans
+from cleanup.runs.orphans.orphans import Inspected
 from cleanup.text import values
 
 

@@ -6,13 +6,14 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from cleanup.lab import first_nights, typist
+from cleanup.lab.people import typist
+from cleanup.lab.roots import first_nights
 from cleanup.management.base import FAILED, LabCommand, UsageError, now, reason_text
 from cleanup.management.scopes import add_scope_arguments, find_root, meaning_of, scope_of, version_as_json
 from cleanup.models import RetentionPolicy, StagingRoot, Superseded
 from cleanup.monitoring import announcements
-from cleanup.rules.policy import Stage
-from cleanup.rules.sentences import name_scope
+from cleanup.rules.policies.policy import Stage
+from cleanup.rules.policies.sentences import name_scope
 from cleanup.sweeps import rehearsal, rehearsed_runs
 from cleanup.text.values import count, in_units, runs, visible
 

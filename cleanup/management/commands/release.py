@@ -17,7 +17,7 @@ from cleanup.management.base import (
     user_named,
 )
 from cleanup.models import Hold, Run
-from cleanup.runs import holds
+from cleanup.runs.holds import holds
 from cleanup.text.values import visible
 
 

@@ -5,8 +5,8 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from cleanup.lab.opening import Unreachable
-from cleanup.lab.roots import RegistrationError
+from cleanup.lab.roots.opening import Unreachable
+from cleanup.lab.roots.registration import RegistrationError
 from cleanup.management.base import (
     FAILED,
     LabCommand,
@@ -21,9 +21,9 @@ from cleanup.management.base import (
     user_named,
 )
 from cleanup.models import StagingRoot
-from cleanup.runs import moving, reregistration
-from cleanup.runs.moving import NotMoved
-from cleanup.runs.reregistration import Moved, RegisterAction, RegisterOrder, Reregistration
+from cleanup.runs.moved import moved_runs, reregistration
+from cleanup.runs.moved.moved_runs import NotMoved
+from cleanup.runs.moved.reregistration import Moved, RegisterAction, RegisterOrder, Reregistration
 
 
 class Command(LabCommand):
@@ -72,7 +72,7 @@ class Command(LabCommand):
         outcomes: list[Reregistration] = []
         if options["run_paths"]:
             runs = {run.pk: run for run in (find_run(path, roots) for path in options["run_paths"])}
-            outcomes = moving.reregister_runs(runs.values(), order)
+            outcomes = moved_runs.reregister_runs(runs.values(), order)
         elif options["moved"]:
             outcomes, problem = _move(options["moved"], roots, order)
         else:
@@ -100,17 +100,17 @@ class Command(LabCommand):
 
 def _move(folders: list[str], roots: list[StagingRoot], order: RegisterOrder) -> tuple[list[Reregistration], str]:
     try:
-        move = moving.read_move(*folders)
+        move = moved_runs.read_move(*folders)
     except NotMoved as error:
         raise UsageError(error.said) from None
-    known = [root for root in roots if moving.runs_of(root, move)]
+    known = [root for root in roots if moved_runs.runs_of(root, move)]
     if not known:
         raise UsageError(f"No staged run is known at or below {move.old}; both names are paths below the staging root.")
     if len(known) > 1:
         names = ", ".join(sorted(root.name for root in known))
         raise UsageError(f"{move.old} is known in {names}: say which with --root.")
     try:
-        return moving.move_runs(known[0], move, order), ""
+        return moved_runs.move_runs(known[0], move, order), ""
     except NotMoved as error:
         return [], error.said
     except Unreachable as error:

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from cleanup.lab.opening import Unreachable
+from cleanup.lab.roots.opening import Unreachable
 from cleanup.management.base import (
     FAILED,
     LabCommand,
@@ -20,8 +20,8 @@ from cleanup.management.base import (
     user_named,
 )
 from cleanup.models import Run, SetAside, StagingRoot
-from cleanup.runs import set_aside, set_aside_recovery
-from cleanup.runs.set_aside import NotSetAside
+from cleanup.runs.set_aside import set_aside, set_aside_recovery
+from cleanup.runs.set_aside.set_aside import NotSetAside
 from cleanup.text import values
 
 

@@ -9,8 +9,8 @@ from django.core.management.base import CommandParser
 from cleanup.management.base import LabCommand, UsageError, reason_text
 from cleanup.management.scopes import add_scope_arguments, meaning_of, scope_of, version_as_json, write_version
 from cleanup.models import StagingRoot
-from cleanup.rules.fields import CHOSEN, READERS, ROOT_FIELDS
-from cleanup.rules.policy import DEFAULT_REHEARSAL_NIGHTS, Beyond, Mode, ProofLevel
+from cleanup.rules.policies.fields import CHOSEN, READERS, ROOT_FIELDS
+from cleanup.rules.policies.policy import DEFAULT_REHEARSAL_NIGHTS, Beyond, Mode, ProofLevel
 from cleanup.text.values import visible
 
 # Typed to leave a field to wider scopes again.

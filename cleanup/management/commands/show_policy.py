@@ -5,16 +5,16 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from cleanup.lab import first_nights
+from cleanup.lab.roots import first_nights
 from cleanup.management.base import LabCommand, add_root_argument, find_roots, find_run, now
 from cleanup.management.scopes import meaning_of, version_as_json
 from cleanup.models import RetentionPolicy, Run
-from cleanup.rules.effective import decided_by, effective_policy, sources_as_json
-from cleanup.rules.fields import RUN_FIELDS
-from cleanup.rules.policy import Mode, Policy, ScopedPolicy, Stage
+from cleanup.rules.policies.effective import decided_by, effective_policy, sources_as_json
+from cleanup.rules.policies.fields import RUN_FIELDS
+from cleanup.rules.policies.policy import Mode, Policy, ScopedPolicy, Stage
+from cleanup.rules.policies.rehearsal import nights_wanted
+from cleanup.rules.policies.sentences import name_scope, say_field
 from cleanup.rules.quantities import AT_ONCE, say_hours
-from cleanup.rules.rehearsal import nights_wanted
-from cleanup.rules.sentences import name_scope, say_field
 from cleanup.sweeps import rehearsal
 from cleanup.text.values import visible
 

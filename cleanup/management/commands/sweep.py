@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from cleanup.clears import nas_history
-from cleanup.lab import typist
+from cleanup.lab.people import typist
 from cleanup.management.base import (
     FAILED,
     LabCommand,

@@ -7,7 +7,7 @@ from typing import Any
 from django.contrib.auth.models import User
 from django.core.management.base import CommandParser
 
-from cleanup.lab import sign_ins
+from cleanup.lab.people import sign_ins
 from cleanup.management.base import LabCommand, UsageError, add_user_argument, user_named
 
 logger = logging.getLogger(__name__)

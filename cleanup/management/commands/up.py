@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from cleanup import checks, demo
 from cleanup.lab import task_queues
-from cleanup.lab.roots import RegistrationError
+from cleanup.lab.roots.registration import RegistrationError
 from cleanup.management import data_places
 from cleanup.management.supervisor import (
     BAD_USAGE,

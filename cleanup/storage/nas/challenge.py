@@ -7,10 +7,12 @@ from typing import NamedTuple
 
 from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
-from cleanup.storage import handles, hashing, markers, mount_kinds
-from cleanup.storage.markers import IsStaging
-from cleanup.storage.mounts import mount_of
+from cleanup.storage import handles, hashing
+from cleanup.storage.mounts import mount_kinds
+from cleanup.storage.mounts.mounts import mount_of
 from cleanup.storage.nas.record import ILL
+from cleanup.storage.root_files import markers
+from cleanup.storage.root_files.markers import IsStaging
 from cleanup.storage.run_paths import show
 
 # Files opened at a time: over a network each costs a round trip.

@@ -12,8 +12,8 @@ from typing import Any
 from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.storage import linux
+from cleanup.storage.mounts.places import Place
 from cleanup.storage.nas.challenge import Ends
-from cleanup.storage.places import Place
 
 # How the detail of a silence begins; `is_silence` recognises it.
 SILENT = "silent for"

@@ -17,10 +17,10 @@ from typing import Any, NoReturn, Protocol, Self
 
 from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
-from cleanup.storage import markers
 from cleanup.storage.nas import processes
 from cleanup.storage.nas.processes import Process
 from cleanup.storage.nas.protocol import SILENT, NasError
+from cleanup.storage.root_files import markers
 from cleanup.storage.run_paths import show
 
 SERVER = "cleanup.storage.nas.server"

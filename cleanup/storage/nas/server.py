@@ -15,13 +15,16 @@ from typing import Any
 
 from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
-from cleanup.storage import errors, handles, hashing, linux, markers, places, run_paths, tokens
-from cleanup.storage.mounts import UnknownMount
-from cleanup.storage.nas import challenge, clock, extras, protocol, ways
+from cleanup.storage import errors, handles, hashing, linux, run_paths
+from cleanup.storage.mounts import places
+from cleanup.storage.mounts.mounts import UnknownMount
+from cleanup.storage.nas import challenge, clock, extras, protocol, way_to_twin
 from cleanup.storage.nas import record as nas_record
 from cleanup.storage.nas.protocol import NasError
+from cleanup.storage.root_files import markers, tokens
 from cleanup.storage.run_paths import show
-from cleanup.storage.staging import beyond_bytes, ingest, records, run_tree
+from cleanup.storage.staging import beyond_bytes, records, run_tree
+from cleanup.storage.staging.records import ingest
 
 # While it reads, the server sends a sign of life at least this often.
 BEAT_SECONDS = 1.0
@@ -48,7 +51,7 @@ def open_nas(path: str, token: str) -> int:
     return root
 
 
-def answers(way: ways.Ways, token: str, request: Answer, beat: Callable[[int], None]) -> Iterator[Answer]:
+def answers(way: way_to_twin.Ways, token: str, request: Answer, beat: Callable[[int], None]) -> Iterator[Answer]:
     """Yields the answers to one request; the last is a problem if there is one."""
     try:
         with handles.opened(open_nas(way.path, token)) as root:
@@ -61,7 +64,7 @@ def answers(way: ways.Ways, token: str, request: Answer, beat: Callable[[int], N
         yield {"problem": ["nas_io_error", detail], "ill": error.errno in nas_record.ILL}
 
 
-def _answers(root: int, way: ways.Ways, request: Answer, beat: Callable[[int], None]) -> Iterator[Answer]:
+def _answers(root: int, way: way_to_twin.Ways, request: Answer, beat: Callable[[int], None]) -> Iterator[Answer]:
     if "unheard_of" in request:
         yield {"unheard_of": _is_answering(root, os.fsencode(request["unheard_of"]))}
     elif "clock" in request:
@@ -229,7 +232,7 @@ def _open_twin(root: int, twin_path: str) -> int:
 
 def _malformed(directory: bytes, names: list[bytes]) -> list[str]:
     found = markers.marks(names)
-    ways.expect_none(b"the twin/" + directory if directory else b"the twin", found)
+    way_to_twin.expect_none(b"the twin/" + directory if directory else b"the twin", found)
     return [show(name) for name in found.malformed]
 
 
@@ -282,7 +285,7 @@ class _Voice:
 
 def serve(path: str, token: str, staging: str = "") -> None:
     """Answers the requests on standard input to its end; `staging` is the staging root's token."""
-    way = ways.Ways(path, markers.staging_marker(staging) if staging else b"")
+    way = way_to_twin.Ways(path, markers.staging_marker(staging) if staging else b"")
     voice = _Voice()
     sys.excepthook = voice.fail
     for line in sys.stdin:

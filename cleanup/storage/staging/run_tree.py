@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
-from cleanup.storage import desktop_files, errors, handles, linux, run_paths
+from cleanup.storage import errors, handles, linux, run_paths
 from cleanup.storage.errors import MetAt
 from cleanup.storage.run_paths import METADATA, show
-from cleanup.storage.staging import hold_file, metadata
+from cleanup.storage.staging import desktop_files, hold_file, metadata
 
 MAX_DEPTH = 128
 # Below PATH_MAX, so that the kernel takes each path beneath an open directory in one call.

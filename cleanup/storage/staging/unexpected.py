@@ -2,9 +2,8 @@
 
 from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
-from cleanup.storage import desktop_files
 from cleanup.storage.run_paths import METADATA, show
-from cleanup.storage.staging import metadata, near_misses
+from cleanup.storage.staging import desktop_files, metadata, near_misses
 from cleanup.storage.staging.run_tree import MANIFEST_PATH, SYNC_STATE_PATH, Entry, Scan
 
 MAX_METADATA_BYTES = 4 * 1024 * 1024

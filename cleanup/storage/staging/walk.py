@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
-from cleanup.storage import desktop_files, errors, handles, linux, named_places, passed_over, run_paths
+from cleanup.storage import errors, handles, linux, run_paths
 from cleanup.storage.errors import UnsafePath
-from cleanup.storage.reserve import RESERVE
+from cleanup.storage.root_files.reserve import RESERVE
+from cleanup.storage.root_files.tokens import TOKEN
 from cleanup.storage.run_paths import FENCE_PREFIX, KIND_FOLDERS, RunPath, show
-from cleanup.storage.staging import run_tree, set_aside
-from cleanup.storage.tokens import TOKEN
+from cleanup.storage.staging import desktop_files, named_places, passed_over, run_tree, set_aside
 
 _EQUIPMENT, _PROJECT, _FOLDER, _LEAF = range(4)
 # Limits of the search for runs in a folder that is no part of the layout.

@@ -16,7 +16,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from cleanup.clears import batches as clear_batches
 from cleanup.clears.progress import Progress, disks, measure
-from cleanup.lab import permissions
+from cleanup.lab.people import permissions
 from cleanup.models import ClearAttempt, ClearBatch, Phase
 from cleanup.models.aggregates import bytes_sum
 from cleanup.rules.reasons import Reason

@@ -16,7 +16,8 @@ from django_htmx.http import HttpResponseClientRedirect, reswap, retarget
 from cleanup.clears import batches, preview, queue
 from cleanup.clears.batches import NotConfirmed, RunsChanged
 from cleanup.clears.preview import ClearPreview, RequestedRuns
-from cleanup.lab import permissions, readiness
+from cleanup.lab import readiness
+from cleanup.lab.people import permissions
 from cleanup.models import DiskUsage, RetentionPolicy, Run, StagingRoot
 from cleanup.runs import run_status
 from cleanup.text.values import count

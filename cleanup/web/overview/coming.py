@@ -6,12 +6,12 @@ from datetime import datetime
 
 from django.contrib.auth.models import User
 
-from cleanup.lab import permissions
+from cleanup.lab.people import permissions
 from cleanup.models import Announcement, StagingRoot
 from cleanup.monitoring import announcements, forecasts
 from cleanup.monitoring.forecasts import Coming, Foreseen
 from cleanup.rules.announcements import AnnouncedAmount, is_much, last_evening, name_moment
-from cleanup.rules.policy import ScopedPolicy
+from cleanup.rules.policies.policy import ScopedPolicy
 
 
 @dataclass(frozen=True, kw_only=True)

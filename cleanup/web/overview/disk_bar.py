@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cleanup.lab.disk_usage import Outlook
+from cleanup.lab.roots.disk_usage import Outlook
 from cleanup.models import Status
 
 # The bar's width, in its own units.

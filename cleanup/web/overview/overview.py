@@ -13,8 +13,10 @@ from django.utils import timezone
 from django.utils.http import urlencode
 from django.views.decorators.http import require_safe
 
-from cleanup.lab import disk_usage, permissions, readiness, task_queues
-from cleanup.lab.disk_usage import Outlook
+from cleanup.lab import readiness, task_queues
+from cleanup.lab.people import permissions
+from cleanup.lab.roots import disk_usage
+from cleanup.lab.roots.disk_usage import Outlook
 from cleanup.models import (
     ClearAttempt,
     ClearBatch,

@@ -9,7 +9,7 @@ from django.contrib.auth.models import User
 from django.db.models import Count, Q
 from django.db.models.functions import Coalesce
 
-from cleanup.lab import permissions
+from cleanup.lab.people import permissions
 from cleanup.models import ClearAttempt, LedgerEntry, RunQuerySet, Status
 from cleanup.models.aggregates import bytes_sum
 from cleanup.web.overview.disk_bar import RunSum

@@ -15,11 +15,11 @@ from django.utils import timezone
 from django.views.decorators.http import require_http_methods
 from django_htmx.http import HttpResponseClientRedirect
 
-from cleanup.lab import permissions
+from cleanup.lab.people import permissions
 from cleanup.models import RetentionPolicy, StagingRoot, Superseded
-from cleanup.rules.effective import effective_policy
-from cleanup.rules.policy import Scope, Stage
-from cleanup.rules.sentences import describe, name_scope
+from cleanup.rules.policies.effective import effective_policy
+from cleanup.rules.policies.policy import Scope, Stage
+from cleanup.rules.policies.sentences import describe, name_scope
 from cleanup.sweeps import policy_preview
 from cleanup.sweeps.policy_preview import PolicyPreview
 from cleanup.text.values import visible

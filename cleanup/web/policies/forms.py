@@ -8,11 +8,11 @@ from django import forms
 from django.forms.boundfield import BoundField
 
 from cleanup.models import Project, RetentionPolicy, RunKind
-from cleanup.rules.effective import decided_by, effective_policy, limits_of
-from cleanup.rules.fields import CHOSEN, LABELS, READERS, ROOT_FIELDS, RUN_FIELDS, SWEEP_FIELDS, names_near
-from cleanup.rules.policy import DEFAULT_REHEARSAL_NIGHTS, Beyond, Mode, ProofLevel, Scope, ScopedPolicy, Stage
+from cleanup.rules.policies.effective import decided_by, effective_policy, limits_of
+from cleanup.rules.policies.fields import CHOSEN, LABELS, READERS, ROOT_FIELDS, RUN_FIELDS, SWEEP_FIELDS, names_near
+from cleanup.rules.policies.policy import DEFAULT_REHEARSAL_NIGHTS, Beyond, Mode, ProofLevel, Scope, ScopedPolicy, Stage
+from cleanup.rules.policies.sentences import say_field, say_typed
 from cleanup.rules.quantities import AT_ONCE
-from cleanup.rules.sentences import say_field, say_typed
 from cleanup.text.values import visible
 
 

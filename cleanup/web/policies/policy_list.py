@@ -16,14 +16,15 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_safe
 
-from cleanup.lab import first_nights, permissions
-from cleanup.lab.first_nights import Waiting
+from cleanup.lab.people import permissions
+from cleanup.lab.roots import first_nights
+from cleanup.lab.roots.first_nights import Waiting
 from cleanup.models import Instrument, RetentionPolicy, RunKind, StagingRoot, Superseded, Surprise
 from cleanup.monitoring import announcements
-from cleanup.rules.effective import effective_policy
-from cleanup.rules.policy import Policy, Scope, ScopedPolicy, Stage
-from cleanup.rules.rehearsal import nights_wanted
-from cleanup.rules.sentences import Change, describe, describe_stage, differences, explain, name_scope
+from cleanup.rules.policies.effective import effective_policy
+from cleanup.rules.policies.policy import Policy, Scope, ScopedPolicy, Stage
+from cleanup.rules.policies.rehearsal import nights_wanted
+from cleanup.rules.policies.sentences import Change, describe, describe_stage, differences, explain, name_scope
 from cleanup.sweeps import rehearsal, rehearsed_runs
 from cleanup.sweeps.rehearsed_runs import Became, RehearsedRun
 from cleanup.text.values import visible

@@ -11,16 +11,18 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods
 
-from cleanup.lab import permissions
-from cleanup.lab.opening import Unreachable
+from cleanup.lab.people import permissions
+from cleanup.lab.roots.opening import Unreachable
 from cleanup.models import Orphan, OrphanKind, Run, RunQuerySet
 from cleanup.monitoring import problems
 from cleanup.rules import short_texts
-from cleanup.runs import discovery, moving, orphans
-from cleanup.runs import gone as gone_runs
-from cleanup.runs.gone import Marked
-from cleanup.runs.moving import Move, NotMoved
-from cleanup.runs.reregistration import RegisterAction, RegisterOrder, Reregistration
+from cleanup.runs import discovery
+from cleanup.runs.moved import gone as gone_runs
+from cleanup.runs.moved import moved_runs
+from cleanup.runs.moved.gone import Marked
+from cleanup.runs.moved.moved_runs import Move, NotMoved
+from cleanup.runs.moved.reregistration import RegisterAction, RegisterOrder, Reregistration
+from cleanup.runs.orphans import orphans
 from cleanup.storage import run_paths
 from cleanup.text.values import runs as counted
 from cleanup.text.values import visible
@@ -106,9 +108,9 @@ def _orphan(user: User, pk: int) -> Orphan:
 def _move(user: User, run: Run, form: MoveForm, now: datetime, *, dry_run: bool) -> tuple[list[Reregistration], str]:
     order = RegisterOrder(now=now, actor=user.get_username(), note=form.cleaned_data["note"], dry_run=dry_run)
     try:
-        move = moving.read_move(form.cleaned_data["old"], form.cleaned_data["new"])
+        move = moved_runs.read_move(form.cleaned_data["old"], form.cleaned_data["new"])
         _expect_places(user, run, move)
-        return moving.move_runs(run.root, move, order), ""
+        return moved_runs.move_runs(run.root, move, order), ""
     except NotMoved as error:
         return [], error.said
     except Unreachable as error:
@@ -139,7 +141,7 @@ def _tell(request: SignedIn, marked: list[Marked]) -> None:
 
 
 def _guessed(user: User, run: Run) -> dict[str, str]:
-    guess = moving.guess(run)
+    guess = moved_runs.guess(run)
     if guess is not None and permissions.places(user, permissions.CHANGE).include(
         run.root_id, guess.new.partition("/")[0]
     ):

@@ -18,18 +18,21 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from cleanup.clears import queue, shells
-from cleanup.lab import permissions, readiness
-from cleanup.lab.opening import Unreachable
+from cleanup.clears import queue, shell_removal
+from cleanup.lab import readiness
+from cleanup.lab.people import permissions
+from cleanup.lab.roots.opening import Unreachable
 from cleanup.models import AlertKind, AttemptKind, ClearAttempt, Orphan, OrphanKind, Run
 from cleanup.monitoring import problems
 from cleanup.monitoring.problems import OpenProblem, ProblemGroup, ProblemKind, Urgency
 from cleanup.rules import short_texts
 from cleanup.rules.reasons import Reason
-from cleanup.runs import gone, orphans, run_status
-from cleanup.runs import holds as run_holds
-from cleanup.runs.gone import NotGone
-from cleanup.runs.orphans import NextStep
+from cleanup.runs import run_status
+from cleanup.runs.holds import holds as run_holds
+from cleanup.runs.moved import gone
+from cleanup.runs.moved.gone import NotGone
+from cleanup.runs.orphans import orphans
+from cleanup.runs.orphans.orphans import NextStep
 from cleanup.text.values import visible
 from cleanup.web.decorators import JUDGED_AT_ONCE, may_clear, may_look
 from cleanup.web.requests import SignedIn
@@ -141,7 +144,7 @@ def remove_shell(request: SignedIn, pk: int) -> HttpResponse:
     _expect(request.user, permissions.CLEAR, orphan)
     path = visible(orphan.path)
     try:
-        shells.request_removal(orphan, actor=request.user.get_username(), now=timezone.now())
+        shell_removal.request_removal(orphan, actor=request.user.get_username(), now=timezone.now())
     except queue.AlreadyClearing:
         messages.info(request, f"{path}: it, or the run that lay there, is being removed already.")
     except ValueError:

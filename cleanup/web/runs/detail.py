@@ -9,7 +9,8 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from cleanup.lab import permissions, readiness
+from cleanup.lab import readiness
+from cleanup.lab.people import permissions
 from cleanup.models import (
     ClearAttempt,
     LedgerEntry,
@@ -25,7 +26,8 @@ from cleanup.rules.decisions import SCHEDULE_ONLY
 from cleanup.rules.facts import Facts, Finding
 from cleanup.rules.reasons import Reason
 from cleanup.rules.states import State
-from cleanup.runs import orphans, stored_facts
+from cleanup.runs.facts import stored_facts
+from cleanup.runs.orphans import orphans
 from cleanup.web import holds
 from cleanup.web.caching import reload_page, wants_fragment
 from cleanup.web.decorators import may_look
@@ -34,7 +36,7 @@ from cleanup.web.runs import gate_lines, run_rows, set_asides, timeline
 from cleanup.web.runs.run_list import queue_is_silent
 from cleanup.web.runs.status_text import stand
 from cleanup.web.runs.verified import panel
-from cleanup.web.runs.ways import page as ways_out
+from cleanup.web.runs.ways_out import page as ways_out
 
 # The run page shows at most this many; the admin has all.
 SHOWN_ATTEMPTS = 20

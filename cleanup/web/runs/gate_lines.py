@@ -8,7 +8,7 @@ from cleanup.models import ClearAttempt
 from cleanup.rules.decisions import SCHEDULE_ONLY, Decision, Gate, GateResult, Verdict
 from cleanup.rules.facts import Facts
 from cleanup.rules.gates import AT_THE_CLEAR, BY_ACCEPTANCE
-from cleanup.rules.policy import ProofLevel
+from cleanup.rules.policies.policy import ProofLevel
 
 # What a gate that passes means.
 PASSED = {

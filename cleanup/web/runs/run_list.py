@@ -9,7 +9,8 @@ from django.shortcuts import get_object_or_404, render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from cleanup.lab import permissions, readiness
+from cleanup.lab import readiness
+from cleanup.lab.people import permissions
 from cleanup.models import RunQuerySet
 from cleanup.monitoring import watchdog
 from cleanup.rules.states import State

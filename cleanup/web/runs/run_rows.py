@@ -8,7 +8,8 @@ from math import ceil
 from django.contrib.auth.models import AnonymousUser, User
 from django.db.models import Count, Exists, OuterRef, Q
 
-from cleanup.lab import permissions, readiness
+from cleanup.lab import readiness
+from cleanup.lab.people import permissions
 from cleanup.models import (
     ClearAttempt,
     LedgerEntry,
@@ -24,9 +25,10 @@ from cleanup.models import (
 from cleanup.models.aggregates import bytes_sum
 from cleanup.rules.facts import Finding
 from cleanup.rules.liveness import AHEAD
-from cleanup.rules.policy import ScopedPolicy
+from cleanup.rules.policies.policy import ScopedPolicy
 from cleanup.rules.states import State
-from cleanup.runs import run_status, stored_facts
+from cleanup.runs import run_status
+from cleanup.runs.facts import stored_facts
 from cleanup.sweeps import breakers as sweep_breakers
 from cleanup.text.values import visible
 from cleanup.web.paging import or_nothing

@@ -12,7 +12,8 @@ from django.utils import timezone
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_POST
 
-from cleanup.lab import permissions, readiness
+from cleanup.lab import readiness
+from cleanup.lab.people import permissions
 from cleanup.models import RunQuerySet
 from cleanup.models.aggregates import bytes_sum
 from cleanup.rules.states import State

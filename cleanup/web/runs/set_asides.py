@@ -6,10 +6,10 @@ from datetime import datetime, timedelta
 from django.contrib.auth.models import User
 from django.db.models import Count, Q, QuerySet
 
-from cleanup.lab import permissions
+from cleanup.lab.people import permissions
 from cleanup.models import AsideState, Run, SetAside
 from cleanup.models.aggregates import bytes_sum
-from cleanup.runs import set_aside_recovery
+from cleanup.runs.set_aside import set_aside_recovery
 
 SHOWN = 50
 # A page tells this long that a file was taken away.

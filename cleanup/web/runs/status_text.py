@@ -5,15 +5,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from cleanup.clears.second_look import REOPENING
+from cleanup.clears.nas_questions import REOPENING
 from cleanup.models import ClearAttempt, Phase, Run, Status
 from cleanup.rules.decisions import Decision, Gate, GateResult, Verdict
 from cleanup.rules.facts import Finding
 from cleanup.rules.gates import BY_RECORD, BY_THE_RECORD
-from cleanup.rules.policy import Mode, ScopedPolicy
+from cleanup.rules.policies.policy import Mode, ScopedPolicy
 from cleanup.rules.reasons import Reason
 from cleanup.rules.states import State
-from cleanup.runs import identity, run_status, stored_facts
+from cleanup.runs import run_status
+from cleanup.runs.facts import identity, stored_facts
 from cleanup.runs.run_status import RunStatus, Source
 from cleanup.text.values import advice, ago, count, duration, files, in_units, instant, sentence
 

@@ -8,10 +8,11 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from cleanup.lab import permissions
+from cleanup.lab.people import permissions
 from cleanup.models import AcceptedBytes, ByteCheck, Run
 from cleanup.rules.facts import Facts
-from cleanup.runs import accepted, stored_facts, verifying
+from cleanup.runs.facts import stored_facts
+from cleanup.runs.proofs import accepted_bytes, verify_again
 from cleanup.web.decorators import may_look
 from cleanup.web.requests import SignedIn
 
@@ -83,12 +84,12 @@ class Verified:
 
 
 def panel(run: Run, facts: Facts, now: datetime) -> Verified | None:
-    check = verifying.latest(run)
+    check = verify_again.latest(run)
     if check is None:
         return None
     named = [Named(each["path"], *CASES[each["case"]]) for each in check.named if each.get("case") in CASES]
     more = check.differing + check.against + check.missing - len(named)
-    return Verified(check, named, max(more, 0), accepted.standing(run), facts.accepts)
+    return Verified(check, named, max(more, 0), accepted_bytes.standing(run), facts.accepts)
 
 
 @require_safe

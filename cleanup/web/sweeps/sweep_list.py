@@ -15,7 +15,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from cleanup.clears.run_action import FREEING, Action
-from cleanup.lab import permissions
+from cleanup.lab.people import permissions
 from cleanup.models import RetentionPolicy, Run, StagingRoot, Sweep, SweepBreaker, SweepKind
 from cleanup.sweeps import breakers as sweep_breakers
 from cleanup.sweeps import dry_runs, history, record

@@ -8,7 +8,7 @@ from django.shortcuts import get_object_or_404, render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from cleanup.lab import permissions
+from cleanup.lab.people import permissions
 from cleanup.models import Run, Sweep, SweepKind, SweptRun
 from cleanup.rules.decisions import SCHEDULE_ONLY
 from cleanup.sweeps import history

@@ -15,10 +15,11 @@ import pytest
 
 from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
-from cleanup.storage import handles, tokens
+from cleanup.storage import handles
 from cleanup.storage.nas import reader_process, server
 from cleanup.storage.nas.client import NasError, NasReader
 from cleanup.storage.nas.processes import Process
+from cleanup.storage.root_files import tokens
 from tests.faults import means
 from tests.storage.children import mount, with_own_mounts
 from tests.tools import warm

@@ -16,9 +16,9 @@ from django.core.management import call_command
 from cleanup.clears import protocol
 from cleanup.models import Phase, Run
 from cleanup.rules.decisions import Gate
-from cleanup.rules.policy import Policy
+from cleanup.rules.policies.policy import Policy
 from cleanup.rules.reasons import Reason
-from cleanup.runs import inspection, stored_facts
+from cleanup.runs.facts import inspection, stored_facts
 from cleanup.storage import hashing
 from cleanup.storage.nas.extras import Unread, in_the_way
 from tests.faults import means

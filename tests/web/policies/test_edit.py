@@ -10,8 +10,8 @@ from django.db import IntegrityError
 from django.test import Client
 
 from cleanup.models import Access, RetentionPolicy, StagingRoot
-from cleanup.rules.fields import ROOT_FIELDS, SWEEP_FIELDS
-from cleanup.runs import holds
+from cleanup.rules.policies.fields import ROOT_FIELDS, SWEEP_FIELDS
+from cleanup.runs.holds import holds
 from tests.tools.pages import SAFE
 
 ADDRESS = "/policies/change/"

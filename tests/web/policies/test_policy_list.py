@@ -6,7 +6,7 @@ import pytest
 from django.contrib.auth.models import Permission, User
 from django.test import Client
 
-from cleanup.lab import first_nights
+from cleanup.lab.roots import first_nights
 from cleanup.models import Access, Hold, Outcome, RetentionPolicy, StagingRoot, Sweep, SweepKind, SweptRun
 from cleanup.rules.reasons import Reason
 from cleanup.sweeps import rehearsal

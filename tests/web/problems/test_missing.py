@@ -6,8 +6,9 @@ from datetime import timedelta
 import pytest
 
 from cleanup.models import LedgerEntry, Orphan, Run
-from cleanup.runs import discovery, orphans
-from cleanup.runs.orphan_rows import GRACE
+from cleanup.runs import discovery
+from cleanup.runs.orphans import orphans
+from cleanup.runs.orphans.orphan_rows import GRACE
 from tests.tools.lab import snapshot
 from tests.tools.pages import EXTRA, SAFE, TEST_RUN, TOUCHED
 

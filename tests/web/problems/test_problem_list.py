@@ -9,7 +9,8 @@ from django.db.models import F
 from django.test import Client
 
 from cleanup.clears import queue
-from cleanup.lab import alerts, opening, readiness
+from cleanup.lab import alerts, readiness
+from cleanup.lab.roots import opening
 from cleanup.models import (
     Access,
     Alert,
@@ -28,8 +29,10 @@ from cleanup.models import (
 from cleanup.monitoring import problems, watchdog
 from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
-from cleanup.runs import discovery, holds, orphans
-from cleanup.runs.orphan_rows import GRACE
+from cleanup.runs import discovery
+from cleanup.runs.holds import holds
+from cleanup.runs.orphans import orphans
+from cleanup.runs.orphans.orphan_rows import GRACE
 from tests.tools.lab import METADATA, date_everything, snapshot
 from tests.tools.pages import BROKEN, SAFE
 

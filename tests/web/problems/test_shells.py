@@ -13,7 +13,8 @@ from cleanup import tasks
 from cleanup.clears import conflicts, recovery
 from cleanup.models import Alert, AlertKind, ClearAttempt, Orphan, Run
 from cleanup.rules.reasons import Reason
-from cleanup.runs import discovery, orphans
+from cleanup.runs import discovery
+from cleanup.runs.orphans import orphans
 from tests.tools.lab import METADATA
 from tests.tools.pages import SAFE
 from tests.tools.rows import clear_rows

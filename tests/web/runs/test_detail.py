@@ -23,7 +23,8 @@ from cleanup.models import (
 )
 from cleanup.rules.decisions import Gate
 from cleanup.rules.reasons import Reason
-from cleanup.runs import discovery, holds
+from cleanup.runs import discovery
+from cleanup.runs.holds import holds
 from cleanup.sweeps import all_roots
 from cleanup.web.runs import timeline
 from tests.tools.pages import BROKEN, EXTRA, QUEUED, SAFE, TEST_RUN

@@ -11,7 +11,8 @@ from cleanup.clears import protocol
 from cleanup.models import Access, ClearAttempt, Phase, Requester, Run, StagingRoot, Status
 from cleanup.rules.gates import MAX_FAILURES
 from cleanup.rules.reasons import Reason
-from cleanup.runs import discovery, holds, run_status
+from cleanup.runs import discovery, run_status
+from cleanup.runs.holds import holds
 from cleanup.web import paging
 from cleanup.web.runs import run_list as run_views
 from cleanup.web.runs import run_rows

@@ -6,7 +6,8 @@ import pytest
 
 from cleanup import clear_run
 from cleanup.models import LedgerEntry, Run, SetAside
-from cleanup.runs import discovery, set_aside, set_aside_recovery
+from cleanup.runs import discovery
+from cleanup.runs.set_aside import set_aside, set_aside_recovery
 from tests.tools.lab import touch
 from tests.tools.pages import SAFE
 

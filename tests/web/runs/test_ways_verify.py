@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from cleanup import tasks
 from cleanup.clears import protocol
-from cleanup.lab.roots import register
+from cleanup.lab.roots.registration import register
 from cleanup.models import AcceptedBytes, ByteCheck, ClearAttempt, LedgerEntry, Requester, Run
 from cleanup.runs import discovery
 from tests.faults import means

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from cleanup.storage import desktop_files, handles, linux, run_paths
+from cleanup.storage import handles, linux, run_paths
 from cleanup.storage.run_paths import RunPath, show
-from cleanup.storage.staging import ingest, run_tree
-from cleanup.storage.staging.ingest import IngestError
+from cleanup.storage.staging import desktop_files, run_tree
+from cleanup.storage.staging.records import ingest
 from cleanup.storage.staging.records.base import (
     Differences,
     ListedFile,
@@ -22,6 +22,7 @@ from cleanup.storage.staging.records.base import (
     Staged,
     compare,
 )
+from cleanup.storage.staging.records.ingest import IngestError
 from cleanup.storage.staging.records.ingest_record import IngestRecord
 from cleanup.storage.staging.records.sync_state import SyncState
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from cleanup.storage import run_paths
 from cleanup.storage.run_paths import RunPath
-from cleanup.storage.staging import ingest
+from cleanup.storage.staging.records import ingest
 from cleanup.storage.staging.records.base import NoCopy, NotCleared, Record, RecordFormat
 
 

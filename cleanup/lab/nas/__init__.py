@@ -1,0 +1,1 @@
+"""NAS roots as this host reaches them."""

@@ -1,0 +1,1 @@
+"""Staging roots: registered, known again, checked, opened and locked."""

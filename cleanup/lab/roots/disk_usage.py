@@ -1,0 +1,136 @@
+"""How full the disks of staging roots are, and when they will be full."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from django.db import DatabaseError, transaction
+from django.db.models import F, OuterRef, Q, Subquery
+from django.db.models.functions import Coalesce, Least
+
+from cleanup.lab.roots import opening
+from cleanup.lab.roots.opening import Unreachable
+from cleanup.models import DiskUsage, LedgerEntry, StagingRoot
+from cleanup.models.aggregates import bytes_sum
+from cleanup.storage.freed_space import DiskFill, fill_of
+
+logger = logging.getLogger(__name__)
+
+# Enough to see how a disk fills, and few enough to keep for 90 days.
+BETWEEN_SAMPLES = timedelta(minutes=10)
+KEPT = timedelta(days=90)
+# Growth within a few hours may be one run that was just written.
+WEEK = timedelta(days=7)
+SHORTEST_SPAN = timedelta(hours=6)
+# The pace of one week predicts no further.
+FURTHEST = timedelta(days=365)
+_DAY = timedelta(days=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outlook:
+    """How full a disk was, for an ordinary user, and when it will be full."""
+
+    at: datetime
+    total_bytes: int
+    free_bytes: int
+    since: datetime | None = None  # start of the time in which `pace` was seen
+    pace: float | None = None  # bytes that arrive per day, freed ones added back; None if seen too briefly
+    full_at: datetime | None = None  # None if it does not fill, is unknown, or is more than a year away
+
+    @property
+    def used_bytes(self) -> int:
+        return max(self.total_bytes - self.free_bytes, 0)
+
+    @property
+    def span(self) -> timedelta | None:
+        return None if self.since is None else self.at - self.since
+
+    @property
+    def bytes_a_day(self) -> int | None:
+        return None if self.pace is None else round(self.pace)
+
+    @property
+    def is_a_week(self) -> bool:
+        return self.span is not None and self.span > WEEK - _DAY / 2
+
+    @property
+    def is_filling(self) -> bool:
+        return self.pace is not None and self.pace > 0
+
+
+def measure(root: StagingRoot, now: datetime) -> DiskUsage | None:
+    """Store how full a staging root's disk is; None if it cannot be opened.
+
+    A new sample replaces one of the last ten minutes. Samples are kept for 90 days.
+    """
+    try:
+        with opening.open_root(root) as descriptor:
+            return _keep(root, fill_of(descriptor), now)
+    except (Unreachable, OSError):
+        return None
+
+
+def note(root: StagingRoot, descriptor: int, now: datetime) -> None:
+    """As `measure`, for an open root; errors are only logged."""
+    try:
+        _keep(root, fill_of(descriptor), now)
+    except (OSError, DatabaseError) as error:
+        logger.warning("how full the disk of %s is could not be kept: %s", root, error)
+
+
+def _keep(root: StagingRoot, fill: DiskFill, now: datetime) -> DiskUsage:
+    samples = DiskUsage.objects.filter(root=root)
+    found = {"total_bytes": fill.total, "free_bytes": fill.free}
+    with transaction.atomic():
+        latest = list(samples.filter(at__lte=now).order_by("-at")[:2])
+        if len(latest) == 2 and now - latest[1].at < BETWEEN_SAMPLES:
+            samples.filter(pk=latest[0].pk).delete()
+        samples.filter(at__lt=now - KEPT).delete()
+        return DiskUsage.objects.update_or_create(root=root, at=now, defaults=found)[0]
+
+
+def outlook(root: StagingRoot, now: datetime) -> Outlook | None:
+    """The outlook of one staging root's disk; None if never measured."""
+    return outlooks([root], now).get(root.pk)
+
+
+def outlooks(roots: Sequence[StagingRoot], now: datetime) -> dict[int, Outlook]:
+    """The outlooks of measured roots by primary key, in a fixed number of queries."""
+    pairs = _first_and_last(roots, now)
+    freed = _freed(roots, pairs)
+    return {root.pk: _look_out(*pairs[root.pk], freed.get(root.name, 0)) for root in roots if root.pk in pairs}
+
+
+def _first_and_last(roots: Sequence[StagingRoot], now: datetime) -> dict[int, tuple[DiskUsage, DiskUsage]]:
+    samples = DiskUsage.objects.filter(root=OuterRef("pk"), at__lte=now)
+    first = Subquery(samples.filter(at__gte=now - WEEK).order_by("at").values("pk")[:1])
+    last = Subquery(samples.order_by("-at").values("pk")[:1])
+    found = StagingRoot.objects.filter(pk__in=[root.pk for root in roots]).annotate(first=first, last=last)
+    keys = {pk: (first or last, last) for pk, first, last in found.values_list("pk", "first", "last") if last}
+    rows = DiskUsage.objects.in_bulk({key for pair in keys.values() for key in pair})
+    return {pk: (rows[first], rows[last]) for pk, (first, last) in keys.items()}
+
+
+def _freed(roots: Sequence[StagingRoot], pairs: dict[int, tuple[DiskUsage, DiskUsage]]) -> dict[str, int]:
+    """Per root name: measured bytes, at most the allocated; else the allocated."""
+    between = Q(pk__in=[])
+    for root in roots:
+        if root.pk in pairs:
+            first, last = pairs[root.pk]
+            between |= Q(root_name=root.name, at__gt=first.at, at__lte=last.at)
+    sums = LedgerEntry.objects.freeing().filter(between).order_by().values_list("root_name")
+    given_back = Coalesce(Least(F("measured_bytes"), F("allocated_bytes")), F("allocated_bytes"))
+    return {name: int(size) for name, size in sums.annotate(size=bytes_sum(given_back, default=0))}
+
+
+def _look_out(first: DiskUsage, last: DiskUsage, freed: int) -> Outlook:
+    seen = Outlook(at=last.at, total_bytes=last.total_bytes, free_bytes=last.free_bytes)
+    span = last.at - first.at
+    if span < SHORTEST_SPAN:
+        return seen
+    grown = (last.total_bytes - last.free_bytes) - (first.total_bytes - first.free_bytes)
+    pace = (grown + freed) / (span / _DAY)
+    fills = pace > 0 and last.free_bytes / pace < FURTHEST / _DAY
+    return replace(seen, since=first.at, pace=pace, full_at=last.at + last.free_bytes / pace * _DAY if fills else None)

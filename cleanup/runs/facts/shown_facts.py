@@ -1,0 +1,60 @@
+"""Facts only for pages: a run's largest files, and what the NAS holds."""
+
+import heapq
+from collections.abc import Sequence
+
+from cleanup.rules.facts import LargeFile, TwinFacts
+from cleanup.rules.reasons import Reason
+from cleanup.runs.facts.future_dates import instant_if_known
+from cleanup.runs.proofs import proofs
+from cleanup.storage.nas import client
+from cleanup.storage.run_paths import show
+from cleanup.storage.staging import desktop_files, run_tree
+
+# The number kept, and the characters of each path.
+LARGEST_SHOWN = 10
+_LONGEST_PATH = 300
+
+
+def largest(files: Sequence[run_tree.Entry], listing: client.Listing | None) -> tuple[LargeFile, ...]:
+    """Return the largest data files with the sizes of their twins."""
+    if not files:
+        return ()
+    # Sizes first: sorting whole entries costs far more.
+    least = heapq.nlargest(LARGEST_SHOWN, (entry.size for entry in files))[-1]
+    large = [entry for entry in files if entry.size >= least]
+    found = []
+    for entry in heapq.nsmallest(LARGEST_SHOWN, large, key=lambda entry: (-entry.size, entry.path)):
+        twin = listing.files.get(entry.path) if listing is not None else None
+        found.append(
+            LargeFile(
+                path=_cut(show(entry.path)),
+                bytes=entry.size,
+                modified_at=instant_if_known(entry.mtime_ns),
+                nas_bytes=twin.size if twin is not None else None,
+            )
+        )
+    return tuple(found)
+
+
+def _cut(name: str) -> str:
+    # The end of a path tells most.
+    half = _LONGEST_PATH // 2
+    return name if len(name) <= _LONGEST_PATH else f"{name[: half - 1]}…{name[-half:]}"
+
+
+def describe_twin(staged: int, compared: proofs.Compared) -> TwinFacts | None:
+    """Return what the NAS holds of a run with `staged` data files; None if not compared."""
+    if compared.listing is None:
+        nothing_there = any(finding.reason is Reason.NAS_MISSING_FILE for finding in compared.proof.findings)
+        return TwinFacts(files=0, bytes=0, missing=staged) if nothing_there else None
+    # Desktop files that only the NAS has are not counted. A file beside another may be anything there.
+    twins = [file for path, file in compared.listing.files.items() if not desktop_files.is_named(path)]
+    return TwinFacts(
+        files=len(twins),
+        bytes=sum(twin.size for twin in twins),
+        newest_at=instant_if_known(max((twin.mtime_ns for twin in twins), default=None)),
+        missing=compared.missing,
+        other_size=compared.other_size,
+        more=len(twins) - (staged - compared.missing),
+    )

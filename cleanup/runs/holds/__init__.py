@@ -1,0 +1,1 @@
+"""Holds: which runs are kept, by whom, and which other runs may be the same."""

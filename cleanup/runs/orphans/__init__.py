@@ -1,0 +1,1 @@
+"""Orphans: what lies on a staging disk and is no known run."""

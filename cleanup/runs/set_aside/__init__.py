@@ -1,0 +1,1 @@
+"""Files that a person has taken out of a run."""

@@ -1,0 +1,1 @@
+"""The product's own directory on this host."""
