@@ -55,7 +55,7 @@ class Demo:
 
 
 @dataclass(frozen=True)
-class Shape:
+class DemoFiles:
     """Data files of `size` bytes each."""
 
     folder: str
@@ -65,11 +65,11 @@ class Shape:
 
 
 _SHAPES = {
-    "CONFOCAL_01": Shape("tiles", "tif", 24, 8 * MIB),
-    "CRYO_EM_01": Shape("movies", "mrc", 12, 32 * MIB),
-    "FLOW_01": Shape("export", "fcs", 16, 3 * MIB),
-    "PLATE_READER_02": Shape("raw", "csv", 2, 64 << 10),
-    "SEQUENCER_01": Shape("reads", "fastq.gz", 6, 48 * MIB),
+    "CONFOCAL_01": DemoFiles("tiles", "tif", 24, 8 * MIB),
+    "CRYO_EM_01": DemoFiles("movies", "mrc", 12, 32 * MIB),
+    "FLOW_01": DemoFiles("export", "fcs", 16, 3 * MIB),
+    "PLATE_READER_02": DemoFiles("raw", "csv", 2, 64 << 10),
+    "SEQUENCER_01": DemoFiles("reads", "fastq.gz", 6, 48 * MIB),
 }
 
 
@@ -87,7 +87,7 @@ class Planned:
     scale: int = 1
 
     @property
-    def shape(self) -> Shape:
+    def shape(self) -> DemoFiles:
         shape, hour = _SHAPES[self.equipment], self.age % timedelta(days=1) / timedelta(days=1)
         return replace(shape, count=round(shape.count * (0.15 if self.test else self.scale * (0.6 + hour))))
 

@@ -341,24 +341,6 @@ def test_the_document_names_every_room_in_this_order() -> None:
 
 # Names that Django looks for in every model, form or command.
 DJANGOS_NAMES = {"Meta", "Media", "Command", "Migration"}
-# These still wait for a better one.
-TWICE_SO_FAR = {
-    *(
-        "Action",
-        "Budget",
-        "Fill",
-        "Holder",
-        "Kind",
-        "Known",
-        "Listing",
-        "Outcome",
-        "Place",
-        "Plan",
-        "Planned",
-        "Project",
-    ),
-    *("Project", "Refused", "Shape", "Twin", "Verdict", "Where", "_File", "_Record"),
-}
 
 
 def test_every_class_has_a_name_of_its_own() -> None:
@@ -368,4 +350,4 @@ def test_every_class_has_a_name_of_its_own() -> None:
             if isinstance(node, ast.ClassDef):
                 names.setdefault(node.name, []).append(module_of(path))
     twice = {name: modules for name, modules in names.items() if len(modules) > 1}
-    assert set(twice) <= DJANGOS_NAMES | TWICE_SO_FAR, twice
+    assert set(twice) <= DJANGOS_NAMES, twice

@@ -60,13 +60,13 @@ def due_after(attempt: ClearAttempt, finding: Finding, now: datetime) -> datetim
 def ask(*, now: datetime) -> int:
     """Queue new attempts for what is due on this host; returns how many. Twice is harmless."""
     due = _due(now).select_related("run__root", "batch").defer("run__facts", "decision")
-    wishes: defaultdict[object, list[ClearAttempt]] = defaultdict(list)
+    requests: defaultdict[object, list[ClearAttempt]] = defaultdict(list)
     answers: dict[NasRoot, bool] = {}
     for attempt in due:
         # Asked before the database is locked: the NAS may be slow.
         if attempt.reason in INTERRUPTIONS or _is_old(attempt, now) or _answers(attempt, answers):
-            wishes[attempt.batch_id or attempt.pk].append(attempt)
-    return sum(_ask_together(attempts, now) for attempts in wishes.values())
+            requests[attempt.batch_id or attempt.pk].append(attempt)
+    return sum(_ask_together(attempts, now) for attempts in requests.values())
 
 
 def given_up(batch: ClearBatch) -> int:

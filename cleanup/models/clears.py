@@ -27,8 +27,8 @@ class Proof(AppendOnly):
     files = models.BigIntegerField()
     bytes = models.BigIntegerField("logical bytes")
     manifest_sha256 = models.CharField(max_length=64, blank=True)
-    # SHA-256 of all by which a change on either side would show (`runs.proofs.proofs`); the proof is reused only while it is
-    # the same, never if empty.
+    # SHA-256 of all by which a change on either side would show (`runs.proofs.proofs`); the proof is reused only while
+    # it is the same, never if empty.
     evidence = models.CharField(max_length=64, blank=True)
     accepted = models.ForeignKey(
         AcceptedBytes,

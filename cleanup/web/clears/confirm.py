@@ -85,9 +85,9 @@ def _ask_for(request: SignedIn, run: Run, now: datetime) -> HttpResponse:
     form = ClearForm(request.POST)
     if not form.is_valid():
         return _confirm(request, run, form, now, status=MISTAKE)
-    wish = form.cleaned_data
+    sent = form.cleaned_data
     try:
-        batches.place_one(request.user, run, digest=wish["digest"], typed=wish["typed"], note=wish["note"], now=now)
+        batches.place_one(request.user, run, digest=sent["digest"], typed=sent["typed"], note=sent["note"], now=now)
     except queue.AlreadyClearing:
         _tell(request, messages.INFO, "This run is being cleared already; here is how far it is.")
     except NotConfirmed as wrong:
@@ -148,13 +148,13 @@ def _chosen(request: SignedIn, root: StagingRoot | None) -> RequestedRuns:
 def _place(request: SignedIn, root: StagingRoot | None, now: datetime) -> HttpResponse:
     form = ClearForm(request.POST)
     form.is_valid()
-    wish = form.cleaned_data
-    asked = RequestedRuns.parse(wish.get("runs", ""))
+    sent = form.cleaned_data
+    asked = RequestedRuns.parse(sent.get("runs", ""))
     if form.errors:
         return _show(request, root, asked, form, now, status=MISTAKE)
     if (
         root is None
-        and not batches.is_placed(wish["batch"])
+        and not batches.is_placed(sent["batch"])
         and (gone := selection.dropped_since(request, asked.marks))
     ):
         asked = RequestedRuns.of(selection.chosen(request))
@@ -163,10 +163,10 @@ def _place(request: SignedIn, root: StagingRoot | None, now: datetime) -> HttpRe
         batch = batches.place(
             request.user,
             asked,
-            digest=wish["digest"],
-            key=wish["batch"] or uuid.uuid4(),
-            typed=wish["typed"],
-            note=wish["note"],
+            digest=sent["digest"],
+            key=sent["batch"] or uuid.uuid4(),
+            typed=sent["typed"],
+            note=sent["note"],
             now=now,
         )
     except NotConfirmed as wrong:
