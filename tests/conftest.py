@@ -1,5 +1,6 @@
 """What every test may rely on: both engines, a small lab, and a guard that keeps removals inside the tests."""
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
@@ -49,6 +50,12 @@ def pytest_configure(config: pytest.Config) -> None:
     settings.STORAGES["staticfiles"] = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
     if config.getoption("tx", None):
         os.environ.pop("DJANGO_SETTINGS_MODULE")  # the workers inherit the rest and choose their own database
+
+
+def pytest_collection_finish() -> None:
+    """What is imported and collected stays to the end: the garbage collector need not look at it over and over."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
