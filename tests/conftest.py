@@ -53,9 +53,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What is imported and collected stays to the end: the garbage collector need not look at it over and over."""
+    """What is imported and collected stays to the end: the garbage collector need not look at it over and over.
+
+    What tests leave in cycles may wait longer than in a program that runs for weeks.
+    """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
