@@ -16,6 +16,10 @@ from tests.tools.checkout import CHECKOUT
 HOUSEKEEPING = [CHECKOUT / name for name in (".hypothesis", ".pytest_cache", "test-results")]
 
 
+REMOVALS = frozenset({"os.remove", "os.rmdir", "shutil.rmtree"})
+WATCHED = REMOVALS | {"os.rename"}
+
+
 class RemovalOutsideTests(BaseException):
     """Not an Exception, so that no product handler takes it for a disk error."""
 
@@ -34,7 +38,7 @@ class Guard:
     def hook(self, event: str, arguments: tuple[Any, ...]) -> None:
         if not self.active:
             return
-        if event in ("os.remove", "os.rmdir", "shutil.rmtree"):
+        if event in REMOVALS:
             path, directory, *_rest = (*arguments, None)
             self.check(event, path, directory)
         elif event == "os.rename":
@@ -94,12 +98,18 @@ def _name_of(directory: int) -> bytes:
 GUARD = Guard()
 
 
+def _audited(event: str, arguments: tuple[Any, ...], watched: frozenset[str] = WATCHED) -> None:
+    """Tell the guard. All that Python opens comes by here too, and a method would take longer to let it pass."""
+    if event in watched:
+        GUARD.hook(event, arguments)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _removal_guard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     from cleanup.storage import linux
 
     GUARD.allow(tmp_path_factory.getbasetemp(), engines.HERE, engines.DATABASE_DIR, *HOUSEKEEPING)
-    sys.addaudithook(GUARD.hook)
+    sys.addaudithook(_audited)
     linux.rename_noreplace = GUARD.guarded(linux.rename_noreplace)
     GUARD.active = True
     yield

@@ -10,6 +10,7 @@ import pytest
 import time_machine
 from django.conf import settings as project
 from django.test import Client
+from django.utils import timezone
 
 from tests.tools import sites
 from tests.tools.lab import Lab, touch
@@ -34,17 +35,27 @@ def _clock(now: datetime) -> Iterator[None]:
 @pytest.fixture
 def people(db: None, settings: Any) -> SimpleNamespace:
     """Clients: `operator`, `viewer`, `stranger` without a group, `admin`, and `nobody` signed in."""
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # the real one is slow on purpose
+    sessions = sites.once(("people", timezone.now(), settings.SESSION_COOKIE_AGE), _sign_in_all)
+    clients = {name: Client(raise_request_exception=False) for name in sessions}
+    for name, client in clients.items():
+        client.cookies[settings.SESSION_COOKIE_NAME] = sessions[name]
+    return SimpleNamespace(**clients, nobody=Client())
+
+
+def _sign_in_all() -> dict[str, str]:
     from django.contrib.auth.models import Group, User
 
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # the real one is slow on purpose
     users = {name: User.objects.create_user(name, password=name) for name in ("operator", "viewer", "stranger")}
     for name in ("operator", "viewer"):
         users[name].groups.add(Group.objects.get(name=name))
     users["admin"] = User.objects.create_superuser("admin", password="admin")
-    clients = {name: Client(raise_request_exception=False) for name in users}
-    for name, client in clients.items():
-        client.force_login(users[name])
-    return SimpleNamespace(**clients, nobody=Client())
+    sessions = {}
+    for name, user in users.items():
+        client = Client()
+        client.force_login(user)
+        sessions[name] = client.cookies[project.SESSION_COOKIE_NAME].value
+    return sessions
 
 
 @pytest.fixture
