@@ -40,7 +40,7 @@ LIMITS: tuple[tuple[str, str, str, str], ...] = (
     ("--budget-runs", "budget_runs", "N", "One sweep takes at most N runs."),
     ("--budget-bytes", "budget_bytes", "SIZE", "One sweep takes at most this size."),
     ("--budget-minutes", "budget_minutes", "MIN", "One pass begins nothing more after this time."),
-    ("--max-share", "max_share", "SHARE", "Sweeps stop and ask if they would take more than this share of a root in a day."),
+    ("--max-share", "max_share", "SHARE", "Sweeps stop and ask above this share of a root in a day."),
     ("--rehearsal-nights", "rehearsal_nights", "N", "Promote after N nights; 0: only a person promotes."),
 )
 OPTIONS = {field: option for option, field, *_rest in LIMITS}
