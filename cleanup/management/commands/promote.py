@@ -19,7 +19,7 @@ from cleanup.text.values import count, in_units, runs, visible
 
 
 class Command(LabCommand):
-    help = "Let the policy of one scope loose that the schedule has rehearsed so far; --back rehearses it again."
+    help = "Let the rehearsed policy of one scope clear runs from now on; --back rehearses it again."
 
     def add_arguments(self, parser: CommandParser) -> None:
         add_scope_arguments(parser)

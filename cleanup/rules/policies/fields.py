@@ -136,7 +136,7 @@ FIELDS = (
         name="max_runs",
         kind=FieldKind.COUNT,
         level=Level.ROOT,
-        label="Too full above so many staged runs",
+        label="Too full above this number of staged runs",
         takes=True,
     ),
     Field(
@@ -151,7 +151,7 @@ FIELDS = (
         name="free_stop_bytes",
         kind=FieldKind.BYTES,
         level=Level.ROOT,
-        label="and until so much is free",
+        label="and until this size is free",
         takes=True,
         less_keeps_more=True,
     ),
