@@ -31,13 +31,14 @@ def clear(attempt_id: str) -> str:
     """Carry out an operator's clear, or the removal of a shell."""
     now = timezone.now()
     attempt = ClearAttempt.objects.select_related("run__root", "batch").get(pk=attempt_id)
+    run = attempt.run
     if queue.keeps_waiting(attempt):
-        return f"{attempt.run.run_path}: waits, its batch is paused or stopped"
-    recovery.recover(now=now, runs=[attempt.run])
-    clocks.look(breakers.read_clock(now), ask=False)  # no hold may end by a clock that has just jumped
+        return f"{run.run_path}: waits, its batch is paused or stopped"
+    recovery.recover(now=now, runs=[run])
+    clocks.look(breakers.read_clock(now), ask=False)  # no hold may end by a clock that jumped a moment ago
     attempt = perform(attempt, now=now) if attempt.is_clear else shell_removal.perform(attempt, now=now)
-    run_status.judge_runs([attempt.run_id], timezone.now())
-    return f"{attempt.run.run_path}: {attempt.phase} {attempt.reason}".strip()
+    run_status.judge_runs([run.pk], timezone.now())
+    return f"{run.run_path}: {attempt.phase} {attempt.reason}".strip()
 
 
 def verify_again(key: str) -> str:

@@ -15,6 +15,8 @@ from cleanup.rules.reasons import Reason
 def policy_for(attempt: ClearAttempt, run: Run) -> Policy:
     """Return the policy in force, with no weaker proof than the operator was promised."""
     policy = RetentionPolicy.objects.effective_for(run).in_earnest()
+    if policy.version <= attempt.promised_version:  # no version was written since: it is the one that was promised
+        return policy
     asked = effective_policy(RetentionPolicy.objects.scoped(as_of=attempt.promised_version), run.scope)
     return policy.with_proof_of(asked) if asked.proof.strength > policy.proof.strength else policy
 

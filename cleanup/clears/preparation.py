@@ -43,7 +43,7 @@ def keep_plan(attempt: ClearAttempt, plan: Plan, data: bytes) -> None:
         "planned_files": counted.files,
         "planned_bytes": counted.bytes,
     }
-    if not attempt.advance([Phase.INTENT], Phase.INTENT, now=timezone.now(), **fields):
+    if not attempt.advance_alone([Phase.INTENT], Phase.INTENT, now=timezone.now(), **fields):
         raise Refused(Finding(Reason.INTERRUPTED))
 
 

@@ -17,6 +17,7 @@ from datetime import datetime
 from django.conf import settings
 from django.db import DatabaseError, connection, transaction
 from django.db import Error as DjangoDatabaseError
+from django.db.models import F
 from django.utils import timezone
 
 from cleanup.clears import (
@@ -317,8 +318,8 @@ def _write_commit(attempt: ClearAttempt, run: Run, prepared: Prepared, now: date
     verified = Run.objects.filter(pk=run.pk, state=State.SYNC_VERIFIED, gone_at=None)
     # A run that came back may have the entry of its former clear.
     cleared_at = now if run.returned_at else ingest.parse_instant(entry["at"])
-    cleared = verified.update(state=State.CLEARED, cleared_at=cleared_at)
-    if not cleared or not attempt.advance([Phase.INTENT], Phase.COMMITTED, now=now):
+    cleared = verified.update(state=State.CLEARED, cleared_at=cleared_at, doubts=F("doubts") + 1)
+    if not cleared or not attempt.advance_alone([Phase.INTENT], Phase.COMMITTED, now=now):
         raise DatabaseError("the run or its attempt was changed by another worker or person")
     # The update above locks the run's row, as laying a hold does, so none comes between. A hold file's row is only what
     # discovery saw; the fenced run has just been checked.

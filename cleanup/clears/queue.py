@@ -53,7 +53,10 @@ def new_attempt(
 ) -> ClearAttempt:
     """Write a `queued` attempt by `policy`, else by the one in force. Raises AlreadyClearing."""
     DataDir(str(settings.EXLAB_DATA_DIR)).relieve()
-    in_force = RetentionPolicy.objects.effective_for(run)
+    version = RetentionPolicy.objects.newest_version() if policy else 0
+    if policy is None:
+        policy = RetentionPolicy.objects.effective_for(run)
+        version = policy.version
     try:
         with transaction.atomic():
             Run.objects.filter(pk=run.pk).doubt()
@@ -67,9 +70,9 @@ def new_attempt(
                 typed_by=typist.current(),
                 sweep=sweep,
                 let_go=let_go,
-                policy_version=in_force.version,
-                asked_version=in_force.version,
-                decided_by=sources_as_json(policy or in_force),
+                policy_version=version,
+                asked_version=version,
+                decided_by=sources_as_json(policy),
                 created_at=now,
                 phase_at=now,
             )

@@ -55,7 +55,7 @@ def settle_phase(attempt: ClearAttempt, *more: str) -> None:
 
     A PostgreSQL server goes on with a commit whose client is gone; without the lock it would look uncommitted.
     """
-    with transaction.atomic():
+    with transaction.atomic(savepoint=False):
         attempt.refresh_from_db(fields=["phase", *more], from_queryset=ClearAttempt.objects.select_for_update())
 
 
@@ -198,8 +198,10 @@ def _write_end(
 ) -> None:
     complete = not removed.left
     reason = "" if complete else Reason.REMOVAL_INCOMPLETE
-    # A failing disk may bring a fence back; its second removal counts only what it changes.
-    first_end = complete and not attempt.ledger.filter(kind=LedgerKind.COMPLETED).exists()
+    # A fence that a failing disk brought back is removed once more, and only what that changes is counted. What has not
+    # ended before has no row `completed`: that is written with the phase `done`.
+    ended = attempt.phase == Phase.DONE
+    first_end = complete and not (ended and attempt.ledger.filter(kind=LedgerKind.COMPLETED).exists())
     tell = {"tell_after": now} if attempt.phase == Phase.COMMITTED else {}
     attempt.advance(
         [Phase.COMMITTED, Phase.DONE],

@@ -84,9 +84,7 @@ def keep_only(
 
     Only those of `root` and `prefix`, if given.
     """
-    kept = {_key(subject) for subject in subjects}
-    past = [alert.subject for alert in _within(kind, root, prefix) if alert.subject not in kept]
-    return sum(end_alert(kind, subject, now=now) for subject in past)
+    return _end_others(_within(kind, root, prefix), subjects, now=now)
 
 
 def settle(
@@ -120,7 +118,14 @@ def settle(
             )
     for start in range(0, len(same), _AT_ONCE):
         Alert.objects.filter(pk__in=same[start : start + _AT_ONCE], ended_at=None).update(seen_at=now)
-    keep_only(kind, [*(trouble.subject for trouble in troubles), *doubtful], now=now, root=root, prefix=prefix)
+    _end_others(known.values(), [*(trouble.subject for trouble in troubles), *doubtful], now=now)
+
+
+def _end_others(known: Iterable[Alert], subjects: Iterable[str], *, now: datetime) -> int:
+    """End those of some open alerts that are not among the subjects; returns how many."""
+    kept = {_key(subject) for subject in subjects}
+    past = [alert for alert in known if alert.subject not in kept]
+    return sum(end_alert(AlertKind(alert.kind), alert.subject, now=now) for alert in past)
 
 
 def _opened(kind: AlertKind) -> QuerySet[Alert]:

@@ -113,8 +113,12 @@ def mend(now: datetime) -> str:
 
 
 def _locked(clock: Clock) -> HostClock:
-    row, _new = HostClock.objects.get_or_create(host=settings.EXLAB_HOST, defaults={"seen_at": clock.wall})
-    return HostClock.objects.select_for_update().get(pk=row.pk)
+    """This host's row; made here where it has none, for two processes may look for the first time."""
+    rows = HostClock.objects.select_for_update().filter(host=settings.EXLAB_HOST)
+    if (row := rows.first()) is not None:
+        return row
+    HostClock.objects.get_or_create(host=settings.EXLAB_HOST, defaults={"seen_at": clock.wall})
+    return rows.get()
 
 
 def _keep(row: HostClock, clock: Clock, judged: Judged, asked: OtherClocks | None) -> None:

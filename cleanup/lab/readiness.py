@@ -29,10 +29,8 @@ def durability_lapses(database: BaseDatabaseWrapper) -> list[str]:
 
 def _sqlite_lapses(database: BaseDatabaseWrapper) -> list[str]:
     with database.cursor() as cursor:
-        found = {}
-        for pragma in _SQLITE_PRAGMAS:
-            cursor.execute(f"PRAGMA {pragma}")
-            (found[pragma],) = cursor.fetchone()
+        cursor.execute(f"SELECT * FROM {', '.join(f'pragma_{name}' for name in _SQLITE_PRAGMAS)}")  # noqa: S608
+        found = dict(zip(_SQLITE_PRAGMAS, cursor.fetchone(), strict=True))
     return [f"{name} is {found[name]}" for name, wanted in _SQLITE_PRAGMAS.items() if found[name] != wanted]
 
 

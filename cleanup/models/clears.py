@@ -245,12 +245,21 @@ class ClearAttempt(models.Model):
         return self.phase == Phase.DONE and self.reason == Reason.REMOVAL_INCOMPLETE
 
     def advance(self, before: Iterable[str], after: str, *, now: datetime, **fields: Any) -> bool:  # noqa: ANN401
-        """Compare-and-set: False changes nothing, as another worker was faster."""
-        changes = {"phase": after, "phase_at": now, **fields}
-        with transaction.atomic():
-            if not ClearAttempt.objects.filter(pk=self.pk, phase__in=list(before)).update(**changes):
+        """Change the phase by compare-and-set, and let the run be judged anew.
+
+        False: another worker was faster, and nothing was changed.
+        """
+        with transaction.atomic(savepoint=False):  # inside another one an error undoes that one anyway
+            if not self.advance_alone(before, after, now=now, **fields):
                 return False
             Run.objects.filter(pk=self.run_id).doubt()
+        return True
+
+    def advance_alone(self, before: Iterable[str], after: str, *, now: datetime, **fields: Any) -> bool:  # noqa: ANN401
+        """As `advance`, where the run stands as before, or the caller lets it be judged anew."""
+        changes = {"phase": after, "phase_at": now, **fields}
+        if not ClearAttempt.objects.filter(pk=self.pk, phase__in=list(before)).update(**changes):
+            return False
         for name, value in changes.items():
             setattr(self, name, value)
         return True

@@ -63,6 +63,10 @@ class RetentionPolicyQuerySet(models.QuerySet["RetentionPolicy"]):
             chains.setdefault(value.scope, []).append(value)
         return chains
 
+    def newest_version(self) -> int:
+        """The number of the newest version of any scope; 0 where there is none."""
+        return int(self.aggregate(version=models.Max("version"))["version"] or 0)
+
     def effective_for(self, run: Run) -> Policy:
         return effective_policy(self.scoped(), run.scope)
 
@@ -84,8 +88,8 @@ class RetentionPolicyQuerySet(models.QuerySet["RetentionPolicy"]):
         """
         scope = {name: fields.pop(name, "") or "" for name in ("equipment", "project", "run_kind")}
         with transaction.atomic():
-            # The number before what is carried over: a version written in between takes the number.
-            newest = self.aggregate(version=models.Max("version"))["version"] or 0
+            # The number first, then what is carried over: a version that is written in between has taken the number.
+            newest = self.newest_version()
             before = self.filter(root=root, **scope).order_by("-version").first()
             policy = draft_version(
                 before,
@@ -114,8 +118,8 @@ class RetentionPolicyQuerySet(models.QuerySet["RetentionPolicy"]):
         scope = {name: version.get(name) or "" for name in ("equipment", "project", "run_kind")}
         try:
             with transaction.atomic():
-                # Numbers are unique and without gaps: ours is the next only if no other was written.
-                newest = self.aggregate(version=models.Max("version"))["version"] or 0
+                # Numbers are unique and without gaps: if the next one is ours, no other was written in between.
+                newest = self.newest_version()
                 before = self.filter(root=version.get("root"), **scope).order_by("-version").first()
                 if expected is not None and expected != (before.version if before else 0):
                     said = f"was followed by version {before.version}" if before else "is none of this scope"

@@ -220,10 +220,12 @@ def roots_in_trouble(user: User) -> QuerySet[StagingRoot]:
 
 
 def nas_in_trouble(user: User, now: datetime) -> QuerySet[NasBreaker]:
-    mine = [(root.host, nas.token) for root in permissions.roots(user) for nas in nas_roots(root) if nas.token]
-    tokens = {token for _host, token in mine}
-    found = NasBreaker.objects.filter(open_until__gt=now, token__in=tokens)
-    return found.filter(pk__in=[breaker.pk for breaker in found if (breaker.host, breaker.token) in mine])
+    """The NAS roots that are not asked just now."""
+    found = list(NasBreaker.objects.filter(open_until__gt=now))
+    if not found:
+        return NasBreaker.objects.none()
+    mine = {(root.host, nas.token) for root in permissions.roots(user) for nas in nas_roots(root) if nas.token}
+    return NasBreaker.objects.filter(pk__in=[one.pk for one in found if (one.host, one.token) in mine])
 
 
 def visible_orphans(user: User, *, among: QuerySet[Orphan] | None = None) -> QuerySet[Orphan]:
@@ -285,7 +287,7 @@ def _unwatched(user: User, now: datetime) -> Iterable[OpenProblem]:
 
 
 def _silent_hosts(user: User, now: datetime) -> QuerySet[StagingRoot]:
-    return permissions.roots(user).filter(host__in=watchdog.silent_watches(now))
+    return permissions.roots(user).exclude(host__in=watchdog.heard_watches(now))
 
 
 def _of_alerts(user: User) -> list[OpenProblem]:

@@ -98,10 +98,15 @@ def about_roots() -> Q:
 
 
 def silent_watches(now: datetime) -> list[str]:
-    lately = {"at__gt": now - rules.WATCH_SILENT_AFTER, "at__lte": now + rules.AHEAD}
-    heard = Heartbeat.objects.filter(cluster=WATCH, **lately)
-    unwatched = StagingRoot.objects.exclude(host__in=heard.values("host")).order_by("host")
+    """The hosts with staging roots whose watchdog has given no sign of life for two minutes."""
+    unwatched = StagingRoot.objects.exclude(host__in=heard_watches(now)).order_by("host")
     return list(unwatched.values_list("host", flat=True).distinct())
+
+
+def heard_watches(now: datetime) -> QuerySet[Heartbeat, Any]:
+    """The hosts whose watchdog has given a sign of life in the last two minutes, for a query to ask."""
+    lately = {"at__gt": now - rules.WATCH_SILENT_AFTER, "at__lte": now + rules.AHEAD}
+    return Heartbeat.objects.filter(cluster=WATCH, **lately).values("host")
 
 
 def beating_hosts(now: datetime) -> set[str]:

@@ -61,6 +61,9 @@ class Recorder:
             self.flush()
 
     def flush(self) -> None:
+        """Write what has been noted so far."""
+        if not (self._new or self._same):
+            return
         with transaction.atomic():
             SweptRun.objects.bulk_create(self._new)
             if self._same:

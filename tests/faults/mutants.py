@@ -286,7 +286,12 @@ CORE = (
         breaks=2,
     ),
     Mutant("no lock", lambda: _without(fcntl, "flock", datadir, handles), frozen, breaks=8),
-    Mutant("no compare-and-set", lambda: mock.patch.object(ClearAttempt, "advance", _advance_anyway), frozen, breaks=5),
+    Mutant(
+        "no compare-and-set",
+        lambda: mock.patch.object(ClearAttempt, "advance_alone", _advance_anyway),
+        frozen,
+        breaks=5,
+    ),
     Mutant(
         "the whole tree instead of the plan",
         _around(removal, "remove", _remove_the_tree),

@@ -28,12 +28,16 @@ class AbandonedReaders:
             breaker.abandoned = [[known.pid, known.started] for known in self._known]
             breaker.save(update_fields=["abandoned"])
 
+    def learn(self, breaker: NasBreaker) -> None:
+        """Take those of a row that was just read, unless they are known already."""
+        if self._known is None:
+            self._known = _processes(breaker)
+
     def may_ask_again(self) -> bool:
         """Reads the database only once."""
         if self._known is None:
-            breaker = NasBreaker.objects.filter(**self._key).first()
-            self._known = _processes(breaker) if breaker else []
-        self._known = [known for known in self._known if known.is_living()]
+            self.learn(NasBreaker.objects.filter(**self._key).first() or NasBreaker(**self._key))
+        self._known = [known for known in self._known or () if known.is_living()]
         return len(self._known) < MOST
 
 

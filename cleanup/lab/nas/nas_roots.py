@@ -234,6 +234,7 @@ class GuardedReader:
     def _state(self) -> NasBreaker:
         if self._breaker is None:
             self._breaker = NasBreaker.objects.filter(**self._key).first() or NasBreaker(**self._key)
+            self._abandoned.learn(self._breaker)
         return self._breaker
 
     def _note(self, problem: Finding | None) -> None:

@@ -1,6 +1,7 @@
 """What a user may do where: the user's permissions, limited to places."""
 
 from collections import defaultdict
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ CLEAR = "cleanup.clear_run"
 HOLD = "cleanup.hold_run"
 CHANGE = "cleanup.change_run"
 ACCEPT = "cleanup.accept_bytes"
+_OF_RUNS = frozenset({VIEW, CLEAR, HOLD, CHANGE, ACCEPT})
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ def places(user: User | AnonymousUser, permission: str) -> Places:
     """
     known: dict[str, Places] = user.__dict__.setdefault("_cleanup_places", {})
     if permission not in known:
-        known[permission] = _find_places(user, permission)
+        known |= _find_places(user, _OF_RUNS | {permission})
     return known[permission]
 
 
@@ -112,20 +114,26 @@ def _both(first: Places, second: Places) -> Places:
     return Places(everywhere=(None, "") in pairs, pairs=frozenset(pairs))
 
 
-def _find_places(user: User | AnonymousUser, permission: str) -> Places:
+def _find_places(user: User | AnonymousUser, permissions: Collection[str]) -> dict[str, Places]:
     if not user.is_active or not user.is_authenticated:
-        return Places(everywhere=False)
+        return dict.fromkeys(permissions, Places(everywhere=False))
     if user.is_superuser:
-        return Places(everywhere=True)
-    label, codename = permission.split(".")
+        return dict.fromkeys(permissions, Places(everywhere=True))
+    label, codename = "group__permissions__content_type__app_label", "group__permissions__codename"
     of_groups: dict[str, Any] = {
         "group__user": user,
-        "group__permissions__codename": codename,
-        "group__permissions__content_type__app_label": label,
+        f"{codename}__in": [permission.partition(".")[2] for permission in permissions],
     }
-    rows = Q(**of_groups)
-    if user.has_perm(permission):
-        rows |= Q(user=user)
-    found = Access.objects.filter(rows).order_by().values_list("root", "equipment").distinct()
-    pairs: frozenset[tuple[int | None, str]] = frozenset(found)
+    rows = Access.objects.filter(Q(**of_groups) | Q(user=user)).order_by()
+    found = list(rows.values_list("user", label, codename, "root", "equipment").distinct())
+    return {permission: _places_in(found, permission, personal=user.has_perm(permission)) for permission in permissions}
+
+
+def _places_in(rows: Iterable[tuple[Any, ...]], permission: str, *, personal: bool) -> Places:
+    """Where a permission holds by rows of places; the user's own count where the permission is the user's."""
+    pairs = frozenset(
+        (root, equipment)
+        for owner, label, codename, root, equipment in rows
+        if (personal if owner is not None else f"{label}.{codename}" == permission)
+    )
     return Places(everywhere=(None, "") in pairs, pairs=pairs)

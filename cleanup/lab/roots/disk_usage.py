@@ -67,7 +67,9 @@ def measure(root: StagingRoot, now: datetime) -> DiskUsage | None:
     """
     try:
         with opening.open_root(root) as descriptor:
-            return _keep(root, fill_of(descriptor), now)
+            sample = _keep(root, fill_of(descriptor), now)
+        DiskUsage.objects.filter(root=root, at__lt=now - KEPT).delete()
+        return sample
     except (Unreachable, OSError):
         return None
 
@@ -81,14 +83,13 @@ def note(root: StagingRoot, descriptor: int, now: datetime) -> None:
 
 
 def _keep(root: StagingRoot, fill: DiskFill, now: datetime) -> DiskUsage:
-    samples = DiskUsage.objects.filter(root=root)
-    found = {"total_bytes": fill.total, "free_bytes": fill.free}
-    with transaction.atomic():
-        latest = list(samples.filter(at__lte=now).order_by("-at")[:2])
-        if len(latest) == 2 and now - latest[1].at < BETWEEN_SAMPLES:
-            samples.filter(pk=latest[0].pk).delete()
-        samples.filter(at__lt=now - KEPT).delete()
-        return DiskUsage.objects.update_or_create(root=root, at=now, defaults=found)[0]
+    with transaction.atomic(savepoint=False):
+        latest = list(DiskUsage.objects.filter(root=root, at__lte=now).order_by("-at")[:2])
+        crowded = len(latest) == 2 and now - latest[1].at < BETWEEN_SAMPLES
+        sample = latest[0] if latest and (crowded or latest[0].at == now) else DiskUsage(root=root)
+        sample.at, sample.total_bytes, sample.free_bytes = now, fill.total, fill.free
+        sample.save()
+        return sample
 
 
 def outlook(root: StagingRoot, now: datetime) -> Outlook | None:

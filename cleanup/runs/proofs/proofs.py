@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from django.conf import settings
+from django.db.models import Exists
 
 from cleanup.lab.nas.nas_roots import Reader, twin_of, with_way_out
 from cleanup.lab.roots import two_places
@@ -292,9 +293,10 @@ def reusable(run: Run, found: str, now: datetime) -> Proof | None:
 
     None after a difference, until all is equal: a restored time does not restore bytes.
     """
-    if not found or Difference.objects.filter(run=run).exists():
+    if not found:
         return None
-    by_bytes = run.proofs.filter(level=ProofLevel.CHECKSUM, evidence=found, accepted=None)
+    differs = Difference.objects.filter(run=run)
+    by_bytes = run.proofs.filter(~Exists(differs), level=ProofLevel.CHECKSUM, evidence=found, accepted=None)
     return by_bytes.filter(at__gt=now - PROOF_MAX_AGE, at__lte=now).order_by("-at").first()
 
 

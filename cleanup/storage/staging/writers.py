@@ -20,18 +20,17 @@ def find_writers(device: int, inodes: Collection[int], names: Collection[bytes])
     for pid in os.listdir("/proc"):
         if not pid.isdigit() or int(pid) == os.getpid():
             continue
+        process = f"/proc/{pid}/".encode()
         try:
-            descriptors = os.listdir(f"/proc/{pid}/fd")
+            descriptors = os.listdir(process + b"fd")
         except OSError:
             continue
         for number in descriptors:
-            # A link in `/proc` is followed only to confirm: on a dead network mount it hangs, and the twin has the same
-            # names.
-            path = _written_path(pid, number, device, inodes, names)
+            path = _written_path(process, number, device, inodes, names)
             if path is None:
                 continue
             try:
-                status = os.stat(f"/proc/{pid}/fd/{number}")
+                status = os.stat(process + b"fd/" + number)
             except OSError:
                 continue
             if status.st_dev == device and status.st_ino in inodes:
@@ -40,33 +39,32 @@ def find_writers(device: int, inodes: Collection[int], names: Collection[bytes])
 
 
 def _written_path(
-    pid: str, number: str, device: int, inodes: Collection[int], names: Collection[bytes]
+    process: bytes, number: bytes, device: int, inodes: Collection[int], names: Collection[bytes]
 ) -> bytes | None:
     try:
-        path = os.readlink(f"/proc/{pid}/fd/{number}".encode())
+        path = os.readlink(process + b"fd/" + number)
         if not path.startswith(b"/") or path.startswith(_ELSEWHERE):
             return None
-        with open(f"/proc/{pid}/fdinfo/{number}") as info:
-            fields = dict(line.split(":", 1) for line in info if ":" in line)
-        if not int(fields["flags"], 8) & _ACCESS:
+        with open(process + b"fdinfo/" + number, "rb", buffering=0) as info:
+            fields = dict(line.split(b":", 1) for line in info.readall().split(b"\n") if b":" in line)
+        if not int(fields[b"flags"], 8) & _ACCESS:
             return None
-        if "ino" in fields and int(fields["ino"]) not in inodes:  # kernels before 5.14 do not say
+        if b"ino" in fields and int(fields[b"ino"]) not in inodes:  # kernels before 5.14 do not say
             return None
-        # A container may see the run by other names: then inode and device decide.
-        if any(name in path.split(b"/") for name in names):
+        if not set(names).isdisjoint(path.split(b"/")):
             return path
-        return path if "ino" in fields and _device_of(pid, fields["mnt_id"].strip()) == device else None
+        return path if b"ino" in fields and _device_of(process, fields[b"mnt_id"].strip()) == device else None
     except (OSError, KeyError, ValueError):
         return None
 
 
-def _device_of(pid: str, mount: str) -> int | None:
-    # The kernel's table tells it without touching the mount.
-    with open(f"/proc/{pid}/mountinfo") as mounts:
+def _device_of(process: bytes, mount: bytes) -> int | None:
+    """The device of one of a process's mounts, read without touching the mount."""
+    with open(process + b"mountinfo", "rb") as mounts:
         for line in mounts:
-            number, _parent, device, *_rest = line.split(" ", 3)
+            number, _parent, device, *_rest = line.split(b" ", 3)
             if number == mount:
-                major, minor = device.split(":")
+                major, minor = device.split(b":")
                 return os.makedev(int(major), int(minor))
     return None
 

@@ -1,19 +1,23 @@
 """The filters of the list in an address."""
 
+from collections.abc import Sequence
+
 from django.http import HttpResponseRedirect
 from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils.http import urlencode
 
+from cleanup.models import StagingRoot
 from cleanup.web.requests import SignedIn
 from cleanup.web.runs import run_rows
 from cleanup.web.runs.forms import FilterForm
 
 
-def filter_form(request: SignedIn) -> FilterForm:
+def filter_form(request: SignedIn, roots: Sequence[StagingRoot] | None = None) -> FilterForm:
+    """The form of an address; `roots` are those that the user may see, where they were read already."""
     return FilterForm(
         request.GET,
-        roots=run_rows.root_choices(request.user),
+        roots=run_rows.root_choices(request.user) if roots is None else [root.name for root in roots],
         equipment=run_rows.equipment_choices(request.user),
         projects=run_rows.project_choices(request.user),
     )

@@ -40,14 +40,15 @@ def run_list(request: SignedIn) -> HttpResponse:
     if not request.htmx and (elsewhere := without_empty(request)) is not None:
         return elsewhere
     now = timezone.now()
-    form = filter_form(request)
+    roots = list(permissions.roots(request.user))
+    form = filter_form(request, roots)
     chosen = form.chosen()
     hindrances = readiness.hindrances()
     context = {
         "form": form,
         "chosen": chosen,
         "several_roots": form.has_several_roots,
-        "roots_in_trouble": permissions.roots(request.user).exclude(problem=""),
+        "roots_in_trouble": [root for root in roots if root.problem],
         "queue_is_silent": queue_is_silent(now),
         "unwatched": watchdog.silent_watches(now),
         "hindrances": hindrances,

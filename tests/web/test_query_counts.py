@@ -1,0 +1,37 @@
+"""How many questions one clear and the main pages put to the database, at most."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from cleanup import clear_run
+from cleanup.models import Run
+from cleanup.rules.states import State
+from cleanup.runs import run_status
+from tests.tools.pages import SAFE
+
+pytestmark = pytest.mark.django_db
+
+PAGES = {"/": 25, "/runs/": 26, "/runs/{pk}/": 28, "/clear/?root=lab": 27, "/problems/": 27, "/sweeps/": 18}
+
+
+def test_a_clear(runs, policy: Callable[..., Any], now: datetime, django_assert_max_num_queries: Any) -> None:
+    policy(proof="checksum")
+    with django_assert_max_num_queries(48):  # of which eight begin or end a transaction
+        clear_run(runs[SAFE], now=now, actor="ada")
+    assert Run.objects.get(pk=runs[SAFE].pk).state == State.CLEARED
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page(
+    people, runs, many, beating, policy, now: datetime, page: str, django_assert_max_num_queries: Any
+) -> None:
+    policy(proof="checksum")
+    many(60)
+    run_status.judge_stale(now)
+    address = page.format(pk=runs[SAFE].pk)
+    people.operator.get(address)  # what is asked once for each process
+    with django_assert_max_num_queries(PAGES[page]):
+        assert people.operator.get(address).status_code == 200
