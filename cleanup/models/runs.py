@@ -1,18 +1,24 @@
 """Runs and their ingest history."""
 
+import functools
 import uuid
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 from django.db import models
-from django.db.models import F, OuterRef, Prefetch, Q, Subquery
-from django.db.models.functions import Coalesce
+from django.db.models import Exists, F, OuterRef, Prefetch, Q, Subquery
+from django.db.models.functions import Coalesce, JSONObject
 
+from cleanup.models.aggregates import JsonList
 from cleanup.models.base import STATES, AppendOnly, RunKind
 from cleanup.models.roots import StagingRoot
 from cleanup.rules.policies.policy import Scope
 from cleanup.rules.states import State
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from cleanup.models.clears import ClearAttempt
     from cleanup.models.holds import Hold
     from cleanup.models.likeness import Likeness
@@ -35,6 +41,10 @@ class Status(models.IntegerChoices):
 
 # Annotation: the key of the attempt whose conflict stands.
 _CONFLICT = "standing_conflict"
+# The one that says whether `read_with_root` had to ask for more.
+_HAS_MORE = "may_have_more"
+# The one that holds its known history.
+_HISTORY = "known_history"
 
 
 def _key_of_conflict() -> Subquery:
@@ -47,6 +57,53 @@ def _holds(lookup: str) -> "Prefetch[Any, Any, Any]":
     return Prefetch(lookup, queryset=holds.objects.with_clock())
 
 
+def _what_few_have() -> "tuple[Prefetch[Any, Any, Any], Prefetch[Any, Any, Any]]":
+    alike = cast("type[Likeness]", Run.likenesses.rel.related_model).objects.standing()
+    alike = alike.select_related("other").defer("other__facts").prefetch_related(_holds("other__holds"))
+    return _holds("holds"), Prefetch("likenesses", queryset=alike)
+
+
+def _has_more() -> Q:
+    attempts = cast("type[ClearAttempt]", Run.attempts.rel.related_model)
+    holds = cast("type[Hold]", Run.holds.rel.related_model)
+    alike = cast("type[Likeness]", Run.likenesses.rel.related_model)
+    mine: dict[str, Any] = {"run": OuterRef("pk")}
+    return (
+        Q(Exists(attempts.objects.filter(phase__in=[*attempts.ACTIVE, "conflict"], **mine)))
+        | Q(Exists(holds.objects.filter(**mine)))
+        | Q(Exists(alike.objects.standing().filter(**mine)))
+    )
+
+
+@dataclass(frozen=True, order=True)
+class KnownEntry:
+    """What a look asks of an entry of a run's known history."""
+
+    position: int
+    state: str
+    digest: str
+    first_seen_at: datetime
+
+
+def _known_history() -> Subquery:
+    events = IngestEvent.objects.filter(run=OuterRef("pk")).order_by().values("run")
+    names = [field.name for field in fields(KnownEntry)]
+    return Subquery(events.annotate(known=JsonList(JSONObject(**{name: name for name in names}))).values("known"))
+
+
+def _in_order(known: "Iterable[dict[str, Any]]") -> list[KnownEntry]:
+    instants = [datetime.fromisoformat(entry["first_seen_at"]) for entry in known]
+    # SQLite keeps instants in UTC and does not say so.
+    sure = [at if at.tzinfo else at.replace(tzinfo=UTC) for at in instants]
+    return sorted(KnownEntry(**{**entry, "first_seen_at": at}) for entry, at in zip(known, sure, strict=True))
+
+
+@functools.cache
+def _asked_of_few() -> dict[str, Any]:
+    # Built once: building the expressions takes longer than the query.
+    return {_HAS_MORE: _has_more(), _HISTORY: _known_history()}
+
+
 class RunQuerySet(models.QuerySet["Run"]):
     def staged(self) -> Self:
         """As far as is known."""
@@ -56,11 +113,20 @@ class RunQuerySet(models.QuerySet["Run"]):
         return self.filter(state=State.SYNC_VERIFIED)
 
     def with_root(self) -> Self:
-        """With what every decision reads."""
-        alike = cast("type[Likeness]", Run.likenesses.rel.related_model).objects.standing()
-        alike = alike.select_related("other").defer("other__facts").prefetch_related(_holds("other__holds"))
-        prefetched = (_holds("holds"), Prefetch("likenesses", queryset=alike))
-        return self.select_related("root").prefetch_related(*prefetched).annotate(**{_CONFLICT: _key_of_conflict()})
+        """Runs with what every decision asks for: root, holds, runs that they may be, and a conflict that stands."""
+        found = self.select_related("root").prefetch_related(*_what_few_have())
+        return found.annotate(**{_CONFLICT: _key_of_conflict()})
+
+    def read_with_root(self) -> "list[Run]":
+        """As `with_root`, for few runs: one query where a run has no hold, no likeness and no attempt."""
+        runs = list(self.select_related("root").annotate(**_asked_of_few()))
+        for run in runs:
+            vars(run)[_HISTORY] = _in_order(vars(run)[_HISTORY] or ())
+            if not run.has_more:
+                run.note_has_nothing()
+        if some := [run for run in runs if run.has_more]:
+            models.prefetch_related_objects(some, *_what_few_have())
+        return runs
 
     def here(self) -> Self:
         """When last judged; also those that are going just now."""
@@ -194,6 +260,39 @@ class Run(models.Model):
             found: uuid.UUID | None = vars(self)[_CONFLICT]
             return found
         return self.attempts.filter(phase="conflict").values_list("pk", flat=True).first()
+
+    def note_has_nothing(self) -> None:
+        """Remember that the run has no hold, no likeness, and no attempt under way or in conflict."""
+        none = {name: getattr(self, name).none() for name in ("holds", "likenesses")}
+        vars(self).update({_HAS_MORE: False, _CONFLICT: None, "_prefetched_objects_cache": none})
+
+    def note_is_new(self) -> None:
+        """Remember that the row was just made and has nothing yet."""
+        self.note_has_nothing()
+        vars(self)[_HISTORY] = []
+
+    @property
+    def history(self) -> "list[KnownEntry]":
+        """The known history, in order; after `read_with_root` as it was then."""
+        if _HISTORY in vars(self):
+            return list(vars(self)[_HISTORY])
+        known = self.events.order_by("position").values_list("position", "state", "digest", "first_seen_at")
+        return [KnownEntry(*entry) for entry in known]
+
+    def add_history(self, events: "Sequence[IngestEvent]") -> None:
+        """Add entries at the end of the known history."""
+        IngestEvent.objects.bulk_create(events)
+        if _HISTORY in vars(self):
+            added = [KnownEntry(each.position, each.state, each.digest, each.first_seen_at) for each in events]
+            vars(self)[_HISTORY] += added
+
+    @property
+    def has_more(self) -> bool:
+        """Whether the run may have a hold, a likeness, or an attempt under way or in conflict.
+
+        Only `read_with_root` and `note_is_new` rule it out.
+        """
+        return bool(vars(self).get(_HAS_MORE, True))
 
     @property
     def origin(self) -> str:

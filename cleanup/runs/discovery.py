@@ -17,7 +17,7 @@ from cleanup.models import ClearAttempt, Phase, Run, StagingRoot
 from cleanup.rules.facts import Facts, Finding
 from cleanup.rules.reasons import Reason
 from cleanup.rules.states import State
-from cleanup.runs import rows, run_status
+from cleanup.runs import at_path, rows, run_status
 from cleanup.runs.facts import findings, identity, inspection, stored_facts
 from cleanup.runs.holds import holds, likenesses
 from cleanup.runs.moved import cleared_elsewhere
@@ -51,6 +51,7 @@ class Discovered:
     proposal: dict[str, Any] = field(default_factory=dict)
     at_once: bool = False
     known: likenesses.KnownRuns = field(default_factory=likenesses.KnownRuns, repr=False)
+    names: rows.Names = field(default_factory=rows.Names, repr=False)
 
 
 def discover(root: StagingRoot, *, now: datetime, wait: bool = True) -> Discovered | None:
@@ -154,10 +155,11 @@ def _look_at(descriptor: int, path: RunPath, readers: Readers, result: Discovere
                 return
             seen = (record, run_tree.scan(opened.run)) if record is not None and record.asks_the_tree else None
             seen_identity = identity.of(linux.status(opened.run), record)
-            if _is_none(result, path, opened, seen_identity, now):
+            found = at_path.read(result.root, str(path))
+            if _is_none(result, path, opened, found.staged, seen_identity, now):
                 return
-            told = Told.of(record, seen[1] if seen else None)
-            run, change = rows.row_for(result.root, path, seen_identity, told, result.sighted_at)
+            told, at = Told.of(record, seen[1] if seen else None), result.sighted_at
+            run, change = rows.row_for(result.root, path, found, seen_identity, told, result.names, at)
             if run is None:
                 result.unchanged += 1
                 return
@@ -211,15 +213,14 @@ def _is_run(root: StagingRoot, path: RunPath, opened: opening.OpenRun) -> bool:
     return named_places.names_place(opened.run, path) or known.exists()
 
 
-def _is_none(result: Discovered, path: RunPath, opened: opening.OpenRun, seen: str, now: datetime) -> bool:
+def _is_none(
+    result: Discovered, path: RunPath, opened: opening.OpenRun, staged: Run | None, seen: str, now: datetime
+) -> bool:
     # A shell, or a folder in the place of a run that could not be put back, gets no row. A row that an earlier version
     # made of a shell is marked.
-    rows = Run.objects.staged().filter(root=result.root, run_path=str(path))
-    standing = ClearAttempt.objects.filter(phase=Phase.CONFLICT, run__in=rows).select_related("run").first()
     reason, detail = None, ""
-    if standing is not None:
-        if not identity.same(standing.run.identity, seen):
-            conflict = identity.conflict_of(standing.pk)
+    if staged is not None and (conflict := identity.standing_conflict(staged)) is not None:
+        if not identity.same(staged.identity, seen):
             reason, detail = conflict.reason, conflict.detail
     elif (shell := found_shells.left_at(result.root, path, opened)) is not None:
         reason, detail = Reason.SHELL_LEFT, shell.detail
@@ -228,7 +229,8 @@ def _is_none(result: Discovered, path: RunPath, opened: opening.OpenRun, seen: s
     result.problems.append((str(path), reason, detail))
     result.unchanged += 1
     doubts = F("doubts") + Case(When(problem=reason, then=0), default=1)
-    rows.update(problem=reason, looked_at=now, doubts=doubts)
+    marked = Run.objects.staged().filter(root=result.root, run_path=str(path))
+    marked.update(problem=reason, looked_at=now, doubts=doubts)
     return True
 
 

@@ -1,7 +1,8 @@
 """Rows of runs: what discovery saw is written down, and the history continues."""
 
 import logging
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -14,6 +15,8 @@ from cleanup.rules.eligibility import verified_at
 from cleanup.rules.facts import Facts
 from cleanup.rules.reasons import Reason
 from cleanup.rules.states import State
+from cleanup.runs import at_path
+from cleanup.runs.at_path import AtPath
 from cleanup.runs.facts import identity, stored_facts
 from cleanup.runs.moved import returned
 from cleanup.storage.run_paths import RunPath
@@ -47,54 +50,108 @@ class Told:
         return cls(record, state, record.cleared_at or (record.pruned_at if state == State.CLEARED else None))
 
 
-def row_for(root: StagingRoot, path: RunPath, seen: str, told: Told | None, now: datetime) -> tuple[Run | None, str]:
-    """Return a directory's row with its history up to date, and `new`, `updated` or `unchanged`.
+@dataclass
+class Names:
+    """Instruments and projects of which one pass over a root has seen that they have rows."""
 
-    None with an active attempt. At a cleared run's path only its own directory is no new run.
+    _met: set[tuple[str, str]] = field(default_factory=set)
+
+    def write(self, run: Run) -> None:
+        """Write the rows of a run's instrument and project, unless they were met."""
+        if ("instrument", run.equipment) not in self._met:
+            Instrument.objects.get_or_create(root=run.root, equipment=run.equipment)
+        if ("project", run.project) not in self._met:
+            Project.objects.get_or_create(code=run.project)
+
+    def remember(self, run: Run) -> None:
+        """Write these two no more. Call it after the commit."""
+        self._met |= {("instrument", run.equipment), ("project", run.project)}
+
+
+def row_for(
+    root: StagingRoot, path: RunPath, found: AtPath, seen: str, told: Told | None, names: Names, now: datetime
+) -> tuple[Run | None, str]:
+    """The row of a run directory with its history brought up to date, and `new`, `updated` or `unchanged`.
+
+    None for a run with an active attempt. A directory at a cleared run's path is a new run, unless it is that run's
+    own. Runs that were declared gone do not count. `found`: the rows of the path as they were a moment ago.
     """
+    run = found.staged
+    if run is not None and not at_path.is_busy(run) and _says_all(run, seen, told):
+        return run, "unchanged"
     with transaction.atomic():
-        rows = (
-            Run.objects.select_for_update(of=("self",)).with_root().filter(root=root, run_path=str(path), gone_at=None)
-        )
-        run = rows.staged().first()
-        if run is None:
-            former = returned.former_of(root, str(path), told.record if told else None)
-            cleared = rows.filter(state=State.CLEARED).order_by("-cleared_at").first()
-            if former is None and cleared is not None and identity.same(cleared.identity, seen):
-                if cleared.active_attempt:
-                    return None, "unchanged"
-                return cleared, "updated" if _bring_back(cleared, told, now) else "unchanged"
-            run = _new_run(root, path, seen, now, former)
-            _record(run, told, now)
-            return run, "new"
-        if run.active_attempt:
+        run, change = _take_over(at_path.read(root, str(path), lock=True), root, path, seen, told, names, now)
+    if run is not None and change == "new":
+        names.remember(run)
+    return run, change
+
+
+def _take_over(
+    found: AtPath, root: StagingRoot, path: RunPath, seen: str, told: Told | None, names: Names, now: datetime
+) -> tuple[Run | None, str]:
+    # The rows are locked.
+    run = found.staged
+    if run is not None:
+        return (None, "unchanged") if at_path.is_busy(run) else _bring_up_to_date(run, found, seen, told, now)
+    former = returned.former_of(found.cleared, told.record if told else None)
+    cleared = next(iter(found.cleared), None)
+    if former is None and cleared is not None and identity.same(cleared.identity, seen):
+        if at_path.is_busy(cleared):
             return None, "unchanged"
-        if not identity.same(run.identity, seen):
-            return run, "unchanged"
-        before = run.record_format
-        now = max(now, run.first_seen_at + _LATER)
-        _note_former(run, told, now)
-        changed = _record(run, told, now)
-        if (run.identity.endswith(":-") or run.record_format != before) and run.identity != seen:
-            run.identity = seen
-            run.save(update_fields=["identity"])
-            changed = True
-        return run, "updated" if changed else "unchanged"
+        return cleared, "updated" if _bring_back(cleared, told, now) else "unchanged"
+    run = _new_run(root, path, seen, now, former, found.last)
+    names.write(run)
+    _record(run, told, now)
+    return run, "new"
 
 
-def _note_former(run: Run, told: Told | None, now: datetime) -> None:
+def _says_all(run: Run, seen: str, told: Told | None) -> bool:
+    # Then nothing is to be written, and no row is locked.
+    if not identity.same(run.identity, seen):
+        return True
+    if run.identity.endswith(":-") and run.identity != seen:
+        return False
+    if told is None:
+        return True
+    if not run.state or run.returned_from_id is not None or told.state == State.CLEARED:
+        return False
+    main, known = told.record.main, [event.digest for event in run.history]
+    if known or main.history:
+        return known == [entry.digest for entry in main.history]
+    verified = told.record.verified_at if told.state == State.SYNC_VERIFIED else None
+    told_so = (told.state, verified, main.format.name)
+    if (run.state, run.verified_at, run.record_format) != told_so:
+        return False
+    return run.record_sights.filter(digest=main.digest).exists()
+
+
+def _bring_up_to_date(run: Run, found: AtPath, seen: str, told: Told | None, now: datetime) -> tuple[Run, str]:
+    if not identity.same(run.identity, seen):
+        return run, "unchanged"
+    before = run.record_format
+    now = max(now, run.first_seen_at + _LATER)
+    _note_former(run, found.cleared, told, now)
+    changed = _record(run, told, now)
+    if (run.identity.endswith(":-") or run.record_format != before) and run.identity != seen:
+        run.identity = seen
+        run.save(update_fields=["identity"])
+        changed = True
+    return run, "updated" if changed else "unchanged"
+
+
+def _note_former(run: Run, cleared: Iterable[Run], told: Told | None, now: datetime) -> None:
     # The record may have been copied last, after the place was known.
     if run.state or run.returned_at is not None or told is None:
         return
-    if (former := returned.former_of(run.root, run.run_path, told.record)) is not None:
+    if (former := returned.former_of(cleared, told.record)) is not None:
         run.returned_from, run.returned_at, run.record_path = former, now, former.record_path
         run.save(update_fields=["returned_from", "returned_at", "record_path"])
         logger.info("%s has come back: it was cleared at %s", run.run_path, former.cleared_at)
 
 
-def _new_run(root: StagingRoot, path: RunPath, seen: str, now: datetime, former: Run | None) -> Run:
-    before = Run.objects.filter(root=root, run_path=str(path)).order_by("-pk").first()
-    run = Run.objects.create(
+def _new_run(root: StagingRoot, path: RunPath, seen: str, now: datetime, former: Run | None, before: Run | None) -> Run:
+    # `former`: the cleared run whose files came back; `before`: the run that was last met there.
+    run = Run(
         root=root,
         run_path=str(path),
         identity=seen,
@@ -107,16 +164,17 @@ def _new_run(root: StagingRoot, path: RunPath, seen: str, now: datetime, former:
         returned_from=former,
         record_path=former.record_path if former else "",
     )
+    shared_twins.set_place(run)
+    run.save(force_insert=True)
     if former is not None:
         # An earlier version took returned files for the cleared run's own.
         complaining = Run.objects.filter(root=root, run_path=str(path), problem=Reason.ALREADY_CLEARED)
         complaining.filter(state=State.CLEARED).update(problem="", doubts=F("doubts") + 1)
         logger.info("%s has come back: it was cleared at %s", path, former.cleared_at)
-    shared_twins.note_place(run)
     if before is not None and before.gone_at is not None:
         _hold_again(run, before, now)
-    Instrument.objects.get_or_create(root=root, equipment=run.equipment)
-    Project.objects.get_or_create(code=run.project)
+    else:
+        run.note_is_new()
     return run
 
 
@@ -177,7 +235,7 @@ def _note_cleared(run: Run, told: Told) -> bool:
 def _follow(run: Run, told: Told, now: datetime) -> bool:
     # A state without a history may fall back. A run with a known history has lost its `ingest.json`: nothing is
     # believed.
-    if run.events.exists():
+    if run.history:
         return False
     main = told.record.main
     verified = told.record.verified_at
@@ -196,12 +254,12 @@ def _follow(run: Run, told: Told, now: datetime) -> bool:
 
 def append(run: Run, record: Record, now: datetime) -> bool:
     """Append the new history entries; returns whether there were any. A contradicting history changes nothing."""
-    known = list(run.events.order_by("position").values_list("digest", flat=True))
+    known = [event.digest for event in run.history]
     written = [entry.digest for entry in record.history]
     if written[: len(known)] != known or len(written) == len(known):
         return False
-    for position, entry in enumerate(record.history[len(known) :], start=len(known)):
-        IngestEvent.objects.create(
+    news = [
+        IngestEvent(
             run=run,
             position=position,
             state=entry.state,
@@ -212,6 +270,9 @@ def append(run: Run, record: Record, now: datetime) -> bool:
             digest=entry.digest,
             first_seen_at=now,
         )
+        for position, entry in enumerate(record.history[len(known) :], start=len(known))
+    ]
+    run.add_history(news)
     run.state = record.current_state
     run.verified_at = verified_at(record.history)
     run.project_name = record.project_name

@@ -29,7 +29,7 @@ def note_places(root: StagingRoot) -> None:
     changed = []
     for run in runs.only("run_path", "equipment", "twin_key", "twin_place", "root").iterator(chunk_size=2000):
         run.root = root
-        if _note(run):
+        if set_place(run):
             changed.append(run)
         if len(changed) == _AT_ONCE:
             Run.objects.bulk_update(changed, ["twin_key", "twin_place"])
@@ -38,12 +38,13 @@ def note_places(root: StagingRoot) -> None:
 
 
 def note_place(run: Run) -> None:
-    """Store where a run's twin lies, if changed."""
-    if _note(run):
+    """Keep beside a run where its twin lies; writes only what has changed."""
+    if set_place(run):
         Run.objects.filter(pk=run.pk).update(twin_key=run.twin_key, twin_place=run.twin_place)
 
 
-def _note(run: Run) -> bool:
+def set_place(run: Run) -> bool:
+    """Set where the twin of a run lies, without writing it; whether that is new."""
     twin = twin_of(run)
     places = twin.key, twin.place(run.root.host)
     if (run.twin_key, run.twin_place) == places:
@@ -58,12 +59,18 @@ def ambiguous(run: Run) -> tuple[Finding, ...]:
     `as_one_name` decides which paths are the same. An earlier run at the same run path does not count: its copy is an
     alert.
     """
+    others = sharing(run).select_related("root")[:4]
+    names = [f"{other.run_path} on {other.root.name}" for other in others]
+    said = f"{twin_of(run).path}: also that of {', '.join(names[:3])}"
+    return (Finding(Reason.AMBIGUOUS_TWIN, said),) if names else ()
+
+
+def sharing(run: Run) -> RunQuerySet:
+    """The other runs, staged or cleared, of any root, whose twin lies where the run's does."""
     twin = twin_of(run)
     if not twin.root.path:
-        return ()
-    others = _at(twin, run.root).exclude(root=run.root, run_path=run.run_path)
-    names = [f"{other.run_path} on {other.root.name}" for other in others.select_related("root")[:4]]
-    return (Finding(Reason.AMBIGUOUS_TWIN, f"{twin.path}: also that of {', '.join(names[:3])}"),) if names else ()
+        return Run.objects.none()
+    return _at(twin, run.root).exclude(root=run.root, run_path=run.run_path)
 
 
 def _at(twin: Twin, root: StagingRoot) -> RunQuerySet:

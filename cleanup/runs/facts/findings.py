@@ -94,7 +94,7 @@ def compare_record(run: Run, opened: OpenRun, record: Records | None) -> tuple[R
         record = returned.as_staged(run, record or read_records(opened, *record_places(run)))
     except ingest.IngestError as error:
         return None, (Finding(Reason(error.reason), error.detail),)
-    recorded = list(run.events.order_by("position").values_list("digest", flat=True))
+    recorded = [event.digest for event in run.history]
     written = [entry.digest for entry in record.main.history]
     if recorded and not written:
         return record, (Finding(Reason.INGEST_DISAGREES, "ingest.json is gone, and with it the history"),)

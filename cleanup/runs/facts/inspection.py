@@ -8,12 +8,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from django.db.models import Exists
+
 from cleanup.lab import readiness
 from cleanup.lab.nas import shared_twins
 from cleanup.lab.nas.nas_roots import NotAsked, Reader
 from cleanup.lab.roots import laid_markers
 from cleanup.lab.roots.opening import OpenRun, Unreachable, reached
-from cleanup.models import Proof, Run
+from cleanup.models import AcceptedBytes, Difference, Proof, Run
 from cleanup.rules.decisions import Decision
 from cleanup.rules.eligibility import verified_at
 from cleanup.rules.facts import Facts, Finding, ProofFacts
@@ -154,8 +156,10 @@ def _with_names(
     listed, data_files = look.listed, scanned.data_files
     compared = proofs.compare_names(run, scanned, reader, listed, staging=opened.root, recent=recent)
     compared = _without_nas_on_staging(run, opened, compared)
-    accepted = accepting.facts_of(accepting.standing(run), run, scanned, listed, compared.listing)
-    known = differences.standing(run, compared, scanned, listed)
+    beside = _ask_beside(run)
+    standing = accepting.standing(run) if beside.accepted else None
+    accepted = accepting.facts_of(standing, run, scanned, listed, compared.listing)
+    known = differences.standing(run, compared, scanned, listed) if beside.different else None
     if accepted is not None and accepted.holds:
         known = None  # the acceptance settles it
     if known is not None and timedelta(0) <= now - known.at < for_granted:
@@ -164,7 +168,7 @@ def _with_names(
     facts = replace(
         look.facts,
         only_here=only_here(run, opened.run, scanned, reader) if asked else None,
-        twin_findings=shared_twins.ambiguous(run),
+        twin_findings=shared_twins.ambiguous(run) if beside.shared else (),
         twin_unnamed=shared_twins.unnamed(run, compared.listing),
         proof=compared.proof,
         accepted=accepted,
@@ -172,6 +176,25 @@ def _with_names(
         twin=shown_facts.describe_twin(len(data_files), compared),
     )
     return replace(look, facts=facts, listing=compared.listing)
+
+
+@dataclass(frozen=True)
+class _Beside:
+    """Whether there is an acceptance of a run's bytes, a difference of them, or another run with its twin."""
+
+    accepted: bool
+    different: bool
+    shared: bool
+
+
+def _ask_beside(run: Run) -> _Beside:
+    # In one query: nearly every run has none of the three. Without a row each is asked by itself.
+    asked = Run.objects.filter(pk=run.pk).values_list(
+        Exists(AcceptedBytes.objects.standing().filter(run=run)),
+        Exists(Difference.objects.filter(run=run)),
+        Exists(shared_twins.sharing(run)),
+    )
+    return _Beside(*(asked.first() or (True, True, True)))
 
 
 def _as_recorded(known: Facts, run: Run, record: Records | None, scanned: run_tree.Scan, now: datetime) -> Facts:

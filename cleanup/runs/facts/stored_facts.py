@@ -186,9 +186,9 @@ def _thaw_findings(frozen: Iterable[dict[str, str]]) -> tuple[Finding, ...]:
 
 
 def recorded(run: Run) -> Facts:
-    """Return what the database alone knows of a run."""
-    event = run.events.filter(state=State.SYNC_VERIFIED).last() if run.pk else None
-    seen = event.first_seen_at if event else None
+    """What the database alone knows of a run."""
+    history = run.history if run.pk else []
+    seen = next((event.first_seen_at for event in reversed(history) if event.state == State.SYNC_VERIFIED), None)
     return Facts(
         gathered_at=run.first_seen_at,
         recorded_state=_state(run.state),

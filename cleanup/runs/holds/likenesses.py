@@ -3,6 +3,7 @@
 A hold on one row keeps the other until the operator denies the likeness.
 """
 
+import contextlib
 import hashlib
 import logging
 from collections import defaultdict
@@ -159,7 +160,7 @@ def note(run: Run, facts: Facts, known: KnownRuns, *, now: datetime) -> bool:
     found = dict(known.like(run, traits))
     known.add(run.pk, traits, run.run_path)
     known.keep(run.pk, found)
-    with transaction.atomic():
+    with transaction.atomic() if found else contextlib.nullcontext():
         Run.objects.filter(pk=run.pk).update(traits=digest, manifest_sha256=run.manifest_sha256)
         _link(run, found, now)
     run.traits = digest

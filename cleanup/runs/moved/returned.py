@@ -3,25 +3,25 @@
 Our own `cleared` entry is ignored and the next clear publishes it again: a history has only one.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from cleanup.models import IngestEvent, Phase, Run, StagingRoot
+from cleanup.models import IngestEvent, Phase, Run
 from cleanup.rules.states import State
 from cleanup.storage.staging.records import Record, RecordFormat, Records, ingest
 
 
-def former_of(root: StagingRoot, run_path: str, record: Records | None) -> Run | None:
-    """Return the cleared run whose files lie at its path again, by their record; else None.
+def former_of(cleared: Iterable[Run], record: Records | None) -> Run | None:
+    """The run that we cleared at a path and whose files lie there again, as their record says; else None.
 
-    The record must be a beginning of the known one: NAS copies are often older.
+    `cleared`: all that were cleared there, the latest first. The record must be the one known at the clear, or a
+    beginning of it: copies on a NAS are often made earlier.
     """
     if record is None:
         return None
-    cleared = Run.objects.filter(root=root, run_path=run_path, state=State.CLEARED, gone_at=None)
-    for former in cleared.order_by("-cleared_at", "-pk"):
+    for former in cleared:
         if (entry := entry_of(former)) is not None and _continues(former, record, entry):
             return former if _is_over(former) else None
     return None
