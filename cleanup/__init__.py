@@ -13,12 +13,12 @@ from cleanup.former_names import Finder
 if TYPE_CHECKING:
     from cleanup.clears.wizard_function import aclear_run as aclear_run
     from cleanup.clears.wizard_function import clear_run as clear_run
-    from cleanup.runs.eligibility import cleanup_eligible as cleanup_eligible
+    from cleanup.runs.wizard_eligibility import cleanup_eligible as cleanup_eligible
     from cleanup.storage.staging.run_tree import freed_bytes_and_count as freed_bytes_and_count
 
 _HOMES = {
     "aclear_run": "cleanup.clears.wizard_function",
-    "cleanup_eligible": "cleanup.runs.eligibility",
+    "cleanup_eligible": "cleanup.runs.wizard_eligibility",
     "clear_run": "cleanup.clears.wizard_function",
     "freed_bytes_and_count": "cleanup.storage.staging.run_tree",
 }

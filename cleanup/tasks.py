@@ -7,13 +7,13 @@ from django.db import InterfaceError, OperationalError
 from django.utils import timezone
 from django_q.conf import Conf
 
-from cleanup.clears import again, nas_history, queue, recovery, shell_removal
+from cleanup.clears import nas_history, queue, recovery, retries, shell_removal
 from cleanup.clears.protocol import perform
 from cleanup.clears.run_action import Action
 from cleanup.lab import clocks
 from cleanup.lab.roots import disk_usage
 from cleanup.models import ByteCheck, ClearAttempt, Heartbeat, StagingRoot
-from cleanup.monitoring import announcements
+from cleanup.monitoring import evening_mail
 from cleanup.runs import discovery, run_status
 from cleanup.runs.holds import holds
 from cleanup.runs.orphans import orphans
@@ -48,7 +48,7 @@ def verify_again(key: str) -> str:
 
 def sweep() -> str:
     now = timezone.now()
-    announcements.announce_all(_roots(), now)  # what was not announced yet is announced now, before the sweep
+    evening_mail.announce_all(_roots(), now)  # what was not announced yet is announced now, before the sweep
     swept = all_roots.sweep(now=now, timed=True, roots=_roots(), clock=breakers.read_clock(now))
     said = f"scanned {swept.scanned}, candidates {swept.candidates}, cleared {swept.count(Action.CLEARED)}"
     problems = (f"{one.root}: {one.reason} {one.detail}".rstrip() for one in swept.problems)
@@ -93,7 +93,7 @@ def recover() -> str:
     settled = recovery.recover(now=now)
     comparisons.settle_lost(host=settings.EXLAB_HOST, now=now)
     requeued = queue.enqueue_lost(host=settings.EXLAB_HOST, now=now)
-    tried = again.ask(now=timezone.now())
+    tried = retries.ask(now=timezone.now())
     told = nas_history.tell(now=timezone.now())  # last, and by its own clock: a recovery may take hours
     return (
         f"rolled back {len(settled.rolled_back)}, rolled forward {len(settled.rolled_forward)}, "
@@ -111,7 +111,7 @@ def remind() -> str:
 
 
 def announce() -> str:
-    return f"{announcements.announce_all(_roots(), timezone.now())} announcements"
+    return f"{evening_mail.announce_all(_roots(), timezone.now())} announcements"
 
 
 def heartbeat() -> None:

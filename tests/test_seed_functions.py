@@ -29,7 +29,7 @@ from cleanup.rules.policies.policy import Mode, Policy
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery
 from cleanup.storage import run_paths
-from cleanup.storage.staging.records import ingest
+from cleanup.storage.staging.records import ingest_json as ingest
 from tests.faults import mounts
 from tests.faults.cases import survey
 from tests.faults.means import Unavailable, skip_or_fail

@@ -8,7 +8,7 @@ from django.contrib.auth.models import AnonymousUser, User
 from django.db import transaction
 from django.db.models import Exists, F, OuterRef, Q, QuerySet
 
-from cleanup.clears import again, queue
+from cleanup.clears import queue, retries
 from cleanup.clears.preview import ClearPreview, RequestedRuns, preview
 from cleanup.lab.people import permissions
 from cleanup.lab.roots import opening
@@ -132,7 +132,7 @@ def stop(batch: ClearBatch, *, actor: str, now: datetime) -> int:
         ClearBatch.objects.filter(pk=batch.pk).update(
             stopped_at=now, stopped_by=actor, paused_at=None, paused_seconds=F("paused_seconds") + paused
         )
-        return again.given_up(found) + _withdraw(found, actor, now)
+        return retries.given_up(found) + _withdraw(found, actor, now)
 
 
 def _to_come(batch: ClearBatch) -> QuerySet[ClearAttempt]:

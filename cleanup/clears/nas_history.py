@@ -19,7 +19,8 @@ from cleanup.rules.reasons import Reason
 from cleanup.storage.data_directory.datadir import TombstoneError
 from cleanup.storage.nas import client
 from cleanup.storage.staging import fences, records
-from cleanup.storage.staging.records import RecordFormat, ingest
+from cleanup.storage.staging.records import RecordFormat
+from cleanup.storage.staging.records import ingest_json as ingest
 
 logger = logging.getLogger(__name__)
 

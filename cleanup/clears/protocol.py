@@ -20,14 +20,7 @@ from django.db import Error as DjangoDatabaseError
 from django.db.models import F
 from django.utils import timezone
 
-from cleanup.clears import (
-    again,
-    decisions,
-    last_checks,
-    preparation,
-    queue,
-    settlement,
-)
+from cleanup.clears import decisions, last_checks, preparation, queue, retries, settlement
 from cleanup.clears.preparation import Prepared
 from cleanup.clears.refusal import Doubted, Refused
 from cleanup.lab import lock_waits
@@ -54,13 +47,13 @@ from cleanup.rules.states import State
 from cleanup.runs import work_progress
 from cleanup.runs.facts import identity, inspection
 from cleanup.runs.facts.inspection import Look
-from cleanup.runs.holds import holds_in_force, likenesses
-from cleanup.runs.moved import returned
+from cleanup.runs.holds import keeping_holds, likenesses
+from cleanup.runs.moved_or_gone import returned
 from cleanup.runs.proofs import accepted_bytes, differences, proofs
 from cleanup.storage import errors, handles, linux
 from cleanup.storage.staging import fences
 from cleanup.storage.staging.plan import Plan, encode
-from cleanup.storage.staging.records import ingest
+from cleanup.storage.staging.records import ingest_json as ingest
 
 logger = logging.getLogger(__name__)
 
@@ -158,7 +151,7 @@ def _claim(attempt: ClearAttempt) -> bool:
 def _clear(attempt: ClearAttempt, now: datetime, policy: Policy | None) -> None:
     run = Run.objects.with_root().get(pk=attempt.run_id)
     attempt.run = run
-    if withdrawn := again.withdrawn(attempt):
+    if withdrawn := retries.withdrawn(attempt):
         raise Refused(withdrawn, Phase.ABORTED)
     policy = policy or decisions.policy_for(attempt, run)
     attempt.decided_by = sources_as_json(policy)
@@ -323,8 +316,8 @@ def _write_commit(attempt: ClearAttempt, run: Run, prepared: Prepared, now: date
         raise DatabaseError("the run or its attempt was changed by another worker or person")
     # The update above locks the run's row, as laying a hold does, so none comes between. A hold file's row is only what
     # discovery saw; the fenced run has just been checked.
-    if hold := holds_in_force.holding(run, Hold.objects.in_force(now)).first():
-        raise Refused(Finding(Reason.HELD, holds_in_force.said(hold, run)))
+    if hold := keeping_holds.holding(run, Hold.objects.in_force(now)).first():
+        raise Refused(Finding(Reason.HELD, keeping_holds.said(hold, run)))
     if attempt.proof and attempt.proof.accepted_id and not accepted_bytes.may_go(attempt.proof.accepted_id):
         raise Refused(Finding(Reason.ACCEPTANCE_VOID, "it was withdrawn while the run was cleared"))
     IngestEvent.objects.create(

@@ -12,7 +12,7 @@ from django_q.models import OrmQ
 from django_q.tasks import async_task
 
 from cleanup.lab import task_queues
-from cleanup.lab.people import typist
+from cleanup.lab.people import os_account
 from cleanup.models import (
     AttemptKind,
     ClearAttempt,
@@ -67,7 +67,7 @@ def new_attempt(
                 actor=actor,
                 note=note,
                 cause=cause,
-                typed_by=typist.current(),
+                typed_by=os_account.current(),
                 sweep=sweep,
                 let_go=let_go,
                 policy_version=version,
@@ -94,7 +94,7 @@ def new_removal(run: Run, *, path: str, actor: str, now: datetime) -> ClearAttem
                 host=run.root.host,
                 requester=Requester.OPERATOR,
                 actor=actor,
-                typed_by=typist.current(),
+                typed_by=os_account.current(),
                 prepared={"path": path},
                 created_at=now,
                 phase_at=now,

@@ -9,7 +9,7 @@ from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
-from cleanup.clears import again, conflicts, freed, record_inside
+from cleanup.clears import conflicts, freed, record_inside, retries
 from cleanup.lab.roots import disk_usage, opening
 from cleanup.lab.roots.opening import OpenRun, Unreachable
 from cleanup.ledger import entries
@@ -259,7 +259,7 @@ def finish_without_clear(
     of_conflict = Phase.CONFLICT in (attempt.phase, phase)
     with transaction.atomic():
         fields = {"reason": finding.reason, "detail": detail}
-        once_more = {"again_after": again.due_after(attempt, finding, now)}
+        once_more = {"again_after": retries.due_after(attempt, finding, now)}
         if attempt.advance([Phase.QUEUED, Phase.INTENT, Phase.CONFLICT], phase, now=now, **fields, **once_more):
             entries.write_ledger(attempt, kinds[phase], now, **fields)
             slow_twins.learn(attempt, finding.reason, finding.detail, now=now)

@@ -31,9 +31,9 @@ def clear_run(
     coroutine await `aclear_run`.
     """
     _require_django("clear_run")
-    from cleanup.clears import by_path
+    from cleanup.clears import find_by_path
 
-    return by_path.clear(run_path, now=now, actor=actor, note=note)
+    return find_by_path.clear(run_path, now=now, actor=actor, note=note)
 
 
 async def aclear_run(

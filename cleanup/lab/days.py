@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from django.conf import settings
 from django.utils import timezone
 
-from cleanup.storage.staging.records.ingest import parse_instant
+from cleanup.storage.staging.records.ingest_json import parse_instant
 
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 _NAMES_ITS_ZONE = re.compile(r".*(?:Z|[+-]\d\d:?\d\d)")

@@ -5,7 +5,7 @@ from typing import Any
 
 from django.conf import settings
 
-from cleanup.lab.people import typist
+from cleanup.lab.people import os_account
 from cleanup.models import ClearAttempt, LedgerEntry, LedgerKind, Requester, Run
 
 
@@ -17,7 +17,7 @@ def write_entry(run: Run, *, kind: LedgerKind, actor: str, now: datetime, reason
         now,
         requester=Requester.OPERATOR,
         actor=actor,
-        typed_by=typist.current(),
+        typed_by=os_account.current(),
         policy_version=0,
         reason=reason,
         detail=detail,

@@ -15,13 +15,13 @@ from django.utils import timezone
 from cleanup.clears.report import ClearReport
 from cleanup.clears.run_action import FREEING, Action
 from cleanup.lab import lock_waits
-from cleanup.lab.people import typist
+from cleanup.lab.people import os_account
 from cleanup.models import Hold, Run, StagingRoot
 from cleanup.rules import short_texts
 from cleanup.rules.freed import say_freed
 from cleanup.rules.reasons import Reason
 from cleanup.storage.data_directory.datadir import DataDir
-from cleanup.storage.staging.records.ingest import parse_instant
+from cleanup.storage.staging.records.ingest_json import parse_instant
 from cleanup.sweeps import history
 from cleanup.text import values
 from exlab import databases
@@ -54,7 +54,7 @@ class LabCommand(BaseCommand):
         data = DataDir(str(settings.EXLAB_DATA_DIR))
         relieved = data.relieve()
         try:
-            with typist.typing(typist.account() if self.acts else ""):
+            with os_account.typing(os_account.account() if self.acts else ""):
                 return super().execute(*args, **options)
         except OperationalError as error:
             if not (busy := lock_waits.say(error)):
@@ -97,7 +97,7 @@ def user_named(name: str | None) -> str:
     """The named user, else the account that runs the command. Raises UsageError if unknown."""
     if name and not get_user_model().objects.filter(username=name).exists():
         raise UsageError(f"No user {name} is known.")
-    return name or typist.name()
+    return name or os_account.name()
 
 
 def find_roots(name: str | None) -> list[StagingRoot]:

@@ -9,10 +9,10 @@ from django.core.management.base import CommandError
 from django.db import connection
 from django.utils import timezone
 
-from cleanup.lab import own_database
+from cleanup.lab import sqlite_file
 from cleanup.storage.data_directory import data_place
 from cleanup.storage.data_directory.data_place import KeptFiles
-from cleanup.storage.mounts import mounts
+from cleanup.storage.mounts import mountinfo
 from exlab import places
 from exlab.reading import WrongSettings
 
@@ -22,7 +22,7 @@ _FSTAB = Path("/etc/fstab")
 
 def prepare(data_dir: Path) -> None:
     """Make a missing data directory. Raises CommandError if it, or the database, seems unmounted."""
-    database = own_database.path_of(connection)
+    database = sqlite_file.path_of(connection)
     for place in (data_dir, *([database] if database else ())):
         _expect_mounted(place)
         _expect_back(place)
@@ -36,7 +36,7 @@ def prepare(data_dir: Path) -> None:
 def place_of(lock: int) -> KeptFiles:
     """The files that must stay: the held lock, and a database in a file."""
     files = [(str(settings.EXLAB_DATA_DIR / data_place.LOCK), data_place.identity_of(lock))]
-    if database := own_database.path_of(connection):
+    if database := sqlite_file.path_of(connection):
         files.append((str(database), data_place.identity_at(str(database))))
     return KeptFiles(tuple(files))
 
@@ -85,7 +85,7 @@ def _expect_mounted(path: Path) -> None:
     """Raise CommandError if a path lies on an unmounted disk of /etc/fstab."""
     try:
         fstab = os.fsdecode(_FSTAB.read_bytes())
-        missing = data_place.missing_mount(path.resolve(), fstab, mounts.mount_points())
+        missing = data_place.missing_mount(path.resolve(), fstab, mountinfo.mount_points())
     except OSError:
         return  # a container has no such table
     if missing:

@@ -8,7 +8,7 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.core.management.base import CommandError
 
-from cleanup.lab.people import typist
+from cleanup.lab.people import os_account
 from cleanup.management.base import FAILED, UsageError, now
 from cleanup.models import RetentionPolicy, Run, RunKind, StagingRoot, Superseded
 from cleanup.rules.policies.effective import effective_policy
@@ -70,8 +70,8 @@ def write_version(
             _expect_none_at_once(scope, fields, rehearse=rehearse, at=at)
         return RetentionPolicy.objects.replace_version(
             expected=None,
-            author=typist.name(),
-            typed_by=typist.current(),
+            author=os_account.name(),
+            typed_by=os_account.current(),
             now=at,
             rehearse=rehearse,
             note=note,
@@ -87,7 +87,7 @@ def write_version(
 def _expect_none_at_once(scope: dict[str, Any], fields: dict[str, Any], *, rehearse: bool | None, at: datetime) -> None:
     """Raise UsageError if the version newly lets runs go at once."""
     before = RetentionPolicy.objects.filter(**scope).order_by("-version").first()
-    drafted = policy_preview.draft(before, author=typist.name(), now=at, rehearse=rehearse, **scope, **fields)
+    drafted = policy_preview.draft(before, author=os_account.name(), now=at, rehearse=rehearse, **scope, **fields)
     shown = policy_preview.preview(drafted, at)
     if shown.at_once:
         size = f"{runs(len(shown.then.wanted))}, {in_units(shown.then.wanted_bytes)}"

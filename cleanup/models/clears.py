@@ -154,7 +154,7 @@ class ClearAttempt(models.Model):
     created_at = models.DateTimeField()
     phase_at = models.DateTimeField()
     task_id = models.CharField(max_length=32, blank=True)
-    # See `clears.again`.
+    # See `clears.retries`.
     repeats = models.OneToOneField(
         "self", on_delete=models.PROTECT, null=True, blank=True, related_name="repeated_by", verbose_name="tries again"
     )

@@ -23,7 +23,7 @@ class StagingRoot(models.Model):
     instrument_nas = models.JSONField("NAS roots of instruments", default=dict, blank=True)
     layout_proposal = models.JSONField(default=dict, blank=True)  # what discovery found last
     allow_same_filesystem = models.BooleanField(default=False)
-    # This and the next accept mounts that are otherwise refused (`storage.mounts.mount_kinds`).
+    # This and the next accept mounts that are otherwise refused (`storage.mounts.nas_mount_kinds`).
     allow_union_nas = models.BooleanField("accept a union mount as the NAS", default=False)
     nas_writes_through = models.BooleanField("the NAS mount writes through", default=False)
     created_at = models.DateTimeField(auto_now_add=True)

@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from cleanup.rules.decisions import Decision, Gate, GateResult, Verdict
-from cleanup.rules.eligibility import due_at
+from cleanup.rules.due_date import due_at
 from cleanup.rules.facts import AcceptedFacts, Facts, Finding, FutureFiles
 from cleanup.rules.policies.fields import TOLD_FIELDS
 from cleanup.rules.policies.policy import Beyond, Mode, Policy, ProofLevel

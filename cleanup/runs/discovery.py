@@ -20,7 +20,7 @@ from cleanup.rules.states import State
 from cleanup.runs import at_path, rows, run_status
 from cleanup.runs.facts import findings, identity, inspection, stored_facts
 from cleanup.runs.holds import holds, likenesses
-from cleanup.runs.moved import cleared_elsewhere
+from cleanup.runs.moved_or_gone import cleared_elsewhere
 from cleanup.runs.orphans import found_shells, stray_fences
 from cleanup.runs.proofs import differences, slow_twins
 from cleanup.runs.rows import Told
@@ -28,7 +28,8 @@ from cleanup.storage import linux, run_paths
 from cleanup.storage.nas.client import NasError
 from cleanup.storage.run_paths import RunPath
 from cleanup.storage.staging import named_places, run_tree
-from cleanup.storage.staging.records import Records, ingest
+from cleanup.storage.staging.records import Records
+from cleanup.storage.staging.records import ingest_json as ingest
 from cleanup.storage.staging.walk import Shape, walk
 
 logger = logging.getLogger(__name__)

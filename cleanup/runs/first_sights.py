@@ -7,7 +7,7 @@ from datetime import datetime
 
 from cleanup.models import IngestEvent, Run
 from cleanup.rules.states import State
-from cleanup.runs.holds import holds_in_force
+from cleanup.runs.holds import keeping_holds
 
 
 def counted_from(run: Run, verified_at: datetime | None, seen_at: datetime | None) -> datetime | None:
@@ -18,7 +18,7 @@ def counted_from(run: Run, verified_at: datetime | None, seen_at: datetime | Non
     if verified_at is None or seen_at is None:
         return None
     met_at = run.first_seen_at
-    for other in (alike.other for alike in holds_in_force.alike_runs(run)):
+    for other in (alike.other for alike in keeping_holds.alike_runs(run)):
         met_at = min(met_at, other.first_seen_at)
         seen_at = min(seen_at, _first_sight(other, verified_at) or seen_at)
     return max(verified_at, seen_at) if met_at < seen_at else None

@@ -11,14 +11,14 @@ from django.db.models import Case, F, When
 
 from cleanup.lab.nas import shared_twins
 from cleanup.models import Hold, HoldSource, IngestEvent, Instrument, Project, RecordSight, Run, StagingRoot, Status
-from cleanup.rules.eligibility import verified_at
+from cleanup.rules.due_date import verified_at
 from cleanup.rules.facts import Facts
 from cleanup.rules.reasons import Reason
 from cleanup.rules.states import State
 from cleanup.runs import at_path
 from cleanup.runs.at_path import AtPath
 from cleanup.runs.facts import identity, stored_facts
-from cleanup.runs.moved import returned
+from cleanup.runs.moved_or_gone import returned
 from cleanup.storage.run_paths import RunPath
 from cleanup.storage.staging import run_tree
 from cleanup.storage.staging.records import Record, Records

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from cleanup.storage import linux
-from cleanup.storage.mounts.mounts import mount_of
+from cleanup.storage.mounts.mountinfo import mount_of
 from cleanup.storage.removal_counts import Turn, counted
 
 # btrfs, XFS and ZFS free space some time after an unlink, so they are synced and waited for.

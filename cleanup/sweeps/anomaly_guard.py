@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from cleanup.models import RetentionPolicy, Run, StagingRoot, Sweep
 from cleanup.rules.anomalies import RECENT_SWEEPS, Anomaly, Clock, PlannedSweep, abnormal
-from cleanup.rules.eligibility import due_at
+from cleanup.rules.due_date import due_at
 from cleanup.rules.policies.effective import effective_policy, limits_of
 from cleanup.rules.policies.fields import ROOT_FIELDS
 from cleanup.rules.policies.policy import Mode, Policy, ScopedPolicy, Stage

@@ -12,7 +12,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
 
 from cleanup.lab.clocks import read_clock as read_clock
-from cleanup.lab.people import typist
+from cleanup.lab.people import os_account
 from cleanup.models import StagingRoot, Sweep, SweepBreaker, SweepKind
 from cleanup.rules.anomalies import Anomaly, AnomalyKind, allows
 from cleanup.rules.breaker_question import Shown, ShownRun, say_shown
@@ -125,7 +125,7 @@ def answer(breaker: SweepBreaker, *, actor: str, note: str, now: datetime, code:
     said = {
         "closed_at": now,
         "closed_by": actor,
-        "typed_by": typist.current(),
+        "typed_by": os_account.current(),
         "note": note,
         "shown": answers[seen].as_json(),
     }

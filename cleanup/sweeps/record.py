@@ -14,7 +14,7 @@ from django.db.models import Count, Q, QuerySet
 from django.utils import timezone
 
 from cleanup.clears.run_action import FREEING, Action, became
-from cleanup.lab.people import typist
+from cleanup.lab.people import os_account
 from cleanup.models import ClearAttempt, Outcome, Requester, Run, StagingRoot, Sweep, SweepKind, SweptRun, Tally
 from cleanup.models.aggregates import bytes_sum
 from cleanup.rules.anomalies import RECENT_SWEEPS
@@ -107,7 +107,7 @@ def begin(
         previous=Sweep.objects.filter(root=root, kind=kind).order_by("-pk").first(),
         host=settings.EXLAB_HOST,
         actor=actor,
-        typed_by=typist.current(),
+        typed_by=os_account.current(),
         now=now,
         started_at=timezone.now(),
         policy_version=policy_version,

@@ -11,7 +11,7 @@ from datetime import datetime
 from django.db import transaction
 from django.db.models import Max, Prefetch
 
-from cleanup.lab.people import typist
+from cleanup.lab.people import os_account
 from cleanup.lab.roots import first_nights
 from cleanup.lab.roots.first_nights import LATELY, Waiting
 from cleanup.models import (
@@ -204,7 +204,7 @@ def _restage(
         expected=version.version,
         root=version.root,
         author=author,
-        typed_by=typist.current(),
+        typed_by=os_account.current(),
         now=now,
         stage=after,
         note=short_texts.shorten(note),

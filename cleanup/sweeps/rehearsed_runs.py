@@ -19,7 +19,7 @@ from cleanup.models import (
     SweepKind,
     SweptRun,
 )
-from cleanup.rules.eligibility import due_at
+from cleanup.rules.due_date import due_at
 from cleanup.rules.facts import Finding
 from cleanup.rules.policies.effective import effective_policy, limits_of
 from cleanup.rules.policies.policy import ScopedPolicy, Stage

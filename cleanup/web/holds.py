@@ -23,7 +23,7 @@ from cleanup.lab.people import permissions
 from cleanup.models import Hold, HoldQuerySet, HoldSource, Likeness, Run
 from cleanup.rules.states import State
 from cleanup.runs.holds import holds as run_holds
-from cleanup.runs.holds import holds_in_force
+from cleanup.runs.holds import keeping_holds
 from cleanup.runs.holds.holds import Cost, HoldRefused
 from cleanup.text.values import visible
 from cleanup.web.caching import wants_fragment
@@ -190,7 +190,7 @@ def release_hold(request: SignedIn, pk: int) -> HttpResponse:
 
 def _page_of(request: SignedIn, hold: Hold) -> int:
     back = request.POST.get("back", "")
-    kept = [run.pk for run in holds_in_force.kept_by_holds_of(hold.run_id).only("pk") if str(run.pk) == back]
+    kept = [run.pk for run in keeping_holds.kept_by_holds_of(hold.run_id).only("pk") if str(run.pk) == back]
     return kept[0] if kept else hold.run_id
 
 
@@ -225,7 +225,7 @@ def panel(run: Run, now: datetime, user: User) -> dict[str, Any]:
 def _lines_of_others(run: Run, now: datetime, user: User) -> list[HoldLine]:
     """The holds in force of other runs that may be this one."""
     lines = []
-    for alike in holds_in_force.alike_runs(run) if _may_be_held(run) else ():
+    for alike in keeping_holds.alike_runs(run) if _may_be_held(run) else ():
         for hold in (
             Hold.objects.in_force(now).filter(run=alike.other_id, source=HoldSource.PERSON).select_related("run")
         ):

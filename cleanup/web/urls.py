@@ -15,7 +15,7 @@ from cleanup.web.runs.detail import receipt, run_detail, run_live
 from cleanup.web.runs.run_list import run_changes, run_list, run_row
 from cleanup.web.runs.selection import select_runs
 from cleanup.web.runs.verified import run_verified
-from cleanup.web.runs.ways_out.every import WAYS
+from cleanup.web.runs.ways_out.all_ways import WAYS
 from cleanup.web.runs.ways_out.page import way_out
 from cleanup.web.sweeps.sweep_list import dry_run, go_on, sweep_changes, sweep_detail, sweep_list
 from cleanup.web.sweeps.why import answers

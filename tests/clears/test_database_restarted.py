@@ -20,7 +20,7 @@ from django.db import DatabaseError, connection
 from django.utils import timezone
 from django_q.models import OrmQ
 
-from cleanup.clears import again, batches, preview, queue, recovery
+from cleanup.clears import batches, preview, queue, recovery, retries
 from cleanup.clears.preview import RequestedRuns
 from cleanup.clears.progress import measure
 from cleanup.models import ClearBatch, LedgerEntry, LedgerKind, Phase, Run
@@ -121,7 +121,7 @@ def place(lab: Lab, root: Any, runs: int) -> tuple[ClearBatch, dict[str, tuple[i
 def recover() -> None:
     recovery.recover(now=timezone.now())
     queue.enqueue_lost(host=settings.EXLAB_HOST, now=timezone.now() + timedelta(minutes=3))
-    again.ask(now=timezone.now())
+    retries.ask(now=timezone.now())
 
 
 def assert_one_row_each() -> None:

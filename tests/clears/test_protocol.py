@@ -27,7 +27,7 @@ from cleanup.runs import discovery
 from cleanup.storage.nas import reader_process
 from cleanup.storage.root_files import reserve
 from cleanup.storage.staging import fences, removal
-from cleanup.storage.staging.records import ingest
+from cleanup.storage.staging.records import ingest_json as ingest
 from tests.faults.means import before, flocked_elsewhere
 from tests.faults.scene import Scene, inodes, is_root, set_scene, states_on_disk
 from tests.tools import warm

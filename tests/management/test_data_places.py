@@ -14,7 +14,7 @@ from typing import Any, cast
 import pytest
 from django.core.management.base import CommandError
 
-from cleanup.lab import own_database
+from cleanup.lab import sqlite_file
 from cleanup.management import data_places
 from cleanup.management.supervisor import Child, Supervisor, sole_holder
 from cleanup.storage.data_directory import data_place
@@ -157,7 +157,7 @@ def test_a_database_that_is_replaced_ends_up(data: Path, tmp_path: Path, monkeyp
         database.unlink()
         refused(lambda: look(supervisor))
     assert not data_place.note_beside(data).exists()
-    monkeypatch.setattr(own_database, "path_of", lambda connection: database)
+    monkeypatch.setattr(sqlite_file, "path_of", lambda connection: database)
     assert f"{database} is not back" in refused(lambda: start(data))
     database.touch()
     start(data)
@@ -242,15 +242,15 @@ def database_at(path: Path) -> Any:
 
 def test_no_database_is_made_beside_the_records_of_clears(data: Path) -> None:
     (data / "tombstones").mkdir(parents=True)
-    own_database.lay(database_at(data / "db.sqlite3"))
+    sqlite_file.lay(database_at(data / "db.sqlite3"))
     assert (data / "db.sqlite3").read_bytes() == b""
     (data / "db.sqlite3").unlink()
     (data / "tombstones" / "x.tar.gz").touch()
-    with pytest.raises(own_database.NoDatabaseMade, match=r"holds records of clears \(tombstones\) and no database"):
-        own_database.lay(database_at(data / "db.sqlite3"))
+    with pytest.raises(sqlite_file.NoDatabaseMade, match=r"holds records of clears \(tombstones\) and no database"):
+        sqlite_file.lay(database_at(data / "db.sqlite3"))
     assert not (data / "db.sqlite3").exists()
-    with pytest.raises(own_database.NoDatabaseMade, match="No such file or directory"):
-        own_database.lay(database_at(data / "missing" / "db.sqlite3"))
+    with pytest.raises(sqlite_file.NoDatabaseMade, match="No such file or directory"):
+        sqlite_file.lay(database_at(data / "missing" / "db.sqlite3"))
 
 
 _OTHERS = [("discover",), ("check", "--database", "default"), ("watch", "--once"), ("worker",), ("createsuperuser",)]

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.one_engine(by="function")
 
 def labels():
     from cleanup.web.runs.status_text import StatusAction
-    from cleanup.web.runs.ways_out.every import WAYS
+    from cleanup.web.runs.ways_out.all_ways import WAYS
 
     templates = "".join(path.read_text() for path in (CHECKOUT / "templates").rglob("*.html"))
     return templates, {way.label.rstrip("…") for way in WAYS} | {str(action) for action in StatusAction}

@@ -25,7 +25,7 @@ from cleanup.rules.policies.policy import ProofLevel
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery
 from cleanup.runs.facts import inspection, stored_facts
-from cleanup.runs.moved import reregistration
+from cleanup.runs.moved_or_gone import reregistration
 from cleanup.runs.orphans import orphans
 from cleanup.storage.staging import removal
 from cleanup.web.runs import timeline

@@ -16,7 +16,7 @@ from cleanup.rules.states import State
 from cleanup.runs import discovery, run_status
 from cleanup.runs.facts import stored_facts
 from cleanup.runs.holds import holds
-from cleanup.runs.moved import gone, reregistration
+from cleanup.runs.moved_or_gone import gone, reregistration
 from cleanup.web.runs.status_text import stand
 from tests.tools.lab import RUN_PATH, touch
 

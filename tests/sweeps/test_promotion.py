@@ -26,7 +26,7 @@ from cleanup.models import (
 )
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery
-from cleanup.runs.moved import reregistration
+from cleanup.runs.moved_or_gone import reregistration
 from cleanup.sweeps import all_roots, rehearsal
 from tests.tools.lab import Lab
 

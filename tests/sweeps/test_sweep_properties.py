@@ -264,6 +264,6 @@ def test_the_check_notices_a_held_run_that_goes(tmp_path: Path, monkeypatch: pyt
     )
     assert run_example(example, tmp_path / "good") == []
     monkeypatch.setattr("cleanup.models.HoldQuerySet.in_force", lambda self, now: self.none())
-    monkeypatch.setattr("cleanup.runs.holds.holds_in_force.holds_of", lambda run: ())
+    monkeypatch.setattr("cleanup.runs.holds.keeping_holds.holds_of", lambda run: ())
     with pytest.raises(AssertionError, match="person"):
         run_example(example, tmp_path / "bad")

@@ -15,7 +15,7 @@ from cleanup.rules.reasons import Reason
 from cleanup.rules.states import State
 from cleanup.storage.nas import client
 from cleanup.storage.staging import records
-from cleanup.storage.staging.records import ingest
+from cleanup.storage.staging.records import ingest_json as ingest
 from cleanup.storage.twin_paths import NAMED, RUN_PATH, as_one_name
 
 # Verified runs tried under other layouts.

@@ -9,7 +9,7 @@ from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.storage import handles
 from cleanup.storage.mounts import places, same_storage
-from cleanup.storage.mounts.mount_kinds import Acceptance, judge
+from cleanup.storage.mounts.nas_mount_kinds import Acceptance, judge
 from cleanup.storage.mounts.places import Place
 from cleanup.storage.nas import way_to_twin
 from cleanup.storage.root_files import markers

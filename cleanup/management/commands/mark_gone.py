@@ -18,8 +18,8 @@ from cleanup.management.base import (
     user_named,
 )
 from cleanup.models import Run, StagingRoot
-from cleanup.runs.moved import gone as gone_runs
-from cleanup.runs.moved.gone import Marked
+from cleanup.runs.moved_or_gone import gone as gone_runs
+from cleanup.runs.moved_or_gone.gone import Marked
 from cleanup.text import values
 
 

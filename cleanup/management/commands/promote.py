@@ -6,12 +6,12 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from cleanup.lab.people import typist
+from cleanup.lab.people import os_account
 from cleanup.lab.roots import first_nights
 from cleanup.management.base import FAILED, LabCommand, UsageError, now, reason_text
 from cleanup.management.scopes import add_scope_arguments, find_root, meaning_of, scope_of, version_as_json
 from cleanup.models import RetentionPolicy, StagingRoot, Superseded
-from cleanup.monitoring import announcements
+from cleanup.monitoring import evening_mail
 from cleanup.rules.policies.policy import Stage
 from cleanup.rules.policies.sentences import name_scope
 from cleanup.sweeps import rehearsal, rehearsed_runs
@@ -51,9 +51,9 @@ class Command(LabCommand):
         compared = rehearsed_runs.comparison(version, at)
         try:
             if options["back"]:
-                written = rehearsal.send_back(version, typist.name(), options["note"], at)
+                written = rehearsal.send_back(version, os_account.name(), options["note"], at)
             else:
-                written = rehearsal.promote(version, typist.name(), at, note=options["note"])
+                written = rehearsal.promote(version, os_account.name(), at, note=options["note"])
         except Superseded as error:
             raise CommandError(f"Nothing was changed: {error}.", returncode=FAILED) from None
         text = f"policy version {written.version}: {meaning_of(written)}"
@@ -74,7 +74,7 @@ class Command(LabCommand):
             self.report(options["json"], answer, text)
             return
         try:
-            rehearsal.promote_root(root, typist.name(), at, note=options["note"])
+            rehearsal.promote_root(root, os_account.name(), at, note=options["note"])
         except Superseded as error:
             raise CommandError(f"Nothing was changed: {error}.", returncode=FAILED) from None
         numbers = ", ".join(map(str, found[0].versions))
@@ -84,7 +84,7 @@ class Command(LabCommand):
 
 
 def _next_sweep(roots: Iterable[StagingRoot], at: datetime) -> str:
-    return f"\nnext sweep: {visible(announcements.say_next(roots, at) or 'nothing goes')}"
+    return f"\nnext sweep: {visible(evening_mail.say_next(roots, at) or 'nothing goes')}"
 
 
 def _stage_in_words(version: RetentionPolicy) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 
 from django.conf import settings
 
-from cleanup.clears import again, nas_history, queue, recovery
+from cleanup.clears import nas_history, queue, recovery, retries
 from cleanup.management.base import FAILED, LabCommand, now
 
 
@@ -28,7 +28,7 @@ class Command(LabCommand):
                 for attempt, finding in settled.unsettled
             ],
             "queued_again": queue.enqueue_lost(host=settings.EXLAB_HOST, now=at),
-            "tried_again": again.ask(now=now()),
+            "tried_again": retries.ask(now=now()),
             "told": nas_history.tell(now=now()),
         }
         if settled.set_aside:

@@ -21,9 +21,9 @@ from cleanup.management.base import (
     user_named,
 )
 from cleanup.models import StagingRoot
-from cleanup.runs.moved import moved_runs, reregistration
-from cleanup.runs.moved.moved_runs import NotMoved
-from cleanup.runs.moved.reregistration import Moved, RegisterAction, RegisterOrder, Reregistration
+from cleanup.runs.moved_or_gone import moved_runs, reregistration
+from cleanup.runs.moved_or_gone.moved_runs import NotMoved
+from cleanup.runs.moved_or_gone.reregistration import Moved, RegisterAction, RegisterOrder, Reregistration
 
 
 class Command(LabCommand):

@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from cleanup.clears import nas_history
-from cleanup.lab.people import typist
+from cleanup.lab.people import os_account
 from cleanup.management.base import (
     FAILED,
     LabCommand,
@@ -48,7 +48,7 @@ class Command(LabCommand):
             timed=timed,
             limit=options["limit"],
             roots=find_roots(options["root"]),
-            actor="" if timed else typist.name(),
+            actor="" if timed else os_account.name(),
             clock=None if options["now"] else breakers.read_clock(at),
         )
         self.report(options["json"], sweep_as_json(swept), sweep_as_text(swept))

@@ -10,7 +10,7 @@ from cleanup.models import Run
 from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.rules.states import State, first_illegal_step
-from cleanup.runs.moved import returned
+from cleanup.runs.moved_or_gone import returned
 from cleanup.runs.proofs.proofs import NAMES_SHOWN, name_some
 from cleanup.storage.run_paths import RunPath, show
 from cleanup.storage.staging import (
@@ -23,7 +23,8 @@ from cleanup.storage.staging import (
     unexpected,
     writers,
 )
-from cleanup.storage.staging.records import Records, ingest
+from cleanup.storage.staging.records import Records
+from cleanup.storage.staging.records import ingest_json as ingest
 
 
 def read_records(opened: OpenRun, *places: RunPath) -> Records:

@@ -17,7 +17,7 @@ from cleanup.lab.roots import laid_markers
 from cleanup.lab.roots.opening import OpenRun, Unreachable, reached
 from cleanup.models import AcceptedBytes, Difference, Proof, Run
 from cleanup.rules.decisions import Decision
-from cleanup.rules.eligibility import verified_at
+from cleanup.rules.due_date import verified_at
 from cleanup.rules.facts import Facts, Finding, ProofFacts
 from cleanup.rules.gates import evaluate
 from cleanup.rules.policies.policy import Policy, ProofLevel
@@ -27,7 +27,7 @@ from cleanup.runs import first_sights
 from cleanup.runs.facts import findings, identity, shown_facts, stored_facts
 from cleanup.runs.facts.future_dates import future_files, instant_if_known
 from cleanup.runs.facts.only_here import only_here
-from cleanup.runs.moved import returned
+from cleanup.runs.moved_or_gone import returned
 from cleanup.runs.proofs import accepted_bytes as accepting
 from cleanup.runs.proofs import differences, proofs
 from cleanup.runs.proofs.proofs import NAMES_SHOWN

@@ -18,8 +18,8 @@ from cleanup.rules.reasons import Reason
 from cleanup.rules.states import State
 from cleanup.runs import first_sights
 from cleanup.runs.facts import identity
-from cleanup.runs.holds import holds_in_force
-from cleanup.runs.moved import returned
+from cleanup.runs.holds import keeping_holds
+from cleanup.runs.moved_or_gone import returned
 
 _LOOKED_UP = "last_failed"
 _NOT_STORED = (
@@ -65,7 +65,7 @@ def facts_of(
         failures=run.failures,
         last_failure=_last_failure(run),
         nas_retry_at=run.nas_retry_at,
-        holds=holds_in_force.holds_of(run),
+        holds=keeping_holds.holds_of(run),
         breaker_finding=breaker,
     )
 
@@ -199,7 +199,7 @@ def recorded(run: Run) -> Facts:
         failures=run.failures,
         last_failure=_last_failure(run),
         nas_retry_at=run.nas_retry_at,
-        holds=holds_in_force.holds_of(run),
+        holds=keeping_holds.holds_of(run),
     )
 
 

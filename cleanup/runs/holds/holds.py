@@ -12,12 +12,12 @@ from django.db import transaction
 from django.db.models import DateTimeField, Exists, F, OuterRef, Q, QuerySet, Value
 
 from cleanup.lab import days
-from cleanup.lab.people import typist
+from cleanup.lab.people import os_account
 from cleanup.lab.roots import opening
 from cleanup.models import Hold, HoldQuerySet, HoldSource, Likeness, Run
 from cleanup.rules.reasons import Reason
 from cleanup.rules.states import State
-from cleanup.runs.holds import holds_in_force
+from cleanup.runs.holds import keeping_holds
 from cleanup.storage.staging import hold_file
 from cleanup.storage.staging.hold_file import HoldFile
 
@@ -81,7 +81,7 @@ def hold(run: Run, *, owner: str, reason: str, until: datetime, now: datetime) -
         # A clear's commit changes this row and then looks for holds, so one always sees the other; likewise the rows
         # that may be this run. One order for all locks prevents deadlocks.
         locked = Run.objects.select_for_update(of=("self",)).filter(
-            pk__in=holds_in_force.kept_by_holds_of(run.pk).values("pk")
+            pk__in=keeping_holds.kept_by_holds_of(run.pk).values("pk")
         )
         found = {each.pk: each for each in locked.order_by("pk")}[run.pk]
         if found.state == State.CLEARED:
@@ -91,8 +91,8 @@ def hold(run: Run, *, owner: str, reason: str, until: datetime, now: datetime) -
         same = {"source": HoldSource.PERSON, "owner": owner, "reason": reason, "until": until}
         if laid := in_force(now).filter(run=found, **same).first():
             return laid
-        laid = Hold.objects.create(run=found, created_at=now, typed_by=typist.current(), **same)
-        holds_in_force.kept_by_holds_of(found.pk).doubt()
+        laid = Hold.objects.create(run=found, created_at=now, typed_by=os_account.current(), **same)
+        keeping_holds.kept_by_holds_of(found.pk).doubt()
     logger.info("held %s until %s by %s: %s", run.run_path, until.isoformat(), owner, reason)
     return laid
 
@@ -111,7 +111,7 @@ def extend(hold: Hold, *, until: datetime, actor: str, now: datetime) -> bool:
         # Its owner is reminded again before the new end.
         if not Hold.objects.filter(pk__in=mine.values("pk")).update(until=until, reminded_at=None):
             return False
-        holds_in_force.kept_by_holds_of(hold.run_id).doubt()
+        keeping_holds.kept_by_holds_of(hold.run_id).doubt()
     logger.info("extended %s to %s by %s: the hold of %s", hold.run.run_path, until.isoformat(), actor, hold.owner)
     hold.until, hold.reminded_at = until, None
     return True
@@ -121,9 +121,9 @@ def release(hold: Hold, *, actor: str, now: datetime) -> bool:
     """Release one hold. False if it is not in force, or a file's."""
     mine = Hold.objects.in_force(now).filter(pk=hold.pk, source=HoldSource.PERSON)
     with transaction.atomic():
-        if not mine.update(released_at=now, released_by=actor, released_typed_by=typist.current()):
+        if not mine.update(released_at=now, released_by=actor, released_typed_by=os_account.current()):
             return False
-        holds_in_force.kept_by_holds_of(hold.run_id).doubt()
+        keeping_holds.kept_by_holds_of(hold.run_id).doubt()
     hold.released_at, hold.released_by = now, actor
     logger.info("released %s by %s: the hold of %s", hold.run.run_path, actor, hold.owner)
     return True
@@ -134,16 +134,15 @@ def release_run(run: Run, *, actor: str, now: datetime) -> list[Hold]:
 
     Also those of rows that may be this run and have nothing at their path.
     """
-    laid = holds_in_force.holding(run, Hold.objects.in_force(now)).select_related("run__root").order_by("pk")
-    mine = [each for each in laid if each.run_id == run.pk or not holds_in_force.is_there(each.run)]
+    laid = keeping_holds.holding(run, Hold.objects.in_force(now)).select_related("run__root").order_by("pk")
+    mine = [each for each in laid if each.run_id == run.pk or not keeping_holds.is_there(each.run)]
     return [each for each in mine if release(each, actor=actor, now=now)]
 
 
 def still_held(run: Run, *, now: datetime) -> list[str]:
     """Return in words the holds that still keep a run."""
     return [
-        holds_in_force.said(each, run)
-        for each in holds_in_force.holding(run, Hold.objects.in_force(now)).order_by("pk")
+        keeping_holds.said(each, run) for each in keeping_holds.holding(run, Hold.objects.in_force(now)).order_by("pk")
     ]
 
 
@@ -203,7 +202,7 @@ def ended_at(hold: Hold, now: datetime) -> datetime | None:
     if hold.until is not None and hold.until <= now and Hold.objects.in_force(now).filter(pk=hold.pk).exists():
         ends.remove(hold.until)
     left = [end for end in (run.cleared_at, run.gone_at) if end is not None]
-    if left and not holds_in_force.elsewhere().filter(run=run).exists():
+    if left and not keeping_holds.elsewhere().filter(run=run).exists():
         ends += left
     return min((end for end in ends if end <= now), default=None)
 
@@ -253,7 +252,7 @@ def _there(holds: HoldQuerySet) -> HoldQuerySet:
 
 
 def _elsewhere() -> QuerySet[Likeness]:
-    return holds_in_force.elsewhere().filter(run=OuterRef("run"))
+    return keeping_holds.elsewhere().filter(run=OuterRef("run"))
 
 
 def _is_due(hold: Hold, now: datetime) -> bool:
@@ -315,7 +314,7 @@ def _letter(given: list[Reminder]) -> tuple[str, str]:
 
 def _line(reminder: Reminder) -> str:
     run = reminder.run
-    elsewhere = holds_in_force.elsewhere().filter(run=run).select_related("other").first()
+    elsewhere = keeping_holds.elsewhere().filter(run=run).select_related("other").first()
     moved = f"\nIt may lie at {elsewhere.other.run_path} now." if elsewhere and run.problem else ""
     return f"{run.run_path}\n{run.root.name} on {run.root.host}\nHeld {reminder.detail}{moved}"
 

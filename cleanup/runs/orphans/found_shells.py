@@ -10,7 +10,7 @@ from cleanup.storage import handles, run_paths
 from cleanup.storage.data_directory.datadir import TombstoneError
 from cleanup.storage.run_paths import RunPath, show
 from cleanup.storage.staging import fences, run_tree, shell_folders
-from cleanup.storage.staging.records import ingest
+from cleanup.storage.staging.records import ingest_json as ingest
 from cleanup.storage.staging.shell_folders import Shell
 
 # A disk's clock is some milliseconds behind ours.

@@ -27,14 +27,14 @@ from cleanup.rules.gates import BY_HOLD_FILE, QUIET_PERIOD
 from cleanup.rules.reasons import Reason
 from cleanup.rules.states import State
 from cleanup.runs.facts import findings, identity
-from cleanup.runs.holds import holds_in_force
-from cleanup.runs.moved import returned
+from cleanup.runs.holds import keeping_holds
+from cleanup.runs.moved_or_gone import returned
 from cleanup.runs.set_aside import set_aside_recovery
 from cleanup.storage import errors, handles, linux
 from cleanup.storage.run_paths import show
 from cleanup.storage.staging import desktop_files, manifest, near_misses, record_locks, run_tree, unexpected, writers
 from cleanup.storage.staging import set_aside as disk
-from cleanup.storage.staging.records import ingest
+from cleanup.storage.staging.records import ingest_json as ingest
 
 logger = logging.getLogger(__name__)
 
@@ -241,8 +241,8 @@ def _refuse_unfit(run: Run) -> None:
 def _refuse_busy(run: Run, opened: OpenRun, looked: _Looked, now: datetime) -> None:
     if looked.scan.is_held:
         raise NotSetAside(Finding(Reason.HELD, BY_HOLD_FILE))
-    if hold := holds_in_force.holding(run, Hold.objects.in_force(now)).first():
-        raise NotSetAside(Finding(Reason.HELD, holds_in_force.said(hold, run)))
+    if hold := keeping_holds.holding(run, Hold.objects.in_force(now)).first():
+        raise NotSetAside(Finding(Reason.HELD, keeping_holds.said(hold, run)))
     try:
         lock = record_locks.held_lock(opened.run, patience_seconds=record_locks.PATIENCE_SECONDS)
     except OSError as error:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable
 
 from cleanup.storage.mounts.fuse import Server, servers_of
-from cleanup.storage.mounts.mounts import Mount
+from cleanup.storage.mounts.mountinfo import Mount
 
 _OFF = {"", "off", "0", "false", "no"}
 _DAVFS_CONFIGURATION = "/etc/davfs2/davfs2.conf"

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from cleanup.storage.mounts.mounts import Mount
+from cleanup.storage.mounts.mountinfo import Mount
 
 _SETTINGS = {"RCLONE_VFS_CACHE_MODE", "RCLONE_CONFIG", "XDG_CONFIG_HOME", "HOME"}
 

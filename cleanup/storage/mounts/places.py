@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
 from cleanup.storage import linux
-from cleanup.storage.mounts import blocks, caches, layers, rclone
+from cleanup.storage.mounts import block_devices, caches, rclone, union_layers
 from cleanup.storage.mounts.fuse import servers_of
-from cleanup.storage.mounts.mounts import Mount, mount_of
+from cleanup.storage.mounts.mountinfo import Mount, mount_of
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NONBLOCK
 # A limit for unions of unions, so that a loop ends.
@@ -79,7 +79,12 @@ def _describe(descriptor: int, depth: int) -> Place:
     mount = mount_of(descriptor)
     name = os.readlink(f"/proc/self/fd/{descriptor}")
     device = os.fstat(descriptor).st_dev
-    signs = {*source_signs(mount), *_asked_signs(descriptor, mount), *blocks.signs(device), *blocks.signs(mount.device)}
+    signs = {
+        *source_signs(mount),
+        *_asked_signs(descriptor, mount),
+        *block_devices.signs(device),
+        *block_devices.signs(mount.device),
+    }
     place = Place(
         mount=mount,
         device=device,
@@ -94,7 +99,7 @@ def _describe(descriptor: int, depth: int) -> Place:
     inner = place.path.strip("/")
     return replace(
         place,
-        beneath=tuple(_open_all(layers.layers_of(mount), inner, depth, device)),
+        beneath=tuple(_open_all(union_layers.layers_of(mount), inner, depth, device)),
         shown=tuple(_open_all(_served_from(mount), inner, depth, device)),
     )
 

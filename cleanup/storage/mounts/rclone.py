@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 
 from cleanup.storage.mounts.fuse import Server, servers_of
-from cleanup.storage.mounts.mounts import Mount
+from cleanup.storage.mounts.mountinfo import Mount
 
 Remotes = Mapping[str, Mapping[str, str]]
 

@@ -8,8 +8,8 @@ from typing import NamedTuple
 from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.storage import handles, hashing
-from cleanup.storage.mounts import mount_kinds
-from cleanup.storage.mounts.mounts import mount_of
+from cleanup.storage.mounts import nas_mount_kinds
+from cleanup.storage.mounts.mountinfo import mount_of
 from cleanup.storage.nas.record import ILL
 from cleanup.storage.root_files import markers
 from cleanup.storage.root_files.markers import IsStaging
@@ -106,4 +106,4 @@ def _compare(root: int, twin: bytes, file: Ends) -> None:
 
 def is_plain_local(descriptor: int) -> bool:
     """Whether an open directory lies on a plain local filesystem. Raises OSError."""
-    return mount_kinds.is_plain_local(mount_of(descriptor))
+    return nas_mount_kinds.is_plain_local(mount_of(descriptor))

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from cleanup.storage import linux
 from cleanup.storage.mounts import places
-from cleanup.storage.mounts.mounts import Mount, mount_of
+from cleanup.storage.mounts.mountinfo import Mount, mount_of
 
 PREFIX = b".exlab-clock-"
 # The filesystems whose server dates a new folder. Other kinds may do so too, but are not asked.

@@ -17,7 +17,8 @@ from cleanup.storage import errors, handles, run_paths
 from cleanup.storage.errors import MetAt, UnsafePath
 from cleanup.storage.run_paths import show
 from cleanup.storage.staging import records
-from cleanup.storage.staging.records import RecordFormat, ingest
+from cleanup.storage.staging.records import RecordFormat
+from cleanup.storage.staging.records import ingest_json as ingest
 
 # Not the prefix of a fence: a draft must not look like a fenced run. A crash leaves a draft, the next try removes it.
 DRAFT_PREFIX = b".exlab-telling-"

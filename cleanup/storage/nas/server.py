@@ -17,14 +17,14 @@ from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.storage import errors, handles, hashing, linux, run_paths
 from cleanup.storage.mounts import places
-from cleanup.storage.mounts.mounts import UnknownMount
+from cleanup.storage.mounts.mountinfo import UnknownMount
 from cleanup.storage.nas import challenge, clock, extras, protocol, way_to_twin
 from cleanup.storage.nas import record as nas_record
 from cleanup.storage.nas.protocol import NasError
 from cleanup.storage.root_files import markers, tokens
 from cleanup.storage.run_paths import show
 from cleanup.storage.staging import beyond_bytes, records, run_tree
-from cleanup.storage.staging.records import ingest
+from cleanup.storage.staging.records import ingest_json as ingest
 
 # While it reads, the server sends a sign of life at least this often.
 BEAT_SECONDS = 1.0

@@ -3,7 +3,7 @@
 from cleanup.storage import handles
 from cleanup.storage.run_paths import RunPath
 from cleanup.storage.staging import run_tree
-from cleanup.storage.staging.records import ingest
+from cleanup.storage.staging.records import ingest_json as ingest
 
 
 def names_place(run: int, path: RunPath) -> bool:

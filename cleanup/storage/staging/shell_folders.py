@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from cleanup.storage import handles, linux, run_paths
 from cleanup.storage.run_paths import METADATA, RunPath
 from cleanup.storage.staging import fences, metadata, record_locks, run_tree
-from cleanup.storage.staging.records import ingest
+from cleanup.storage.staging.records import ingest_json as ingest
 
 _ASIDE = re.compile(re.escape(run_paths.FENCE_PREFIX) + rb"(?P<attempt>[0-9a-f]{32})\.shell(-[2-9])?")
 # A wizard that waits for its lock makes missing folders anew, with the lock and perhaps a first record.

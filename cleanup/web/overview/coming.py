@@ -8,7 +8,7 @@ from django.contrib.auth.models import User
 
 from cleanup.lab.people import permissions
 from cleanup.models import Announcement, StagingRoot
-from cleanup.monitoring import announcements, forecasts
+from cleanup.monitoring import evening_mail, forecasts
 from cleanup.monitoring.forecasts import Coming, Foreseen
 from cleanup.rules.announcements import AnnouncedAmount, is_much, last_evening, name_moment
 from cleanup.rules.policies.policy import ScopedPolicy
@@ -50,9 +50,9 @@ def _show(foreseen: Foreseen, seen: set[str], unsent: str, now: datetime) -> Com
     rehearsed = forecasts.total(amount for name, amount in foreseen.rehearsed.items() if name in seen)
     amounts = [_amount(one) for one in passes]
     return ComingText(
-        first=_capital(announcements.say_pass(passes[0], now)) if passes else "",
-        rest=announcements.say_amount(forecasts.total(amounts[1:])) if amounts[1:] else "",
-        rehearsed=_capital(announcements.say_rehearsed(rehearsed)) if rehearsed.runs else "",
+        first=_capital(evening_mail.say_pass(passes[0], now)) if passes else "",
+        rest=evening_mail.say_amount(forecasts.total(amounts[1:])) if amounts[1:] else "",
+        rehearsed=_capital(evening_mail.say_rehearsed(rehearsed)) if rehearsed.runs else "",
         stops=_stops(foreseen, now),
         earnest=bool(passes and foreseen.first_of),
         loud=bool(passes and foreseen.first_of)
@@ -64,12 +64,12 @@ def _show(foreseen: Foreseen, seen: set[str], unsent: str, now: datetime) -> Com
 def _stops(foreseen: Foreseen, now: datetime) -> str:
     if not foreseen.stops or foreseen.stops_at is None:
         return ""
-    moment = name_moment(foreseen.stops_at, now, announcements.zone())
+    moment = name_moment(foreseen.stops_at, now, evening_mail.zone())
     return f"{_capital(moment)} the pass would stop and ask. {foreseen.stops}"
 
 
 def _unsent(roots: Iterable[int], now: datetime) -> dict[int, str]:
-    tonight = Announcement.objects.filter(root__in=roots, at__gte=last_evening(now, announcements.zone()))
+    tonight = Announcement.objects.filter(root__in=roots, at__gte=last_evening(now, evening_mail.zone()))
     return dict(tonight.exclude(mail_problem="").order_by("pk").values_list("root", "mail_problem"))
 
 

@@ -20,7 +20,7 @@ from cleanup.lab.people import permissions
 from cleanup.lab.roots import first_nights
 from cleanup.lab.roots.first_nights import Waiting
 from cleanup.models import Instrument, RetentionPolicy, RunKind, StagingRoot, Superseded, Surprise
-from cleanup.monitoring import announcements
+from cleanup.monitoring import evening_mail
 from cleanup.rules.policies.effective import effective_policy
 from cleanup.rules.policies.policy import Policy, Scope, ScopedPolicy, Stage
 from cleanup.rules.policies.rehearsal import nights_wanted
@@ -206,7 +206,7 @@ def _coming(user: User, roots: Iterable[StagingRoot]) -> str:
     """What the next sweeps take, only of roots that the user sees as a whole."""
     places = permissions.places(user, permissions.VIEW)
     seen = [root for root in roots if places.include(root.pk, "")]
-    said = announcements.say_next(seen, timezone.now())
+    said = evening_mail.say_next(seen, timezone.now())
     return f" {visible(said)}" if said else ""
 
 

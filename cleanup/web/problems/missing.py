@@ -17,11 +17,11 @@ from cleanup.models import Orphan, OrphanKind, Run, RunQuerySet
 from cleanup.monitoring import problems
 from cleanup.rules import short_texts
 from cleanup.runs import discovery
-from cleanup.runs.moved import gone as gone_runs
-from cleanup.runs.moved import moved_runs
-from cleanup.runs.moved.gone import Marked
-from cleanup.runs.moved.moved_runs import Move, NotMoved
-from cleanup.runs.moved.reregistration import RegisterAction, RegisterOrder, Reregistration
+from cleanup.runs.moved_or_gone import gone as gone_runs
+from cleanup.runs.moved_or_gone import moved_runs
+from cleanup.runs.moved_or_gone.gone import Marked
+from cleanup.runs.moved_or_gone.moved_runs import Move, NotMoved
+from cleanup.runs.moved_or_gone.reregistration import RegisterAction, RegisterOrder, Reregistration
 from cleanup.runs.orphans import orphans
 from cleanup.storage import run_paths
 from cleanup.text.values import runs as counted

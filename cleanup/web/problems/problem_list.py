@@ -29,8 +29,8 @@ from cleanup.rules import short_texts
 from cleanup.rules.reasons import Reason
 from cleanup.runs import run_status
 from cleanup.runs.holds import holds as run_holds
-from cleanup.runs.moved import gone
-from cleanup.runs.moved.gone import NotGone
+from cleanup.runs.moved_or_gone import gone
+from cleanup.runs.moved_or_gone.gone import NotGone
 from cleanup.runs.orphans import orphans
 from cleanup.runs.orphans.orphans import NextStep
 from cleanup.text.values import visible

@@ -18,7 +18,7 @@ from cleanup.lab.roots.registration import RegistrationError
 from cleanup.models import Alert, ClearAttempt, Run, StagingRoot
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery
-from cleanup.runs.moved.reregistration import RegisterOrder, reregister_root
+from cleanup.runs.moved_or_gone.reregistration import RegisterOrder, reregister_root
 from tests.tools.lab import RUN_PATH, Lab, read_ingest
 
 FLOW = "FLOW_01/PROJ-0060/Runs/Run_2026-05-28T16-20"

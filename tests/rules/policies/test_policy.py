@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cleanup import cleanup_eligible
-from cleanup.rules.eligibility import due_at, verified_at
+from cleanup.rules.due_date import due_at, verified_at
 from cleanup.rules.policies.approval import approve
 from cleanup.rules.policies.effective import effective_policy, limits_of
 from cleanup.rules.policies.fields import TAKING_FIELDS

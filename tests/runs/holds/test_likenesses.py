@@ -25,9 +25,9 @@ from cleanup.rules.likeness import Traits, likeness
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery
 from cleanup.runs.facts import stored_facts
-from cleanup.runs.holds import holds, holds_in_force, likenesses
-from cleanup.runs.moved import gone, moved_runs
-from cleanup.runs.moved.reregistration import RegisterOrder
+from cleanup.runs.holds import holds, keeping_holds, likenesses
+from cleanup.runs.moved_or_gone import gone, moved_runs
+from cleanup.runs.moved_or_gone.reregistration import RegisterOrder
 from cleanup.sweeps import all_roots
 from tests.tools.lab import METADATA, RUN_PATH, Lab, manifest_of, some_files, touch
 
@@ -269,7 +269,7 @@ def test_the_held_run_comes_back_after_another_one_lay_and_went_at_its_path(
     discovery.discover(root, now=now + 4 * HOUR)
     all_roots.sweep(now=now + 5 * HOUR, roots=[root])
     assert (lab.staging / RUN_PATH).exists()
-    assert holds_in_force.holding(run_at(RUN_PATH), Hold.objects.in_force(now + 5 * HOUR)).get().run == known
+    assert keeping_holds.holding(run_at(RUN_PATH), Hold.objects.in_force(now + 5 * HOUR)).get().run == known
 
 
 def test_two_runs_that_changed_their_places(lab: Lab, root: StagingRoot, known: Run, now: datetime) -> None:
@@ -314,7 +314,7 @@ def test_a_run_that_was_renamed_between_an_upgrade_and_the_first_look(
         ("2026-04-17T14", "2026-04-17T13"),
     )
     discovery.discover(root, now=now + HOUR)
-    assert [each.because for each in holds_in_force.holds_of(run_at(new))] == ["the same manifest"]
+    assert [each.because for each in keeping_holds.holds_of(run_at(new))] == ["the same manifest"]
 
 
 # Decisions of a person
@@ -364,7 +364,7 @@ def test_what_the_page_shows_and_does(
     assert RUN_PATH in ask.content.decode()
     posted = {"note": "made from the same template", "seen": ask.context["seen"]}
     admin_client.post(f"/runs/{found.pk}/not-the-same/", posted)
-    assert holds_in_force.holds_of(run_at(new)) == ()
+    assert keeping_holds.holds_of(run_at(new)) == ()
     assert "It is not the held run…" not in admin_client.get(f"/runs/{found.pk}/").content.decode()
 
 
@@ -377,7 +377,7 @@ def test_releasing_it_on_the_renamed_runs_page_leads_back_there(
     found, hold = run_at(new), Hold.objects.get()
     answer = admin_client.post(f"/holds/{hold.pk}/release/", {"back": str(found.pk)})
     assert answer.url == f"/runs/{found.pk}/"
-    assert holds_in_force.holds_of(run_at(new)) == ()
+    assert keeping_holds.holds_of(run_at(new)) == ()
 
 
 def test_the_run_that_a_person_has_moved_keeps_its_hold_once(
@@ -390,7 +390,7 @@ def test_the_run_that_a_person_has_moved_keeps_its_hold_once(
     )
     discovery.discover(root, now=now + 2 * HOUR)
     found = run_at(RUN_PATH.replace("PROJ-0042", "PROJ-0077"))
-    assert (found.pk, [each.laid_on for each in holds_in_force.holds_of(found)]) == (known.pk, [""])
+    assert (found.pk, [each.laid_on for each in keeping_holds.holds_of(found)]) == (known.pk, [""])
 
 
 def test_no_acceptance_and_no_other_mark_is_carried_over(

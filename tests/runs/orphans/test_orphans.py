@@ -17,7 +17,7 @@ from cleanup.models import Alert, ClearAttempt, LedgerEntry, Orphan, Phase, Run,
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery, rows
 from cleanup.runs.holds import holds
-from cleanup.runs.moved.gone import NotGone, mark_gone
+from cleanup.runs.moved_or_gone.gone import NotGone, mark_gone
 from cleanup.runs.orphans import orphan_inspection, orphan_rows, orphans
 from cleanup.runs.orphans.orphan_rows import GRACE
 from cleanup.runs.orphans.orphans import MAX_AGE, Inspected, adopt, inspect, listed, look_again

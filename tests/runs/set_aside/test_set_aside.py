@@ -20,9 +20,9 @@ from cleanup.models import AsideState, LedgerEntry, Run, SetAside, StagingRoot
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery
 from cleanup.runs.holds import holds
-from cleanup.runs.moved import moved_runs
-from cleanup.runs.moved.moved_runs import Move
-from cleanup.runs.moved.reregistration import RegisterOrder
+from cleanup.runs.moved_or_gone import moved_runs
+from cleanup.runs.moved_or_gone.moved_runs import Move
+from cleanup.runs.moved_or_gone.reregistration import RegisterOrder
 from cleanup.runs.orphans import orphans
 from cleanup.runs.set_aside import set_aside, set_aside_recovery
 from cleanup.runs.set_aside.set_aside import NotSetAside

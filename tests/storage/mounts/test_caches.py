@@ -8,8 +8,8 @@ import pytest
 from cleanup.storage.mounts import caches, rclone
 from cleanup.storage.mounts.caches import davfs_delay, is_davfs
 from cleanup.storage.mounts.fuse import Server, servers_of
-from cleanup.storage.mounts.layers import _served_branches, split_branches
-from cleanup.storage.mounts.mounts import Mount, mount_of
+from cleanup.storage.mounts.mountinfo import Mount, mount_of
+from cleanup.storage.mounts.union_layers import _served_branches, split_branches
 from tests.faults import mounts
 from tests.faults.mounts import Enter
 

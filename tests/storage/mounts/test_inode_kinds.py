@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cleanup.storage.mounts.inode_kinds import KEEPING, keeps_inodes
-from cleanup.storage.mounts.mounts import Mount
+from cleanup.storage.mounts.mountinfo import Mount
 from cleanup.storage.mounts.places import Place, describe
 from tests.faults import mounts
 from tests.faults.means import Unavailable, need_root, skip_or_fail, tiny_disk

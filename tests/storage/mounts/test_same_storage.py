@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from cleanup.storage.mounts import blocks, places
+from cleanup.storage.mounts import block_devices, places
 from cleanup.storage.mounts.fuse import Server
-from cleanup.storage.mounts.mounts import Mount
+from cleanup.storage.mounts.mountinfo import Mount
 from cleanup.storage.mounts.places import Place, describe
 from cleanup.storage.mounts.same_storage import overlap, same_storage
 from tests.faults import mounts
@@ -131,8 +131,8 @@ def test_partitions_of_one_image_are_two_places(monkeypatch: pytest.MonkeyPatch,
         (tmp_path / f"259:{number}").symlink_to(part)
     (tmp_path / "devices/loop9/loop").mkdir()
     (tmp_path / "devices/loop9/loop/backing_file").write_text("/images/disk.img\n")
-    monkeypatch.setattr(blocks, "_SYS", str(tmp_path))
-    one, two = (set(blocks.signs(os.makedev(259, number))) for number in (1, 2))
+    monkeypatch.setattr(block_devices, "_SYS", str(tmp_path))
+    one, two = (set(block_devices.signs(os.makedev(259, number))) for number in (1, 2))
     assert "the image /images/disk.img at 1048576" in one
     assert not one & two
 
@@ -150,8 +150,8 @@ def test_an_encrypted_disk_is_the_disk_beneath_and_a_volume_is_not(
         (tmp_path / f"8:{number}").symlink_to(folder)
     for upper, lower in (("dm-0", "sda"), ("dm-1", "sdb"), ("dm-2", "sdb")):
         (tmp_path / f"devices/{upper}/slaves/{lower}").symlink_to(tmp_path / f"devices/{lower}")
-    monkeypatch.setattr(blocks, "_SYS", str(tmp_path))
-    disk, crypt, _group, one, two = (set(blocks.signs(os.makedev(8, number))) for number in range(5))
+    monkeypatch.setattr(block_devices, "_SYS", str(tmp_path))
+    disk, crypt, _group, one, two = (set(block_devices.signs(os.makedev(8, number))) for number in range(5))
     assert disk & crypt == {"the block device 8:0"}
     assert not one & two
 

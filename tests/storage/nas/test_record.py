@@ -16,7 +16,7 @@ import pytest
 from cleanup.storage import handles, run_paths
 from cleanup.storage.nas import record as nas_record
 from cleanup.storage.nas.record import NotTold
-from cleanup.storage.staging.records import ingest
+from cleanup.storage.staging.records import ingest_json as ingest
 from tests.storage.children import as_ordinary_user, give_away, mount, with_own_mounts
 from tests.tools.lab import METADATA, RUN_PATH, Lab, Seen, snapshot
 

@@ -11,8 +11,10 @@ from typing import Any
 from cleanup.storage import handles, linux, run_paths
 from cleanup.storage.run_paths import RunPath, show
 from cleanup.storage.staging import desktop_files, run_tree
-from cleanup.storage.staging.records import ingest
-from cleanup.storage.staging.records.base import (
+from cleanup.storage.staging.records import ingest_json as ingest
+from cleanup.storage.staging.records.ingest_format import IngestRecord
+from cleanup.storage.staging.records.ingest_json import IngestError
+from cleanup.storage.staging.records.record_format import (
     Differences,
     ListedFile,
     NoCopy,
@@ -22,8 +24,6 @@ from cleanup.storage.staging.records.base import (
     Staged,
     compare,
 )
-from cleanup.storage.staging.records.ingest import IngestError
-from cleanup.storage.staging.records.ingest_record import IngestRecord
 from cleanup.storage.staging.records.sync_state import SyncState
 
 __all__ = [

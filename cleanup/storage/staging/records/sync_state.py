@@ -10,9 +10,9 @@ from typing import Any, NoReturn
 
 from cleanup.storage import run_paths
 from cleanup.storage.run_paths import RunPath, show
-from cleanup.storage.staging.records import ingest
-from cleanup.storage.staging.records.base import ListedFile, NoCopy, NotCleared, Record, RecordFormat
-from cleanup.storage.staging.records.ingest import IngestError
+from cleanup.storage.staging.records import ingest_json as ingest
+from cleanup.storage.staging.records.ingest_json import IngestError
+from cleanup.storage.staging.records.record_format import ListedFile, NoCopy, NotCleared, Record, RecordFormat
 
 VERSIONS = frozenset({"1.0"})
 # About 400,000 files, which take half a gigabyte of memory during the read. A larger record is not accepted: it would

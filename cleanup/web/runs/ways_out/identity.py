@@ -8,9 +8,9 @@ from django.conf import settings
 
 from cleanup.lab.people import permissions
 from cleanup.rules.reasons import Reason
-from cleanup.runs.moved import moved_runs
-from cleanup.runs.moved.reregistration import RegisterAction, RegisterOrder, Reregistration
-from cleanup.web.runs.ways_out.frame import NotDone, Scene, Way, look_at_once
+from cleanup.runs.moved_or_gone import moved_runs
+from cleanup.runs.moved_or_gone.reregistration import RegisterAction, RegisterOrder, Reregistration
+from cleanup.web.runs.ways_out.way_base import NotDone, Scene, Way, look_at_once
 
 
 def _is_elsewhere(scene: Scene) -> bool:

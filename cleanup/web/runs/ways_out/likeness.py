@@ -6,8 +6,8 @@ from typing import Any
 
 from cleanup.lab.people import permissions
 from cleanup.models import Hold, HoldSource, Likeness
-from cleanup.runs.holds import holds_in_force, likenesses
-from cleanup.web.runs.ways_out.frame import NotDone, Scene, Way
+from cleanup.runs.holds import keeping_holds, likenesses
+from cleanup.web.runs.ways_out.way_base import NotDone, Scene, Way
 
 
 def _held_as(scene: Scene) -> list[Likeness]:
@@ -15,11 +15,11 @@ def _held_as(scene: Scene) -> list[Likeness]:
         return []
     holds = Hold.objects.in_force(scene.now).filter(source=HoldSource.PERSON)
     others = set(
-        holds.filter(run__in=[each.other_id for each in holds_in_force.alike_runs(scene.run)]).values_list(
+        holds.filter(run__in=[each.other_id for each in keeping_holds.alike_runs(scene.run)]).values_list(
             "run", flat=True
         )
     )
-    found = [each for each in holds_in_force.alike_runs(scene.run) if each.other_id in others]
+    found = [each for each in keeping_holds.alike_runs(scene.run) if each.other_id in others]
     return [each for each in found if permissions.may(scene.user, permissions.HOLD, each.other)]
 
 
@@ -29,7 +29,7 @@ def _is_held_as_another(scene: Scene) -> bool:
 
 def _asks(scene: Scene) -> dict[str, Any]:
     found = _held_as(scene)
-    there = {each.pk for each in found if holds_in_force.is_there(each.other)}
+    there = {each.pk for each in found if keeping_holds.is_there(each.other)}
     return {"found": [(each, each.pk in there) for each in found]}
 
 

@@ -20,8 +20,8 @@ from cleanup.text.values import visible
 from cleanup.web.decorators import may_look
 from cleanup.web.requests import SignedIn
 from cleanup.web.runs import run_rows
-from cleanup.web.runs.ways_out.every import WAYS
-from cleanup.web.runs.ways_out.frame import NotDone, Scene, Way
+from cleanup.web.runs.ways_out.all_ways import WAYS
+from cleanup.web.runs.ways_out.way_base import NotDone, Scene, Way
 
 _BY_NAME = {way.name: way for way in WAYS}
 

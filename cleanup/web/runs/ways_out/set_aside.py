@@ -14,7 +14,7 @@ from cleanup.rules.states import State
 from cleanup.runs.set_aside import set_aside
 from cleanup.runs.set_aside.set_aside import MAX_FILES, Extra, NotSetAside
 from cleanup.text.values import files
-from cleanup.web.runs.ways_out.frame import NotDone, Scene, Way, look_at_once
+from cleanup.web.runs.ways_out.way_base import NotDone, Scene, Way, look_at_once
 
 # The question names at most 20 files and is about all.
 _SHOWN = 20

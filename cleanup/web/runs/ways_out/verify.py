@@ -10,7 +10,7 @@ from cleanup.rules.reasons import Reason
 from cleanup.rules.states import State
 from cleanup.runs.proofs import accepted_bytes, verify_again
 from cleanup.runs.proofs.verify_again import NotAccepted
-from cleanup.web.runs.ways_out.frame import NoReasonForm, NotDone, Scene, Way, look_at_once
+from cleanup.web.runs.ways_out.way_base import NoReasonForm, NotDone, Scene, Way, look_at_once
 
 # Reasons that a comparison of all bytes explains or settles.
 _TELLS = frozenset(

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from cleanup.storage import handles, run_paths
 from cleanup.storage.staging import records
 from cleanup.storage.staging.records import SYNC_STATE, NoCopy, NotCleared, sync_state
-from cleanup.storage.staging.records.base import compare
-from cleanup.storage.staging.records.ingest import IngestError
+from cleanup.storage.staging.records.ingest_json import IngestError
+from cleanup.storage.staging.records.record_format import compare
 
 pytestmark = pytest.mark.one_engine(by="function")
 

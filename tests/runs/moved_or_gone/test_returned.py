@@ -20,8 +20,8 @@ from cleanup.rules.decisions import Gate
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery
 from cleanup.runs.facts import stored_facts
-from cleanup.runs.moved import reregistration
-from cleanup.runs.moved.reregistration import RegisterOrder
+from cleanup.runs.moved_or_gone import reregistration
+from cleanup.runs.moved_or_gone.reregistration import RegisterOrder
 from cleanup.runs.set_aside import set_aside
 from cleanup.storage.staging import records
 from cleanup.sweeps import all_roots

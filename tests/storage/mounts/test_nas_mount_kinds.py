@@ -3,8 +3,8 @@ from dataclasses import replace
 
 import pytest
 
-from cleanup.storage.mounts.mount_kinds import TABLE, Acceptance, MountKind, is_plain_local, judge, kind_of
-from cleanup.storage.mounts.mounts import Mount
+from cleanup.storage.mounts.mountinfo import Mount
+from cleanup.storage.mounts.nas_mount_kinds import TABLE, Acceptance, MountKind, is_plain_local, judge, kind_of
 from cleanup.storage.mounts.places import Place
 from tests.tools.checkout import CHECKOUT
 

@@ -13,7 +13,7 @@ from cleanup.rules.gates import AT_THE_CLEAR
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery
 from cleanup.storage import run_paths
-from cleanup.web.runs.ways_out.frame import NoReasonForm, NotDone, Scene, Way
+from cleanup.web.runs.ways_out.way_base import NoReasonForm, NotDone, Scene, Way
 
 _BY_DISK = frozenset({Gate.STATE, Gate.PATH, Gate.HOLD, Gate.UNCHANGED, Gate.PROOF})
 # Only a look tells whether these ended early, as when a file's time was corrected.

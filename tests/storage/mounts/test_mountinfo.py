@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from cleanup.storage.mounts import mounts
-from cleanup.storage.mounts.mounts import Mount, UnknownMount, mount_of, parse
+from cleanup.storage.mounts import mountinfo
+from cleanup.storage.mounts.mountinfo import Mount, UnknownMount, mount_of, parse
 from tests.faults.means import Unavailable, mounted, skip_or_fail, tiny_disk
 from tests.faults.mounts import Enter
 
@@ -61,8 +61,8 @@ def test_another_line_is_not_guessed_at(line: bytes) -> None:
 
 def test_a_mount_is_found_by_its_whole_number() -> None:
     table = b"\n".join(LINES) + b"\n"
-    assert mounts.find(table, 52) == parse(b"52 1 0:43 / /- rw - tmpfs  rw")
-    assert mounts.find(table, 5) is None
+    assert mountinfo.find(table, 52) == parse(b"52 1 0:43 / /- rw - tmpfs  rw")
+    assert mountinfo.find(table, 5) is None
 
 
 def test_the_values_of_an_option_are_all_told() -> None:

@@ -6,8 +6,8 @@ from typing import Any
 
 from cleanup.storage import run_paths
 from cleanup.storage.run_paths import RunPath
-from cleanup.storage.staging.records import ingest
-from cleanup.storage.staging.records.base import NoCopy, NotCleared, Record, RecordFormat
+from cleanup.storage.staging.records import ingest_json as ingest
+from cleanup.storage.staging.records.record_format import NoCopy, NotCleared, Record, RecordFormat
 
 
 class IngestRecord(RecordFormat):

@@ -19,13 +19,14 @@ from cleanup.models import Hold, HoldSource, Instrument, LedgerKind, Orphan, Pro
 from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.runs.facts import findings, identity
-from cleanup.runs.moved import reregistration
-from cleanup.runs.moved.reregistration import RegisterAction, RegisterOrder, Reregistration
+from cleanup.runs.moved_or_gone import reregistration
+from cleanup.runs.moved_or_gone.reregistration import RegisterAction, RegisterOrder, Reregistration
 from cleanup.runs.orphans import stray_fences
 from cleanup.storage import errors, linux, run_paths
 from cleanup.storage.run_paths import RunPath
 from cleanup.storage.staging import run_tree
-from cleanup.storage.staging.records import Records, ingest
+from cleanup.storage.staging.records import Records
+from cleanup.storage.staging.records import ingest_json as ingest
 
 logger = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from cleanup.rules.reasons import Reason
 from cleanup.rules.states import State
 from cleanup.storage.run_paths import RunPath
-from cleanup.storage.staging.records import ingest
-from cleanup.storage.staging.records.ingest import (
+from cleanup.storage.staging.records import ingest_json as ingest
+from cleanup.storage.staging.records.ingest_json import (
     MAX_BYTES,
     MAX_NESTING,
     IngestError,

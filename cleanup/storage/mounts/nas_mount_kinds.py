@@ -6,7 +6,7 @@ from typing import NamedTuple
 from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.storage.mounts.caches import is_davfs
-from cleanup.storage.mounts.mounts import Mount
+from cleanup.storage.mounts.mountinfo import Mount
 from cleanup.storage.mounts.places import Place
 
 _REASON = Reason.NAS_MOUNT_NOT_ACCEPTED

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 
-from cleanup.lab.people import typist
+from cleanup.lab.people import os_account
 from cleanup.models import ClearAttempt, Hold, LedgerEntry, RetentionPolicy, Run, Sweep
 from cleanup.runs import discovery
 from tests.tools import warm
@@ -46,11 +46,11 @@ def mine() -> str:
 
 
 def test_the_account_is_the_kernels_and_what_sudo_says_is_said_to_be_so(mine: str, monkeypatch: Any) -> None:
-    assert typist.account({"LOGNAME": "bob", "USER": "bob"}) == mine
-    assert typist.account({"SUDO_USER": "bob"}) == f"{mine}, by sudo from bob (as SUDO_USER says)"
+    assert os_account.account({"LOGNAME": "bob", "USER": "bob"}) == mine
+    assert os_account.account({"SUDO_USER": "bob"}) == f"{mine}, by sudo from bob (as SUDO_USER says)"
     monkeypatch.setattr(os, "getuid", lambda: 3_999_999_999)  # as in a container that runs by a number
-    assert typist.account({}) == "uid 3999999999"
-    assert typist.name() == "uid 3999999999"
+    assert os_account.account({}) == "uid 3999999999"
+    assert os_account.name() == "uid 3999999999"
 
 
 def test_a_clear_in_another_name_tells_who_typed_it(known: Lab, manage: Manage, mine: str, client: Any) -> None:
@@ -88,4 +88,4 @@ def test_what_no_command_did_has_no_typist(known: Lab, policy: Any, now: Any) ->
     policy(mode="scheduled", retain_hours=24, rehearse=False)
     all_roots.sweep(now=now, timed=True)
     assert set(LedgerEntry.objects.values_list("typed_by", flat=True)) == {""}
-    assert typist.current() == ""
+    assert os_account.current() == ""

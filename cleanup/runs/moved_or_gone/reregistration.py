@@ -27,7 +27,8 @@ from cleanup.runs.facts import findings, identity
 from cleanup.storage import errors, handles, linux, run_paths
 from cleanup.storage.root_files import tokens
 from cleanup.storage.staging import fences
-from cleanup.storage.staging.records import Records, ingest
+from cleanup.storage.staging.records import Records
+from cleanup.storage.staging.records import ingest_json as ingest
 
 logger = logging.getLogger(__name__)
 

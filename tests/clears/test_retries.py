@@ -15,7 +15,7 @@ from django.utils import timezone
 from django_q.models import OrmQ
 
 from cleanup import tasks
-from cleanup.clears import again, batches, protocol, queue, recovery, settlement
+from cleanup.clears import batches, protocol, queue, recovery, retries, settlement
 from cleanup.clears.progress import measure
 from cleanup.models import ClearAttempt, ClearBatch, LedgerEntry, NasBreaker, Phase, RetentionPolicy, Run
 from cleanup.rules.facts import Finding
@@ -53,7 +53,7 @@ def refuse(lab: Lab, now: datetime) -> None:
         assert run_tasks() == [BIG, MIDDLE, SMALL]
         assert {attempt.reason for attempt in batch.attempts.all()} == {Reason.NAS_NOT_MOUNTED}
         ClearBatch.objects.update(created_at=timezone.now())
-        assert again.ask(now=timezone.now() + 2 * MINUTE) == 0, "the NAS does not answer yet"
+        assert retries.ask(now=timezone.now() + 2 * MINUTE) == 0, "the NAS does not answer yet"
         assert not OrmQ.objects.exists()
 
 
@@ -89,9 +89,9 @@ def test_what_the_nas_refused_goes_when_it_answers(room: Room, refused: ClearBat
     before = everything(room.lab)
     told = measure(refused, timezone.now())
     assert (told.open, told.again, told.stayed, told.cleared, told.reasons) == (True, 3, 0, 0, ())
-    assert again.ask(now=later(seconds=30)) == 0, "it is left alone for a minute"
-    assert again.ask(now=later(minutes=2)) == 3
-    assert again.ask(now=later(minutes=2)) == 0, "twice is once"
+    assert retries.ask(now=later(seconds=30)) == 0, "it is left alone for a minute"
+    assert retries.ask(now=later(minutes=2)) == 3
+    assert retries.ask(now=later(minutes=2)) == 0, "twice is once"
     assert everything(room.lab) == before
     assert run_tasks() == [BIG, MIDDLE, SMALL]
     assert room.paths() == set()
@@ -108,7 +108,7 @@ def test_what_the_nas_refused_goes_when_it_answers(room: Room, refused: ClearBat
 def test_a_nas_that_refuses_the_same_again_is_asked_less_and_less(room: Room, refused: ClearBatch) -> None:
     pauses = []
     for tried in range(3):
-        assert again.ask(now=later(hours=1)) == 3
+        assert retries.ask(now=later(hours=1)) == 3
         with away(room):
             run_tasks()
         newest = refused.attempts.filter(tries=tried + 1).latest("phase_at")
@@ -121,7 +121,7 @@ def test_a_nas_that_refuses_the_same_again_is_asked_less_and_less(room: Room, re
 def test_a_twin_that_is_slow_comes_last_and_later(room: Room, refused: ClearBatch) -> None:
     slow = refused.attempts.get(run__run_path=BIG)
     ClearAttempt.objects.filter(pk=slow.pk).update(reason=Reason.NAS_SLOW)
-    assert again.ask(now=later(minutes=2)) == 3
+    assert retries.ask(now=later(minutes=2)) == 3
     queued = [ClearAttempt.objects.get(pk=row.task["args"][0]) for row in OrmQ.objects.order_by("pk")]
     assert [attempt.run.run_path for attempt in queued] == [MIDDLE, SMALL, BIG]
     (last,) = (attempt for attempt in queued if attempt.run_id == slow.run_id)
@@ -142,16 +142,16 @@ def test_a_nas_behind_its_breaker_is_not_asked(
     breaker, _new = NasBreaker.objects.update_or_create(
         host=settings.EXLAB_HOST, token=room.root.nas_token, defaults=why
     )
-    assert again.ask(now=later(minutes=2)) == 0
+    assert retries.ask(now=later(minutes=2)) == 0
     NasBreaker.objects.update(open_until=later(seconds=-1))
-    assert again.ask(now=later(minutes=2)) == 3
+    assert retries.ask(now=later(minutes=2)) == 3
     breaker.refresh_from_db()
     assert (breaker.failures, breaker.open_until) == (0, None)
 
 
 def test_not_after_a_stop(room: Room, refused: ClearBatch) -> None:
     assert batches.stop(refused, actor="bob", now=timezone.now()) == 3
-    assert again.ask(now=later(minutes=2)) == 0
+    assert retries.ask(now=later(minutes=2)) == 0
     told = measure(refused, timezone.now())
     assert (told.open, told.again, told.stayed, told.reasons) == (False, 0, 3, ((Reason.NAS_NOT_MOUNTED, 3),))
     assert len(room.paths()) == 3
@@ -159,15 +159,15 @@ def test_not_after_a_stop(room: Room, refused: ClearBatch) -> None:
 
 def test_not_while_it_is_paused(room: Room, refused: ClearBatch) -> None:
     assert batches.pause(refused, actor="bob", now=timezone.now())
-    assert again.ask(now=later(minutes=2)) == 0
+    assert retries.ask(now=later(minutes=2)) == 0
     assert measure(ClearBatch.objects.get(), timezone.now()).paused
     assert batches.resume(refused, now=later(minutes=3))
     assert not OrmQ.objects.exists()
-    assert again.ask(now=later(minutes=4)) == 3
+    assert retries.ask(now=later(minutes=4)) == 3
 
 
 def test_nothing_begins_that_was_queued_before_a_pause(room: Room, refused: ClearBatch) -> None:
-    assert again.ask(now=later(minutes=2)) == 3
+    assert retries.ask(now=later(minutes=2)) == 3
     batches.pause(refused, actor="bob", now=timezone.now())
     assert run_tasks() == []
     assert batches.stop(refused, actor="bob", now=timezone.now()) == 3
@@ -212,25 +212,25 @@ def test_not_without_the_right_and_not_after_a_hold(
     queued: bool,
 ) -> None:
     if queued:
-        assert again.ask(now=later(minutes=2)) == 3
+        assert retries.ask(now=later(minutes=2)) == 3
     change(room)
-    assert again.ask(now=later(minutes=2)) == 0
+    assert retries.ask(now=later(minutes=2)) == 0
     run_tasks()
     assert len(room.paths()) == 3
     told = measure(refused, timezone.now())
     assert (told.open, told.again, told.withdrawn, told.stayed) == (False, 0, 3 * queued, 3 * (not queued))
     for attempt in refused.attempts.last_tries():
         assert said in attempt.detail
-        assert again.ask(now=later(hours=20)) == 0
+        assert retries.ask(now=later(hours=20)) == 0
     assert set(Run.objects.values_list("failures", flat=True)) == {0}
 
 
 def test_not_a_day_after_it_was_asked_for(room: Room, refused: ClearBatch) -> None:
     with away(room):
-        assert again.ask(now=later(hours=23)) == 0
+        assert retries.ask(now=later(hours=23)) == 0
         assert measure(refused, timezone.now()).again == 3
-        assert again.ask(now=later(hours=24)) == 0
-    assert again.ask(now=later(minutes=2)) == 0
+        assert retries.ask(now=later(hours=24)) == 0
+    assert retries.ask(now=later(minutes=2)) == 0
     assert {attempt.detail.rpartition("; ")[2] for attempt in refused.attempts.all()} == {
         "not tried again: a day has passed"
     }
@@ -238,7 +238,7 @@ def test_not_a_day_after_it_was_asked_for(room: Room, refused: ClearBatch) -> No
 
 def test_not_a_day_after_the_request_though_it_was_queued_before(room: Room, refused: ClearBatch) -> None:
     """A batch may be paused for days; after a day the operator has to ask again."""
-    assert again.ask(now=later(minutes=2)) == 3
+    assert retries.ask(now=later(minutes=2)) == 3
     assert batches.pause(refused, actor="bob", now=timezone.now())
     ClearBatch.objects.update(created_at=later(hours=-24))
     assert batches.resume(refused, now=timezone.now())
@@ -250,9 +250,9 @@ def test_not_a_day_after_the_request_though_it_was_queued_before(room: Room, ref
 
 def test_not_what_was_asked_for_anew(room: Room, refused: ClearBatch) -> None:
     newer = room.place(room.look(at=later(minutes=1)))
-    assert again.ask(now=later(minutes=2)) == 0, "another attempt is under way"
+    assert retries.ask(now=later(minutes=2)) == 0, "another attempt is under way"
     assert run_tasks() == [BIG, MIDDLE, SMALL]
-    assert again.ask(now=later(minutes=2)) == 0
+    assert retries.ask(now=later(minutes=2)) == 0
     assert set(phases(newer).values()) == {"done"}
     assert measure(refused, timezone.now()).stayed == 3
 
@@ -262,7 +262,7 @@ def test_a_refusal_of_the_run_itself_is_final(room: Room) -> None:
     (room.lab.twin(BIG) / "stack.tif").unlink()
     run_tasks()
     assert phases(batch) == {BIG: "refused", MIDDLE: "done", SMALL: "done"}
-    assert again.ask(now=later(minutes=2)) == 0
+    assert retries.ask(now=later(minutes=2)) == 0
     assert not ClearAttempt.objects.waiting_for_another_try().exists()
 
 
@@ -275,7 +275,7 @@ def test_the_promised_proof_holds_for_every_try(room: Room) -> None:
         run_tasks()
     ClearBatch.objects.update(created_at=timezone.now())
     ClearAttempt.objects.update(policy_version=RetentionPolicy.objects.latest("version").version)
-    assert again.ask(now=later(minutes=2)) == 3
+    assert retries.ask(now=later(minutes=2)) == 3
     run_tasks()
     tries = batch.attempts.filter(tries=1)
     assert {(one.phase, one.proof.level if one.proof else "", one.asked_version) for one in tries} == {
@@ -290,7 +290,7 @@ def test_the_page_of_the_batch_says_so(room: Room, refused: ClearBatch) -> None:
     assert page.count("To be tried again") == 3
     assert "3 runs are tried again when the NAS answers" in page
     assert 'id="batch-stop"' in page
-    again.ask(now=later(minutes=2))
+    retries.ask(now=later(minutes=2))
     run_tasks()
     page = client.get(reverse("batch", args=[refused.pk])).content.decode()
     assert page.count('class="mark pass">Cleared') == 3
@@ -311,13 +311,13 @@ def test_an_interrupted_attempt_is_tried_three_times_more(room: Room) -> None:
     batches.resume(batch, now=timezone.now())
     for tried in range(3):
         assert interrupt(attempt).phase == Phase.ABORTED
-        assert again.ask(now=timezone.now()) == 1
+        assert retries.ask(now=timezone.now()) == 1
         assert OrmQ.objects.count() == 1
         attempt = attempt.repeated_by
         assert (attempt.batch_id, attempt.tries, attempt.interruptions) == (batch.pk, tried + 1, tried + 1)
         assert Run.objects.get(pk=attempt.run_id).failures == tried + 1, "each counts towards parking"
     interrupt(attempt)
-    assert again.ask(now=later(hours=1)) == 0
+    assert retries.ask(now=later(hours=1)) == 0
     told = measure(batch, timezone.now())
     assert (told.runs, told.stayed, told.reasons) == (1, 1, ((Reason.INTERRUPTED, 1),))
     assert BIG in room.paths()
@@ -332,7 +332,7 @@ def test_not_what_was_interrupted_when_its_batch_had_been_stopped(room: Room) ->
     recovery.recover(now=timezone.now())
     told = measure(batch, timezone.now())
     assert (told.open, told.again, told.stayed, told.withdrawn) == (False, 0, 1, 2)
-    assert again.ask(now=later(minutes=2)) == 0
+    assert retries.ask(now=later(minutes=2)) == 0
 
 
 def test_one_alone_is_tried_again_as_well(room: Room) -> None:
@@ -358,7 +358,7 @@ def test_a_commit_that_the_database_refused_is_tried_again(
         patched.setattr(protocol, "_write_commit", gone)
         run_tasks()
     assert {attempt.reason for attempt in batch.attempts.all()} == {Reason.DATABASE_ERROR}
-    assert again.ask(now=later(seconds=1)) == 3
+    assert retries.ask(now=later(seconds=1)) == 3
     assert run_tasks() == [BIG, MIDDLE, SMALL]
     assert measure(batch, timezone.now()).cleared == 3
 
@@ -374,10 +374,10 @@ def test_an_interrupted_sweep_comes_back_by_itself(room: Room, policy: Any, monk
         all_roots.sweep(now=room.now)
     recovery.recover(now=timezone.now())
     assert ClearAttempt.objects.get().reason == Reason.INTERRUPTED
-    assert again.ask(now=later(minutes=2)) == 0
+    assert retries.ask(now=later(minutes=2)) == 0
 
 
 def test_another_hosts_attempts_are_left_to_it(room: Room, refused: ClearBatch) -> None:
     ClearAttempt.objects.update(host="another-pc")
-    assert again.ask(now=later(minutes=2)) == 0
+    assert retries.ask(now=later(minutes=2)) == 0
     assert ClearAttempt.objects.waiting_for_another_try().count() == 3

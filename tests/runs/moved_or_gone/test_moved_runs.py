@@ -22,9 +22,9 @@ from cleanup.models import ClearAttempt, Hold, LedgerEntry, Orphan, Phase, Reque
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery
 from cleanup.runs.holds import holds
-from cleanup.runs.moved import moved_runs
-from cleanup.runs.moved.moved_runs import Move, NotMoved
-from cleanup.runs.moved.reregistration import RegisterAction, RegisterOrder, Reregistration
+from cleanup.runs.moved_or_gone import moved_runs
+from cleanup.runs.moved_or_gone.moved_runs import Move, NotMoved
+from cleanup.runs.moved_or_gone.reregistration import RegisterAction, RegisterOrder, Reregistration
 from cleanup.runs.orphans import orphans
 from tests.faults.scene import Scene, everything, scene_of
 from tests.tools.lab import METADATA, RUN_PATH, Lab, read_ingest

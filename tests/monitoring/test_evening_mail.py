@@ -18,7 +18,7 @@ from cleanup.clears.run_action import Action
 from cleanup.lab import task_queues
 from cleanup.lab.roots import first_nights
 from cleanup.models import Access, Announcement, Forecast, RetentionPolicy, Run, StagingRoot
-from cleanup.monitoring import announcements, forecasts
+from cleanup.monitoring import evening_mail, forecasts
 from cleanup.runs import discovery
 from cleanup.runs.holds import holds
 from cleanup.sweeps import all_roots, rehearsal
@@ -72,7 +72,7 @@ def test_the_evening_before_says_what_the_pass_then_takes(
     stock(12)
     promoted()
     passed(root, EVENING - 5 * HOUR)  # which took nothing: it is not the policy's first pass any more
-    told = announcements.announce(root, EVENING)
+    told = evening_mail.announce(root, EVENING)
     assert told is not None
     assert (told.runs, told.first_pass_at, told.versions, told.mails) == (12, TWO, [], 1)
     (letter,) = mail.outbox
@@ -92,18 +92,18 @@ def test_two_hosts_at_the_same_moment_announce_once(
 ) -> None:
     stock(12)
     promoted()
-    amount_of, inner = announcements._amount_of, []
+    amount_of, inner = evening_mail._amount_of, []
 
     def another_host_is_faster(keys: list[int]) -> Any:
-        monkeypatch.setattr(announcements, "_amount_of", amount_of)
-        inner.append(announcements.announce(root, EVENING))
+        monkeypatch.setattr(evening_mail, "_amount_of", amount_of)
+        inner.append(evening_mail.announce(root, EVENING))
         return amount_of(keys)
 
-    monkeypatch.setattr(announcements, "_amount_of", another_host_is_faster)
-    assert announcements.announce(root, EVENING) is None
+    monkeypatch.setattr(evening_mail, "_amount_of", another_host_is_faster)
+    assert evening_mail.announce(root, EVENING) is None
     assert inner[0] is not None
     for minutes in (5, 10, 60, 6 * 60):
-        assert announcements.announce(root, EVENING + timedelta(minutes=minutes)) is None
+        assert evening_mail.announce(root, EVENING + timedelta(minutes=minutes)) is None
     assert (Announcement.objects.count(), len(mail.outbox)) == (1, 1)
 
 
@@ -119,11 +119,11 @@ def test_it_is_told_once_where_another_host_tells_it_between_two_looks(
         found = execute(sql, params, many, context)
         if not inner and sql.startswith("SELECT") and Announcement._meta.db_table in sql:
             inner.append(None)
-            inner.append(announcements.announce(root, EVENING))
+            inner.append(evening_mail.announce(root, EVENING))
         return found
 
     with connection.execute_wrapper(tells_after_the_first_look):
-        assert announcements.announce(root, EVENING) is None
+        assert evening_mail.announce(root, EVENING) is None
     assert inner[1] is not None
     assert (Announcement.objects.count(), len(mail.outbox)) == (1, 1)
 
@@ -138,7 +138,7 @@ def test_a_pass_of_few_runs_is_not_worth_a_mail(
     stock(number)
     promoted()
     passed(root, EVENING - 5 * HOUR)
-    assert (announcements.announce(root, EVENING) is not None) is told
+    assert (evening_mail.announce(root, EVENING) is not None) is told
     assert len(mail.outbox) == told
 
 
@@ -147,7 +147,7 @@ def test_few_large_runs_are(stock: Any, root: StagingRoot, mailing: None) -> Non
     stock(1, ready_at=EVENING + 30 * DAY, equipment="CONFOCAL_01")
     promoted()
     passed(root, EVENING - 5 * HOUR)
-    told = announcements.announce(root, EVENING)  # one of two: half of all bytes
+    told = evening_mail.announce(root, EVENING)  # one of two: half of all bytes
     assert told is not None
     assert told.runs == 1
 
@@ -158,12 +158,12 @@ def test_the_first_pass_in_earnest_is_told_even_of_one_run(
     lab.run("CONFOCAL_01/PROJ-0042/Runs/Run_2026-06-15T08-00", files={"large": bytes(8 * 10**6)})
     stock(1)
     version = promoted()
-    told = announcements.announce(root, EVENING)
+    told = evening_mail.announce(root, EVENING)
     assert told is not None
     assert (told.runs, told.versions) == (1, [version.version])
     assert "first pass that clears anything" in mail.outbox[0].body
     passed(root, TWO)
-    assert announcements.announce(root, EVENING + DAY) is None
+    assert evening_mail.announce(root, EVENING + DAY) is None
 
 
 def test_first_nights_that_end_in_the_night_are_reckoned_with(stock: Any, root: StagingRoot, mailing: None) -> None:
@@ -175,10 +175,10 @@ def test_first_nights_that_end_in_the_night_are_reckoned_with(stock: Any, root: 
     first_nights.came(root, begun, note="its NAS is another one")
     for hours in range(1, 67, 12):
         _at(passed, root, begun + hours * HOUR)
-    told = announcements.announce(root, evening)
+    told = evening_mail.announce(root, evening)
     assert told is not None
     assert (told.runs, told.first_pass_at, told.versions) == (3, two, [1])
-    assert announcements.announce(root, evening + HOUR) is None
+    assert evening_mail.announce(root, evening + HOUR) is None
     _at(passed, root, begun + 72 * HOUR)
     assert not first_nights.waiting(begun + 72 * HOUR)
     assert _at(passed, root, two).count(Action.CLEARED) == 3
@@ -189,11 +189,11 @@ def test_a_person_who_ends_first_nights_is_told_what_goes(stock: Any, root: Stag
     version = promoted()
     first_nights.came(root, EVENING - DAY, note="it was registered")
     _at(passed, root, EVENING - HOUR)
-    assert announcements.announce(root, EVENING) is None
-    assert announcements.say_next([root], EVENING) == ""
+    assert evening_mail.announce(root, EVENING) is None
+    assert evening_mail.say_next([root], EVENING) == ""
     rehearsal.promote_root(root, "ada", EVENING + timedelta(minutes=1))
-    assert "1 run" in announcements.say_next([root], EVENING + timedelta(minutes=2))
-    told = announcements.announce(root, EVENING + timedelta(minutes=2))
+    assert "1 run" in evening_mail.say_next([root], EVENING + timedelta(minutes=2))
+    told = evening_mail.announce(root, EVENING + timedelta(minutes=2))
     assert told is not None
     assert told.versions == [version.version]
 
@@ -205,12 +205,12 @@ def test_nights_that_end_in_the_night_are_reckoned_with(stock: Any, root: Stagin
     RetentionPolicy.objects.add_version(author="admin", now=begun, mode="scheduled", retain_hours=168)
     for hours in range(1, 67, 12):
         _at(passed, root, begun + hours * HOUR)
-    told = announcements.announce(root, EVENING)
+    told = evening_mail.announce(root, EVENING)
     assert told is not None
     assert (told.runs, told.first_pass_at, told.versions) == (3, TWO, [1])
     _at(passed, root, begun + 72 * HOUR)
     assert RetentionPolicy.objects.order_by("-version")[0].rehearsal == "promoted"
-    assert announcements.announce(root, begun + 73 * HOUR) is None  # the very runs were told
+    assert evening_mail.announce(root, begun + 73 * HOUR) is None  # the very runs were told
     assert _at(passed, root, TWO).count(Action.CLEARED) == 3
     assert len(mail.outbox) == 1
 
@@ -221,15 +221,15 @@ def test_what_turns_up_after_the_evening_is_told_at_once(
     lab.run("PLATE_READER_02/PROJ-0007/Runs/Run_2026-06-15T08-00", files={"large": bytes(8 * 10**6)})
     stock(12)
     written = promoted(stage="rehearsing")
-    assert announcements.announce(root, EVENING) is None
+    assert evening_mail.announce(root, EVENING) is None
     night = TWO - HOUR
     rehearsal.promote(written, "admin", night)
-    told = announcements.announce(root, night)
+    told = evening_mail.announce(root, night)
     assert told is not None
     assert told.runs == 12
     stock(11, equipment="CONFOCAL_01")  # those that were told are not told again, these are
-    assert announcements.announce(root, night + timedelta(minutes=5)) is not None
-    assert announcements.announce(root, night + timedelta(minutes=10)) is None
+    assert evening_mail.announce(root, night + timedelta(minutes=5)) is not None
+    assert evening_mail.announce(root, night + timedelta(minutes=10)) is None
     assert len(mail.outbox) == 2
 
 
@@ -245,7 +245,7 @@ def test_a_held_run_a_rehearsed_one_and_a_stopped_root_are_not_promised(
     promoted(mode="manual")
     foreseen = forecasts.foresee(root, EVENING)
     assert (foreseen.amount.runs, foreseen.rehearsed["FLOW_01"].runs) == (0, 11)
-    assert announcements.announce(root, EVENING) is None
+    assert evening_mail.announce(root, EVENING) is None
 
 
 def test_what_an_approved_version_takes_is_told_while_a_freer_one_is_rehearsed(stock: Any, root: StagingRoot) -> None:
@@ -264,7 +264,7 @@ def test_a_mail_that_cannot_be_sent_is_said_on_the_page_and_stops_no_pass(
     settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", 1  # no server listens there
     stock(12)
     promoted()
-    assert announcements.announce_all([root], EVENING) == 1
+    assert evening_mail.announce_all([root], EVENING) == 1
     (told,) = Announcement.objects.all()
     assert (told.mails, "refused" in told.mail_problem) == (0, True)
     time_machine.move_to(EVENING + HOUR, tick=False)
@@ -283,7 +283,7 @@ def test_people_are_told_of_the_runs_that_they_may_keep(stock: Any, root: Stagin
     Access.objects.create(user=keeper, root=root, equipment="CONFOCAL_01")
     User.objects.create_user("viewer", email="viewer@lab.example").groups.add(Group.objects.get(name="viewer"))
     promoted()
-    assert announcements.announce(root, EVENING) is not None
+    assert evening_mail.announce(root, EVENING) is not None
     by_address = {letter.to[0]: letter.body for letter in mail.outbox}
     assert set(by_address) == {"admin@lab.example", "keeper@lab.example"}
     assert "FLOW_01" in by_address["admin@lab.example"]
@@ -295,7 +295,7 @@ def test_the_evening_is_the_labs(stock: Any, root: StagingRoot, mailing: None, s
     settings.TIME_ZONE = "Europe/Zurich"
     stock(12)
     promoted()
-    told = announcements.announce(root, EVENING - 2 * HOUR)  # six in the evening there
+    told = evening_mail.announce(root, EVENING - 2 * HOUR)  # six in the evening there
     assert told is not None
     assert mail.outbox[0].subject.startswith("lab: tonight at 04:00: 12 runs")
     assert "Times are those of Europe/Zurich" in mail.outbox[0].body

@@ -10,7 +10,8 @@ from typing import Any
 
 from cleanup.models import IngestEvent, Phase, Run
 from cleanup.rules.states import State
-from cleanup.storage.staging.records import Record, RecordFormat, Records, ingest
+from cleanup.storage.staging.records import Record, RecordFormat, Records
+from cleanup.storage.staging.records import ingest_json as ingest
 
 
 def former_of(cleared: Iterable[Run], record: Records | None) -> Run | None:

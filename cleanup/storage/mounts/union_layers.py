@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from cleanup.storage.mounts.fuse import Server, servers_of
-from cleanup.storage.mounts.mounts import Mount
+from cleanup.storage.mounts.mountinfo import Mount
 
 # The mounting program escapes a separator within a path.
 _COLON = re.compile(r"(?<!\\):+")

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from cleanup.rules.eligibility import is_eligible
+from cleanup.rules.due_date import is_eligible
 from cleanup.rules.policies.policy import Mode, Policy
-from cleanup.storage.staging.records.ingest import parse_instant
+from cleanup.storage.staging.records.ingest_json import parse_instant
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def cleanup_eligible(
     True in scheduled mode, with current state `sync_verified` whose latest entry is at least `retain_hours` old. A
     clear asks all gates of `rules.gates.evaluate` besides.
 
-    `ingest`: the wizard's `IngestJson`, a record of `storage.staging.records.ingest`, or the dict of an `ingest.json`.
+    `ingest`: the wizard's `IngestJson`, a record of `storage.staging.records.ingest_json`, or the dict of an `ingest.json`.
     Give `config` (the wizard's, with `orchestrator.staging_cleanup`) or `policy` (of `rules.policies.policy`).
 
     Unusual instants and unreadable records are not eligible; the wizard takes any ISO date or crashes.

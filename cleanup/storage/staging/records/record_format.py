@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, ClassVar, Protocol
 
 from cleanup.storage.run_paths import RunPath
-from cleanup.storage.staging.records.ingest import HistoryEntry, IngestError
+from cleanup.storage.staging.records.ingest_json import HistoryEntry, IngestError
 
 
 class NotCleared(IngestError):

@@ -28,8 +28,8 @@ from cleanup.models import ClearAttempt, IngestEvent, LedgerEntry, Phase, Run, S
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery, run_status
 from cleanup.runs.facts import stored_facts
-from cleanup.runs.moved import reregistration
-from cleanup.runs.moved.reregistration import Moved, RegisterAction, RegisterOrder, Reregistration
+from cleanup.runs.moved_or_gone import reregistration
+from cleanup.runs.moved_or_gone.reregistration import Moved, RegisterAction, RegisterOrder, Reregistration
 from cleanup.storage.root_files import reserve
 from cleanup.storage.staging import fences, removal, run_tree
 from cleanup.sweeps import all_roots

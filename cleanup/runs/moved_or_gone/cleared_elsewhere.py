@@ -11,11 +11,12 @@ from cleanup.lab.nas.nas_roots import Readers, record_places, twin_of
 from cleanup.models import Run
 from cleanup.rules.states import State, first_illegal_step
 from cleanup.runs import rows
-from cleanup.runs.moved import returned
+from cleanup.runs.moved_or_gone import returned
 from cleanup.runs.rows import WIZARD
 from cleanup.storage.nas.client import NasError
 from cleanup.storage.staging import records
-from cleanup.storage.staging.records import Record, ingest
+from cleanup.storage.staging.records import Record
+from cleanup.storage.staging.records import ingest_json as ingest
 
 logger = logging.getLogger(__name__)
 
