@@ -38,7 +38,7 @@ def cleanup_eligible(
     True in scheduled mode, with current state `sync_verified` whose latest entry is at least `retain_hours` old. A
     clear asks all gates of `rules.gates.evaluate` besides.
 
-    `ingest`: the wizard's `IngestJson`, a record of `storage.staging.records.ingest_json`, or the dict of an `ingest.json`.
+    `ingest`: the wizard's `IngestJson`, a record of `storage.staging.records.ingest_json`, or a dict of that file.
     Give `config` (the wizard's, with `orchestrator.staging_cleanup`) or `policy` (of `rules.policies.policy`).
 
     Unusual instants and unreadable records are not eligible; the wizard takes any ISO date or crashes.
