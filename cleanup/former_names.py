@@ -92,7 +92,11 @@ FORMER: dict[str, tuple[str, ...]] = {
         "runs.facts.shown_facts",
         "storage.errors",
     ),
-    "holding": ("runs.holds.holds",),
+    "holding": (
+        "runs.holds.holds",
+        "runs.holds.in_force",
+        "runs.holds.reminders",
+    ),
     "judging": ("runs.run_status",),
     "marking": ("runs.moved_or_gone.gone",),
     "measuring": ("lab.roots.disk_usage",),
@@ -196,6 +200,7 @@ FORMER: dict[str, tuple[str, ...]] = {
         "storage.nas.reader_process",
         "storage.nas.server",
         "lab.nas.nas_roots",
+        "lab.nas.nas_breaker",
     ),
     "staging.plan": ("storage.staging.plan",),
     "staging.tree": (

@@ -15,7 +15,7 @@ from cleanup.lab.roots import disk_usage
 from cleanup.models import ByteCheck, ClearAttempt, Heartbeat, StagingRoot
 from cleanup.monitoring import evening_mail
 from cleanup.runs import discovery, run_status
-from cleanup.runs.holds import holds
+from cleanup.runs.holds import reminders
 from cleanup.runs.orphans import orphans
 from cleanup.runs.proofs import verify_again as comparisons
 from cleanup.runs.set_aside import set_aside_recovery
@@ -107,7 +107,7 @@ def judge() -> str:
 
 
 def remind() -> str:
-    return f"{len(holds.remind(now=timezone.now()))} holds to think of"
+    return f"{len(reminders.remind(now=timezone.now()))} holds to think of"
 
 
 def announce() -> str:

@@ -16,7 +16,7 @@ from cleanup.models import LedgerEntry, RetentionPolicy, Run, StagingRoot
 from cleanup.rules.decisions import Decision
 from cleanup.rules.reasons import Reason
 from cleanup.runs.facts import stored_facts
-from cleanup.runs.holds import holds
+from cleanup.runs.holds import reminders
 from cleanup.runs.orphans import orphans
 from cleanup.sweeps import all_roots
 from tests.tools import sites
@@ -80,7 +80,7 @@ def test_shows_every_state_and_every_kind_of_verdict(made: demo.Demo, moment: da
 
 def test_shows_an_orphan_and_a_hold_that_ends_soon(made: demo.Demo, moment: datetime) -> None:
     assert {orphan.kind for orphan in orphans.listed()} == {"stray", "no_record"}
-    (reminder,) = holds.reminders(moment)
+    (reminder,) = reminders.reminders(moment)
     assert (reminder.reason, reminder.hold.owner) == (Reason.HOLD_ENDING, "operator")
 
 

@@ -13,7 +13,7 @@ from django.conf import settings
 from django.db import transaction
 
 from cleanup.lab import other_clocks, task_queues
-from cleanup.lab.nas.nas_roots import BREAKER_PAUSE
+from cleanup.lab.nas.nas_breaker import BREAKER_PAUSE
 from cleanup.models import Hold, HostClock, NasBreaker, Outcome, Run, Sweep, SweepKind
 from cleanup.rules import silent_twins
 from cleanup.rules.anomalies import CLOCK_TOLERANCE, Clock

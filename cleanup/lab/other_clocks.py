@@ -13,7 +13,8 @@ from pathlib import Path
 from django.conf import settings
 from django.db import DatabaseError, connection, transaction
 
-from cleanup.lab.nas.nas_roots import NasRoot, nas_roots, reader_of
+from cleanup.lab.nas.nas_breaker import reader_of
+from cleanup.lab.nas.nas_roots import NasRoot, nas_roots
 from cleanup.models import StagingRoot
 from cleanup.rules.clocks import Other, OtherClocks
 from cleanup.storage.nas import clock

@@ -41,7 +41,7 @@ from cleanup.rules import liveness as rules
 from cleanup.rules.policies.effective import effective_policy
 from cleanup.rules.policies.policy import Policy, Scope
 from cleanup.rules.reasons import Reason
-from cleanup.runs.holds import holds
+from cleanup.runs.holds import reminders
 
 logger = logging.getLogger(__name__)
 
@@ -329,7 +329,7 @@ def _holds(now: datetime, listening_since: datetime | None) -> None:
     """Only for the pages: a task sends the mails, since a mail server can hang."""
     troubles = [
         AlertState(subject=one.subject, reason=one.reason, detail=one.detail, root=one.run.root, run=one.run)
-        for one in holds.reminders(now)
+        for one in reminders.reminders(now)
     ]
     lab_alerts.settle(AlertKind.HOLD, troubles, now=now)
 

@@ -21,10 +21,12 @@ from django_htmx.http import reswap, retarget
 from cleanup.lab import days
 from cleanup.lab.people import permissions
 from cleanup.models import Hold, HoldQuerySet, HoldSource, Likeness, Run
+from cleanup.rules import short_texts
 from cleanup.rules.states import State
 from cleanup.runs.holds import holds as run_holds
-from cleanup.runs.holds import keeping_holds
-from cleanup.runs.holds.holds import Cost, HoldRefused
+from cleanup.runs.holds import in_force, keeping_holds
+from cleanup.runs.holds.holds import HoldRefused
+from cleanup.runs.holds.in_force import Cost
 from cleanup.text.values import visible
 from cleanup.web.caching import wants_fragment
 from cleanup.web.decorators import may_hold
@@ -52,7 +54,7 @@ class HoldForm(forms.Form):
         input_formats=["%Y-%m-%d"],
     )
     reason = forms.CharField(
-        max_length=run_holds.REASON_LENGTH, widget=forms.TextInput(attrs={"autocomplete": "off"}), strip=True
+        max_length=short_texts.MAX_REASON, widget=forms.TextInput(attrs={"autocomplete": "off"}), strip=True
     )
 
     def __init__(self, data: Any = None) -> None:  # noqa: ANN401
@@ -103,7 +105,7 @@ def hold_list(request: SignedIn) -> HttpResponse:
     chosen = request.GET.get("show", "")
     chosen = chosen if chosen in shown else SHOWN[0][0]
     places = permissions.places(request.user, permissions.VIEW).q("run__root", "run__equipment")
-    holds = (run_holds.ending(now) if chosen == "ending" else run_holds.in_force(now)).filter(places)
+    holds = (in_force.ending(now) if chosen == "ending" else in_force.in_force(now)).filter(places)
     if chosen == "mine":
         holds = holds.filter(owner=request.user.get_username(), source=HoldSource.PERSON)
     ordered = holds.order_by(F("until").asc(nulls_last=True), "created_at", "pk")
@@ -114,7 +116,7 @@ def hold_list(request: SignedIn) -> HttpResponse:
         "chosen": chosen,
         "page": page,
         "lines": _lines(page.object_list, now, request.user),
-        "total": run_holds.total_cost(found[:ADDED_UP], now),
+        "total": in_force.total_cost(found[:ADDED_UP], now),
         "cut": ADDED_UP if len(found) > ADDED_UP else 0,
         "runs": len({hold.run_id for hold in found}),
         "now": now,
@@ -166,7 +168,7 @@ def extend_hold(request: SignedIn, pk: int) -> HttpResponse:
         else:
             messages.add_message(request, level, words)
             return redirect("hold-list")
-    extendable = hold.source == HoldSource.PERSON and run_holds.ended_at(hold, now) is None
+    extendable = hold.source == HoldSource.PERSON and in_force.ended_at(hold, now) is None
     return _render(request, "extend", {"hold": hold, "form": form, "extendable": extendable, "now": now}, form)
 
 
@@ -216,7 +218,7 @@ def panel(run: Run, now: datetime, user: User) -> dict[str, Any]:
     holds = list(run.holds.all())
     return {
         "lines": [*_lines_of_others(run, now, user), *_lines(holds, now)],
-        "total": run_holds.total_cost(holds, now),
+        "total": in_force.total_cost(holds, now),
         "form": HoldForm(),
         "may_be_held": _may_be_held(run),
     }
@@ -230,7 +232,7 @@ def _lines_of_others(run: Run, now: datetime, user: User) -> list[HoldLine]:
             Hold.objects.in_force(now).filter(run=alike.other_id, source=HoldSource.PERSON).select_related("run")
         ):
             may_hold = permissions.may(user, permissions.HOLD, hold.run)
-            lines.append(HoldLine(hold, run_holds.cost(hold, now), None, may_hold=may_hold, alike=alike))
+            lines.append(HoldLine(hold, in_force.cost(hold, now), None, may_hold=may_hold, alike=alike))
     return lines
 
 
@@ -242,8 +244,8 @@ def _lines(holds: Iterable[Hold], now: datetime, user: User | None = None) -> li
     return [
         HoldLine(
             hold,
-            run_holds.cost(hold, now),
-            run_holds.ended_at(hold, now),
+            in_force.cost(hold, now),
+            in_force.ended_at(hold, now),
             may_hold=user is None or permissions.may(user, permissions.HOLD, hold.run),
         )
         for hold in holds

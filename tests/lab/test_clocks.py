@@ -40,7 +40,7 @@ from cleanup.rules.clocks import BETWEEN_LOOKS, LONGEST_PAUSE, Other, OtherClock
 from cleanup.rules.policies.policy import Stage
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery, run_status
-from cleanup.runs.holds import holds
+from cleanup.runs.holds import holds, in_force
 from cleanup.storage import handles
 from cleanup.storage.nas import clock as nas_clock
 from cleanup.storage.root_files import tokens
@@ -140,7 +140,7 @@ def test_neither_a_click_nor_a_page_lets_a_hold_end_by_it(held: list[str], now: 
     cleared = clear_now.clear([run], now=wall, actor="ada").runs[0]
     assert (cleared.action, cleared.reason) == (Action.REFUSED, "held")
     assert "by ann: figure; it would be over by this host's clock, which is in doubt" in cleared.detail
-    assert Hold.objects.in_force(wall).count() == holds.in_force(wall).count() == HELD
+    assert Hold.objects.in_force(wall).count() == in_force.in_force(wall).count() == HELD
     assert all_roots.sweep(now=wall, limit=50).count(Action.CLEARED) == RUNS - HELD, "a typed sweep is a person's act"
     run_status.judge_stale(wall)
     run.refresh_from_db()

@@ -19,7 +19,7 @@ from cleanup.clears import last_checks, protocol, refusal
 from cleanup.management.base import UsageError
 from cleanup.models import Hold, HoldSource, Run
 from cleanup.runs import discovery
-from cleanup.runs.holds import holds
+from cleanup.runs.holds import holds, in_force
 from tests.tools.lab import RUN_PATH, Lab
 
 pytestmark = [pytest.mark.django_db, pytest.mark.one_engine]
@@ -85,7 +85,7 @@ def test_releases_all_holds_of_people(run: Run) -> None:
     answer = json.loads(said)
     assert (status, answer["held_by_file"]) == (0, None)
     assert [one["released_by"] for one in answer["released"]] == ["bob", "bob"]
-    assert not holds.in_force(datetime.now(UTC)).exists()
+    assert not in_force.in_force(datetime.now(UTC)).exists()
 
 
 def test_a_hold_by_a_file_is_not_released_and_it_is_told_how_it_ends(run: Run, path: Path) -> None:

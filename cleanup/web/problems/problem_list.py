@@ -28,7 +28,7 @@ from cleanup.monitoring.problems import OpenProblem, ProblemGroup, ProblemKind, 
 from cleanup.rules import short_texts
 from cleanup.rules.reasons import Reason
 from cleanup.runs import run_status
-from cleanup.runs.holds import holds as run_holds
+from cleanup.runs.holds import in_force
 from cleanup.runs.moved_or_gone import gone
 from cleanup.runs.moved_or_gone.gone import NotGone
 from cleanup.runs.orphans import orphans
@@ -180,7 +180,7 @@ def mark_gone(request: SignedIn, pk: int) -> HttpResponse:
     form = MarkGoneForm(request.POST if request.method == "POST" else None)
     run = get_object_or_404(Run.objects.with_root(), orphans=orphan)
     if request.method != "POST" or not form.is_valid():
-        holds = run_holds.in_force(now).filter(run=run).order_by("created_at", "pk")
+        holds = in_force.in_force(now).filter(run=run).order_by("created_at", "pk")
         context = {"orphan": orphan, "run": run, "form": form, "holds": holds, "now": now}
         return render(request, "cleanup/problems/mark_gone.html", context, status=422 if form.errors else 200)
     path = visible(run.run_path)

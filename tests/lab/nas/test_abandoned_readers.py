@@ -11,7 +11,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from cleanup.lab.nas.abandoned_readers import MOST, AbandonedReaders
-from cleanup.lab.nas.nas_roots import GuardedReader
+from cleanup.lab.nas.nas_breaker import GuardedReader
 from cleanup.models import NasBreaker
 from cleanup.storage.nas import client
 from cleanup.storage.nas.processes import Process, process_of

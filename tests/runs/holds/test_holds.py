@@ -22,7 +22,7 @@ from cleanup.rules.policies.policy import Policy
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery
 from cleanup.runs.facts import inspection, stored_facts
-from cleanup.runs.holds import holds
+from cleanup.runs.holds import holds, in_force, reminders
 from cleanup.runs.holds.holds import HoldRefused
 from cleanup.storage.staging.hold_file import HoldFile
 from cleanup.sweeps import all_roots
@@ -70,13 +70,13 @@ def test_a_hold_that_only_a_clock_in_doubt_calls_over_has_not_ended(run: Run, no
     hold = lay(run, now)
     assert hold.until is not None
     late = hold.until + timedelta(days=20)
-    assert holds.ended_at(hold, late) == hold.until
+    assert in_force.ended_at(hold, late) == hold.until
     HostClock.objects.create(host=run.root.host, seen_at=now, sure_at=now + timedelta(hours=1))
-    assert holds.ended_at(hold, late) is None
-    assert holds.cost(hold, late).days > holds.cost(hold, hold.until).days
+    assert in_force.ended_at(hold, late) is None
+    assert in_force.cost(hold, late).days > in_force.cost(hold, hold.until).days
     assert holds.release(hold, actor="ada", now=now + timedelta(hours=2))
     hold.refresh_from_db()
-    assert holds.ended_at(hold, late) == hold.released_at
+    assert in_force.ended_at(hold, late) == hold.released_at
 
 
 def test_the_gate_opens_with_the_last_of_several_holds(run: Run, now: datetime) -> None:
@@ -182,11 +182,11 @@ def test_nothing_is_known_of_a_file_while_the_run_cannot_be_opened(
     path.rename(path.with_name("away"))
     discovery.discover(root, now=now + DAY)
     assert Hold.objects.get().released_at is None
-    assert holds.reminders(now + 60 * DAY) == []
+    assert reminders.reminders(now + 60 * DAY) == []
     path.with_name("away").rename(path)
     discovery.discover(root, now=now + 2 * DAY)
     assert Hold.objects.get().released_at is None
-    assert len(holds.reminders(now + 60 * DAY)) == 1
+    assert len(reminders.reminders(now + 60 * DAY)) == 1
 
 
 def test_the_file_is_exempt_from_unchanged(run: Run, path: Path, now: datetime) -> None:
@@ -207,7 +207,7 @@ def test_what_was_held_when_it_was_verified_can_go_afterwards(lab: Lab, root: An
     (path / ".exlab-hold").unlink()
     assert protocol.clear_run(run, now=now, actor="ada")[0] > 0  # before discovery has seen that it is gone
     assert not path.exists()
-    assert not holds.in_force(now).exists()
+    assert not in_force.in_force(now).exists()
 
 
 def test_twins_of_hold_files_are_not_compared(lab: Lab, root: Any, now: datetime) -> None:
@@ -317,25 +317,25 @@ def test_the_schedule_passes_a_held_run_by(run: Run, path: Path, now: datetime, 
 def test_a_hold_costs_bytes_times_days_so_far(run: Run, now: datetime) -> None:
     Run.objects.filter(pk=run.pk).update(bytes=4_000)
     hold = Hold.objects.select_related("run").get(pk=lay(run, now).pk)
-    assert holds.cost(hold, now).byte_days == 0
-    assert holds.cost(hold, now + 3 * DAY / 2) == holds.Cost(4_000, 1.5)
-    assert holds.cost(hold, now + 3 * DAY / 2).byte_days == 6_000
-    assert holds.cost(hold, now + 90 * DAY).days == 10
+    assert in_force.cost(hold, now).byte_days == 0
+    assert in_force.cost(hold, now + 3 * DAY / 2) == in_force.Cost(4_000, 1.5)
+    assert in_force.cost(hold, now + 3 * DAY / 2).byte_days == 6_000
+    assert in_force.cost(hold, now + 90 * DAY).days == 10
     holds.release(hold, actor="bob", now=now + 2 * DAY)
-    assert holds.cost(hold, now + 90 * DAY).byte_days == 8_000
+    assert in_force.cost(hold, now + 90 * DAY).byte_days == 8_000
 
 
 def test_it_costs_nothing_more_once_the_run_is_cleared(run: Run, now: datetime) -> None:
     lay(run, now)
     Run.objects.filter(pk=run.pk).update(bytes=1, state="cleared", cleared_at=now + DAY)
-    assert holds.cost(Hold.objects.get(), now + 5 * DAY).days == 1
+    assert in_force.cost(Hold.objects.get(), now + 5 * DAY).days == 1
 
 
 def test_a_run_of_unknown_size_has_no_price(run: Run, now: datetime) -> None:
     lay(run, now)
     Run.objects.filter(pk=run.pk).update(bytes=None)
-    assert holds.cost(Hold.objects.get(), now + DAY).byte_days is None
-    assert holds.total_cost(Hold.objects.all(), now + DAY).byte_days == 0
+    assert in_force.cost(Hold.objects.get(), now + DAY).byte_days is None
+    assert in_force.total_cost(Hold.objects.all(), now + DAY).byte_days == 0
 
 
 def test_sums_count_a_run_once_however_many_hold_it(run: Run, lab: Lab, root: Any, now: datetime) -> None:
@@ -347,9 +347,9 @@ def test_sums_count_a_run_once_however_many_hold_it(run: Run, lab: Lab, root: An
     lay(run, now + DAY, owner="bob", until=now + 2 * DAY)
     lay(run, now + 4 * DAY, owner="eve", until=now + 12 * DAY)
     lay(other, now, until=now + DAY)
-    total = holds.total_cost(Hold.objects.select_related("run"), now + 20 * DAY)
+    total = in_force.total_cost(Hold.objects.select_related("run"), now + 20 * DAY)
     assert (total.bytes, total.byte_days) == (200, pytest.approx(12 * 100 + 1 * 100))
-    assert holds.total_cost([], now) == holds.Cost(0, 0.0)
+    assert in_force.total_cost([], now) == in_force.Cost(0, 0.0)
 
 
 # Reminders
@@ -357,46 +357,46 @@ def test_sums_count_a_run_once_however_many_hold_it(run: Run, lab: Lab, root: An
 
 def test_people_are_reminded_three_days_before_the_end(run: Run, now: datetime) -> None:
     hold = lay(run, now)
-    assert holds.reminders(now + 7 * DAY - timedelta(seconds=1)) == []
-    (reminder,) = holds.reminders(now + 7 * DAY)
+    assert reminders.reminders(now + 7 * DAY - timedelta(seconds=1)) == []
+    (reminder,) = reminders.reminders(now + 7 * DAY)
     assert (reminder.subject, reminder.run, reminder.reason) == (f"hold:{hold.pk}", run, Reason.HOLD_ENDING)
     assert reminder.detail == "by ada, until 2026-06-25 08:00 UTC: referees"
-    assert holds.reminders(now + 10 * DAY) == []
+    assert reminders.reminders(now + 10 * DAY) == []
 
 
 def test_a_short_hold_has_its_first_half_in_peace(run: Run, now: datetime) -> None:
     hold = lay(run, now, until=now + 2 * DAY)
-    assert holds.reminders(now) == []
-    assert holds.reminders(now + DAY - timedelta(seconds=1)) == []
-    assert [reminder.hold for reminder in holds.reminders(now + DAY)] == [hold]
+    assert reminders.reminders(now) == []
+    assert reminders.reminders(now + DAY - timedelta(seconds=1)) == []
+    assert [reminder.hold for reminder in reminders.reminders(now + DAY)] == [hold]
 
 
 def test_no_reminder_while_another_hold_lasts_longer(run: Run, path: Path, now: datetime) -> None:
     hold = lay(run, now)
     longer = lay(run, now, owner="bob", until=now + 30 * DAY)
-    assert holds.reminders(now + 8 * DAY) == []
+    assert reminders.reminders(now + 8 * DAY) == []
     holds.release(longer, actor="bob", now=now + 8 * DAY)
-    assert [reminder.hold for reminder in holds.reminders(now + 8 * DAY)] == [hold]
+    assert [reminder.hold for reminder in reminders.reminders(now + 8 * DAY)] == [hold]
     holds.note_file(run, HoldFile("mine", "lab"), now=now + 8 * DAY)
-    assert holds.reminders(now + 8 * DAY) == []
+    assert reminders.reminders(now + 8 * DAY) == []
 
 
 def test_a_file_is_asked_after_when_it_has_held_for_thirty_days(run: Run, path: Path, now: datetime) -> None:
     holds.note_file(run, HoldFile("mine", "lab"), now=now)
-    assert holds.reminders(now + 30 * DAY - timedelta(seconds=1)) == []
-    (reminder,) = holds.reminders(now + 30 * DAY)
+    assert reminders.reminders(now + 30 * DAY - timedelta(seconds=1)) == []
+    (reminder,) = reminders.reminders(now + 30 * DAY)
     assert reminder.reason is Reason.HOLD_OLD
     assert reminder.detail == "by the file .exlab-hold of lab, seen since 2026-06-15 08:00 UTC: mine"
-    assert len(holds.reminders(now + 400 * DAY)) == 1
+    assert len(reminders.reminders(now + 400 * DAY)) == 1
     holds.note_file(run, None, now=now + 31 * DAY)
-    assert holds.reminders(now + 32 * DAY) == []
+    assert reminders.reminders(now + 32 * DAY) == []
 
 
 @pytest.mark.parametrize("fields", [{"state": "cleared"}, {"gone_at": datetime.fromisoformat("2026-06-01T00:00Z")}])
 def test_no_reminder_for_a_run_that_is_gone(run: Run, now: datetime, fields: dict[str, Any]) -> None:
     lay(run, now)
     Run.objects.filter(pk=run.pk).update(**fields)
-    assert holds.reminders(now + 8 * DAY) == []
+    assert reminders.reminders(now + 8 * DAY) == []
 
 
 @pytest.fixture
@@ -408,10 +408,10 @@ def mailing(settings: Any, db: None) -> None:
 
 def test_a_reminder_stands_as_long_as_it_is_true_and_is_mailed_once(run: Run, now: datetime, mailing: None) -> None:
     lay(run, now)
-    assert holds.remind(now) == []
+    assert reminders.remind(now) == []
     assert mail.outbox == []
     for hours in range(3):
-        (reminder,) = holds.remind(now + 8 * DAY + timedelta(hours=hours))
+        (reminder,) = reminders.remind(now + 8 * DAY + timedelta(hours=hours))
         assert reminder.reason is Reason.HOLD_ENDING
     (letter,) = mail.outbox
     assert letter.to == ["ada@lab.example"]
@@ -431,7 +431,7 @@ def test_an_owner_of_many_holds_gets_one_mail(lab: Lab, root: Any, now: datetime
     lay(runs[paths[10]], now, until=now + 30 * DAY)
     lay(runs[paths[11]], now, owner="lab")
     for hours in range(48):
-        holds.remind(now + 7 * DAY + timedelta(hours=hours))
+        reminders.remind(now + 7 * DAY + timedelta(hours=hours))
     ours, theirs = sorted(mail.outbox, key=lambda letter: letter.to)
     assert (ours.to, theirs.to) == (["ada@lab.example"], ["lab@lab.example"])
     assert ours.subject == "A hold ends soon. (10 holds)"
@@ -446,7 +446,7 @@ def test_a_mail_of_very_many_names_the_first_hundred(
 ) -> None:
     for number in range(103):
         lay(run, now, reason=f"figure {number}")
-    holds.remind(now + 8 * DAY)
+    reminders.remind(now + 8 * DAY)
     (letter,) = mail.outbox
     assert letter.body.count("Held by ada") == 100
     assert "And 3 more: see the page Holds." in letter.body
@@ -460,7 +460,7 @@ def test_the_owner_of_a_run_that_was_renamed_is_reminded_and_told_where_it_lies(
     (lab.staging / new).parent.mkdir(parents=True)
     (lab.staging / RUN_PATH).rename(lab.staging / new)
     discovery.discover(root, now=now)
-    holds.remind(now + 8 * DAY)
+    reminders.remind(now + 8 * DAY)
     (letter,) = mail.outbox
     assert f"It may lie at {new} now." in letter.body
 
@@ -468,7 +468,7 @@ def test_the_owner_of_a_run_that_was_renamed_is_reminded_and_told_where_it_lies(
 def test_a_file_s_owner_is_reminded_every_thirty_days(run: Run, now: datetime, mailing: None) -> None:
     holds.note_file(run, HoldFile("", "lab"), now=now)
     for days in (29, 30, 31, 59, 60, 61):
-        holds.remind(now + days * DAY)
+        reminders.remind(now + days * DAY)
     assert len(mail.outbox) == 2
 
 
@@ -477,11 +477,11 @@ def test_nothing_is_mailed_without_a_server_an_address_or_a_user(run: Run, now: 
     User.objects.create_user("ada", email="ada@lab.example")
     User.objects.create_user("bob")
     settings.EXLAB_EMAIL = ""
-    assert len(holds.remind(now + 8 * DAY)) == 1
+    assert len(reminders.remind(now + 8 * DAY)) == 1
     settings.EXLAB_EMAIL = "smtp://mail.example"
     for owner in ("bob", "nobody known"):
         lay(run, now, owner=owner)
-    assert len(holds.remind(now + 8 * DAY)) == 3
+    assert len(reminders.remind(now + 8 * DAY)) == 3
     assert mail.outbox == []
 
 
@@ -493,10 +493,10 @@ def test_a_mail_server_that_fails_breaks_nothing_and_is_asked_once_a_pass(
     lay(run, now)
     lay(run, now, owner="lab")
     with caplog.at_level(logging.ERROR):
-        assert len(holds.remind(now + 8 * DAY)) == 2
+        assert len(reminders.remind(now + 8 * DAY)) == 2
         assert [bool(hold.reminded_at) for hold in Hold.objects.order_by("pk")] == [True, False]
-        assert len(holds.remind(now + 8 * DAY)) == 2
-        assert len(holds.remind(now + 8 * DAY)) == 2
+        assert len(reminders.remind(now + 8 * DAY)) == 2
+        assert len(reminders.remind(now + 8 * DAY)) == 2
     assert len([record for record in caplog.records if "could not be sent" in record.message]) == 2
 
 

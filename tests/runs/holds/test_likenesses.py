@@ -25,7 +25,7 @@ from cleanup.rules.likeness import Traits, likeness
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery
 from cleanup.runs.facts import stored_facts
-from cleanup.runs.holds import holds, keeping_holds, likenesses
+from cleanup.runs.holds import holds, in_force, keeping_holds, likenesses
 from cleanup.runs.moved_or_gone import gone, moved_runs
 from cleanup.runs.moved_or_gone.reregistration import RegisterOrder
 from cleanup.sweeps import all_roots
@@ -250,7 +250,7 @@ def test_marking_the_old_row_as_gone_releases_nothing(lab: Lab, root: StagingRoo
     discovery.discover(root, now=now + 2 * HOUR)
     all_roots.sweep(now=now + 3 * HOUR, roots=[root])
     assert (lab.staging / new).exists()
-    assert [hold.run_id for hold in holds.in_force(now + 3 * HOUR)] == [known.pk]
+    assert [hold.run_id for hold in in_force.in_force(now + 3 * HOUR)] == [known.pk]
 
 
 def test_the_held_run_comes_back_after_another_one_lay_and_went_at_its_path(

@@ -13,7 +13,7 @@ from django.utils import timezone
 from cleanup import clear_run
 from cleanup.clears import protocol
 from cleanup.clears.refusal import Refused
-from cleanup.lab.nas import nas_roots as lab_nas
+from cleanup.lab.nas import nas_breaker
 from cleanup.models import NasBreaker, Proof, Run
 from cleanup.rules.facts import Finding, ProofFacts
 from cleanup.rules.policies.policy import ProofLevel
@@ -267,7 +267,7 @@ def answering() -> Nas:
 
 def ask(answering: Nas) -> Finding | None:
     try:
-        lab_nas.GuardedReader(answering, "a token").read("a run", with_bytes=False)  # type: ignore[arg-type]
+        nas_breaker.GuardedReader(answering, "a token").read("a run", with_bytes=False)  # type: ignore[arg-type]
     except client.NasError as error:
         return error.problem
     return None
@@ -283,7 +283,7 @@ def test_a_nas_that_hung_is_not_asked_by_any_process_for_five_minutes(answering:
     assert ask(answering) == HANGS
     answering.problem = None
     refused = ask(answering)
-    assert refused == Finding(Reason.NAS_TIMEOUT, f"silent for 60 s; {lab_nas.NOT_ASKED}")
+    assert refused == Finding(Reason.NAS_TIMEOUT, f"silent for 60 s; {nas_breaker.NOT_ASKED}")
     assert answering.asked == 1
     time_machine.move_to("2026-06-15T08:05:00Z", tick=False)
     assert ask(answering) is None
@@ -298,7 +298,7 @@ def test_errors_open_the_breaker_at_the_third_in_a_row(answering: Nas) -> None:
     answering.problem = FAILS
     asked = [ask(answering) for _ in range(4)]
     assert asked[:3] == [FAILS] * 3
-    assert asked[3] is not None and lab_nas.NOT_ASKED in asked[3].detail
+    assert asked[3] is not None and nas_breaker.NOT_ASKED in asked[3].detail
     assert answering.asked == 6
 
 
@@ -313,7 +313,7 @@ def test_each_nas_root_has_a_breaker_of_its_own(answering: Nas) -> None:
     answering.problem = HANGS
     ask(answering)
     answering.problem = None
-    lab_nas.GuardedReader(answering, "another token").read("a run", with_bytes=False)  # type: ignore[arg-type]
+    nas_breaker.GuardedReader(answering, "another token").read("a run", with_bytes=False)  # type: ignore[arg-type]
 
 
 def test_while_the_breaker_is_open_a_clear_is_refused_at_once_with_the_reason(scene: Scene) -> None:
@@ -329,7 +329,7 @@ def test_while_the_breaker_is_open_a_clear_is_refused_at_once_with_the_reason(sc
     with pytest.raises(Refused) as refused:
         clear_run(scene.run, now=scene.now)
     assert refused.value.finding.reason is Reason.NAS_TIMEOUT
-    assert lab_nas.NOT_ASKED in refused.value.finding.detail
+    assert nas_breaker.NOT_ASKED in refused.value.finding.detail
     scene.assert_whole()
 
 

@@ -1,0 +1,239 @@
+"""Reading a NAS root behind its breaker: one that hangs or fails is given up, and asked again later."""
+
+import contextlib
+from collections.abc import Callable, Collection, Iterator, Sequence
+from datetime import timedelta
+from typing import Any, Protocol, TypeVar
+
+from django.conf import settings
+from django.utils import timezone
+
+from cleanup.lab.nas import nas_roots
+from cleanup.lab.nas.abandoned_readers import MOST, AbandonedReaders
+from cleanup.lab.nas.nas_roots import NasRoot
+from cleanup.models import NasBreaker, Run, StagingRoot
+from cleanup.rules.facts import Finding
+from cleanup.rules.reasons import Reason
+from cleanup.storage.nas import client, clock
+from cleanup.storage.nas.challenge import Ends
+from cleanup.storage.staging.beyond_bytes import BeyondBytes
+
+T = TypeVar("T")
+
+# After a hang, or three errors in a row.
+BREAKER_PAUSE = timedelta(minutes=5)
+_BREAKER_FAILURES = 3
+NOT_ASKED = "it is not asked again for five minutes"
+
+
+class Reader(Protocol):
+    """Reads one NAS root; paths are relative to it."""
+
+    @property
+    def given_up(self) -> bool: ...
+
+    def read(
+        self,
+        twin: str,
+        *,
+        with_bytes: bool,
+        recent: bool = ...,
+        wanted: Collection[bytes] | None = ...,
+        progress: Callable[[int], None] = ...,
+    ) -> client.Listing: ...
+
+    def present(self, twins: list[str]) -> list[str]: ...
+
+    def read_record(self, twin: str, name: str) -> bytes: ...
+
+    def challenge(self, twin: str, *, folder: bytes, beside: Sequence[bytes], within: bytes) -> bool: ...
+
+    def reopen(self, twin: str, files: Sequence[Ends]) -> None: ...
+
+    def lacking(self, twin: str, asked: BeyondBytes) -> BeyondBytes: ...
+
+    def tell(
+        self, twin: str, run_path: str, history: list[dict[str, Any]], attempt: str, *, form: str = "ingest"
+    ) -> bool: ...
+
+    def clock(self) -> clock.Reading: ...
+
+
+class Readers(Protocol):
+    """The readers of a staging root's NAS roots."""
+
+    def of(self, run: Run) -> Reader: ...
+
+
+class GuardedReader:
+    """A reader of one NAS root behind the breaker that all processes of this host share.
+
+    After one hang or three errors in a row the NAS is not asked for five minutes: calls raise NasError at once, also
+    while three abandoned readers hang.
+    """
+
+    def __init__(self, reader: Reader, token: str, abandoned: AbandonedReaders | None = None) -> None:
+        self._reader = reader
+        self._abandoned = abandoned or AbandonedReaders(token)
+        self._key: dict[str, Any] = {"host": settings.EXLAB_HOST, "token": token}
+        self._breaker: NasBreaker | None = None
+
+    @property
+    def given_up(self) -> bool:
+        return self._reader.given_up
+
+    def read(
+        self,
+        twin: str,
+        *,
+        with_bytes: bool,
+        recent: bool = False,
+        wanted: Collection[bytes] | None = None,
+        progress: Callable[[int], None] = lambda size: None,
+    ) -> client.Listing:
+        return self._guarded(
+            lambda: self._reader.read(twin, with_bytes=with_bytes, recent=recent, wanted=wanted, progress=progress)
+        )
+
+    def present(self, twins: list[str]) -> list[str]:
+        return self._guarded(lambda: self._reader.present(twins))
+
+    def read_record(self, twin: str, name: str) -> bytes:
+        return self._guarded(lambda: self._reader.read_record(twin, name))
+
+    def challenge(self, twin: str, *, folder: bytes, beside: Sequence[bytes], within: bytes) -> bool:
+        return self._guarded(lambda: self._reader.challenge(twin, folder=folder, beside=beside, within=within))
+
+    def reopen(self, twin: str, files: Sequence[Ends]) -> None:
+        self._guarded(lambda: self._reader.reopen(twin, files))
+
+    def lacking(self, twin: str, asked: BeyondBytes) -> BeyondBytes:
+        return self._guarded(lambda: self._reader.lacking(twin, asked))
+
+    def tell(
+        self, twin: str, run_path: str, history: list[dict[str, Any]], attempt: str, *, form: str = "ingest"
+    ) -> bool:
+        return self._guarded(lambda: self._reader.tell(twin, run_path, history, attempt, form=form))
+
+    def clock(self) -> clock.Reading:
+        return self._guarded(self._reader.clock)
+
+    def _guarded(self, ask: Callable[[], T]) -> T:
+        if self._reader.given_up:  # it would only repeat itself
+            raise client.NasError(Finding(Reason.NAS_TIMEOUT, "it did not answer earlier in this pass"))
+        breaker = self._state()
+        if breaker.open_until is not None and timezone.now() < breaker.open_until:
+            # No time in it: discovery stores this, and it must not change with every pass.
+            raise client.NasError(Finding(Reason(breaker.reason), f"{breaker.detail}; {NOT_ASKED}"))
+        if not self._abandoned.may_ask_again():
+            problem = Finding(Reason.NAS_TIMEOUT, f"{MOST} reading processes still hang in it")
+            self._note(problem)
+            raise client.NasError(problem, ill=True)
+        try:
+            answer = ask()
+        except client.NasError as error:
+            self._note(error.problem if error.ill else None)
+            raise
+        self._note(None)
+        return answer
+
+    def _state(self) -> NasBreaker:
+        if self._breaker is None:
+            self._breaker = NasBreaker.objects.filter(**self._key).first() or NasBreaker(**self._key)
+            self._abandoned.learn(self._breaker)
+        return self._breaker
+
+    def _note(self, problem: Finding | None) -> None:
+        breaker = self._state()
+        if problem is None:
+            if breaker.failures:
+                breaker.failures, breaker.open_until, breaker.since = 0, None, None
+                self._save(breaker)
+            return
+        breaker.failures += 1
+        breaker.since = breaker.since or timezone.now()
+        breaker.reason, breaker.detail = problem.reason, problem.detail[:400]
+        if problem.reason == Reason.NAS_TIMEOUT or breaker.failures >= _BREAKER_FAILURES:
+            breaker.open_until = timezone.now() + BREAKER_PAUSE
+        self._save(breaker)
+
+    def _save(self, breaker: NasBreaker) -> None:
+        values = {name: getattr(breaker, name) for name in ("failures", "since", "open_until", "reason", "detail")}
+        NasBreaker.objects.update_or_create(**self._key, defaults=values)
+
+
+class NotAsked:
+    """Stands in where a policy trusts the record: every call raises NasError."""
+
+    given_up = False
+
+    def read(self, twin: str, **how: Any) -> client.Listing:  # noqa: ANN401
+        raise client.NasError(Finding(Reason.NOT_COMPARED, "the policy trusts the record, so the NAS was not asked"))
+
+    def present(self, twins: list[str]) -> list[str]:
+        self.read("")
+        return []
+
+    def read_record(self, twin: str, name: str) -> bytes:
+        self.read(twin)
+        return b""
+
+    def challenge(self, twin: str, **how: Any) -> bool:  # noqa: ANN401
+        self.read(twin)
+        return False
+
+    def reopen(self, twin: str, files: Sequence[Ends]) -> None:
+        self.read(twin)
+
+    def lacking(self, twin: str, asked: BeyondBytes) -> BeyondBytes:
+        self.read(twin)
+        return asked
+
+    def tell(
+        self, twin: str, run_path: str, history: list[dict[str, Any]], attempt: str, *, form: str = "ingest"
+    ) -> bool:
+        self.read(twin)
+        return False
+
+    def clock(self) -> clock.Reading:
+        self.read("")
+        raise AssertionError("unreachable")
+
+
+class OneReader:
+    """The same reader for every run."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+
+    def of(self, run: Run) -> Reader:
+        return self._reader
+
+
+def reader_of(root: NasRoot, staging: str, stack: contextlib.ExitStack) -> GuardedReader:
+    """A reader of a NAS root, ended by the stack; `staging` is a token."""
+    how: dict[str, Any] = {"staging": staging, "timeout": settings.EXLAB_NAS_TIMEOUT}
+    abandoned = AbandonedReaders(root.token)
+    child = client.NasReader(root.path, root.token, **how, abandoned=abandoned)
+    return GuardedReader(stack.enter_context(child), root.token, abandoned)
+
+
+class RootReaders:
+    """The readers of a root's NAS roots, each started when first asked for."""
+
+    def __init__(self, stack: contextlib.ExitStack) -> None:
+        self._stack = stack
+        self._readers: dict[NasRoot, Reader] = {}
+
+    def of(self, run: Run) -> Reader:
+        root = nas_roots.twin_of(run).root
+        if root not in self._readers:
+            self._readers[root] = reader_of(root, run.root.token, self._stack)
+        return self._readers[root]
+
+
+@contextlib.contextmanager
+def readers_for(root: StagingRoot) -> Iterator[Readers]:
+    """Reader processes of a root's NAS roots, behind their breakers."""
+    with contextlib.ExitStack() as stack:
+        yield RootReaders(stack)
