@@ -351,3 +351,22 @@ def test_every_class_has_a_name_of_its_own() -> None:
                 names.setdefault(node.name, []).append(module_of(path))
     twice = {name: modules for name, modules in names.items() if len(modules) > 1}
     assert set(twice) <= DJANGOS_NAMES, twice
+
+
+MOST_LINES = {ast.Module: 400, ast.ClassDef: 150, ast.FunctionDef: 40}
+# Tables: of reasons, and of the runs of the demonstration.
+TABLES = {("cleanup/rules/reasons.py", ""), ("cleanup/rules/reasons.py", "Reason"), ("cleanup/demo.py", "planned_runs")}
+
+
+def test_no_module_class_or_function_is_too_long() -> None:
+    long = set()
+    for path in (CHECKOUT / "cleanup").rglob("*.py"):
+        if "migrations" in path.parts:
+            continue
+        name, source = str(path.relative_to(CHECKOUT)), path.read_text()
+        for node in ast.walk(ast.parse(source)):
+            if type(node) in MOST_LINES:
+                first, last = getattr(node, "lineno", 1), getattr(node, "end_lineno", source.count("\n"))
+                if last - first + 1 > MOST_LINES[type(node)]:
+                    long.add((name, getattr(node, "name", "")))
+    assert long == TABLES

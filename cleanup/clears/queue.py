@@ -54,9 +54,7 @@ def new_attempt(
     """Write a `queued` attempt by `policy`, else by the one in force. Raises AlreadyClearing."""
     DataDir(str(settings.EXLAB_DATA_DIR)).relieve()
     version = RetentionPolicy.objects.newest_version() if policy else 0
-    if policy is None:
-        policy = RetentionPolicy.objects.effective_for(run)
-        version = policy.version
+    policy = policy or RetentionPolicy.objects.effective_for(run)
     try:
         with transaction.atomic():
             Run.objects.filter(pk=run.pk).doubt()
@@ -70,8 +68,8 @@ def new_attempt(
                 typed_by=os_account.current(),
                 sweep=sweep,
                 let_go=let_go,
-                policy_version=version,
-                asked_version=version,
+                policy_version=version or policy.version,
+                asked_version=version or policy.version,
                 decided_by=sources_as_json(policy),
                 created_at=now,
                 phase_at=now,

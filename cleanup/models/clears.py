@@ -245,10 +245,7 @@ class ClearAttempt(models.Model):
         return self.phase == Phase.DONE and self.reason == Reason.REMOVAL_INCOMPLETE
 
     def advance(self, before: Iterable[str], after: str, *, now: datetime, **fields: Any) -> bool:  # noqa: ANN401
-        """Change the phase by compare-and-set, and let the run be judged anew.
-
-        False: another worker was faster, and nothing was changed.
-        """
+        """Change the phase by compare-and-set, and doubt the run. False changes nothing: another worker was faster."""
         with transaction.atomic(savepoint=False):  # inside another one an error undoes that one anyway
             if not self.advance_alone(before, after, now=now, **fields):
                 return False

@@ -176,9 +176,8 @@ class Run(models.Model):
     first_seen_at = models.DateTimeField()
     looked_at = models.DateTimeField(null=True, blank=True)
     failures = models.PositiveSmallIntegerField("failed attempts in a row", default=0)  # since the facts changed
-    nas_slow_times = models.PositiveSmallIntegerField(
-        "times its twin was silent", default=0
-    )  # see `rules.silent_twins`
+    # See `rules.silent_twins`.
+    nas_slow_times = models.PositiveSmallIntegerField("times its twin was silent", default=0)
     nas_retry_at = models.DateTimeField("its twin is asked again from", null=True, blank=True)
     gone_at = models.DateTimeField("declared gone at", null=True, blank=True)  # by a person
     returned_at = models.DateTimeField("first seen again after it was cleared", null=True, blank=True)
@@ -206,9 +205,7 @@ class Run(models.Model):
         ordering = ("root", "run_path")
         permissions: ClassVar = [("clear_run", "Can clear a run's staging copy")]
         constraints: ClassVar = [
-            models.CheckConstraint(
-                condition=Q(state__in=["", *(state.value for state in State)]), name="run_state_is_known"
-            ),
+            models.CheckConstraint(condition=Q(state__in=["", *map(str, State)]), name="run_state_is_known"),
             models.CheckConstraint(condition=Q(run_kind__in=RunKind.values), name="run_kind_is_known"),
             models.UniqueConstraint(
                 fields=["root", "run_path"],
@@ -252,13 +249,9 @@ class Run(models.Model):
 
     @property
     def conflict(self) -> "uuid.UUID | None":
-        """The key of the attempt that could not put the run back, or None.
-
-        Until that is settled the run is not cleared again.
-        """
+        """The key of the attempt that could not put the run back; until it is settled nothing clears the run."""
         if _CONFLICT in vars(self):
-            found: uuid.UUID | None = vars(self)[_CONFLICT]
-            return found
+            return cast("uuid.UUID | None", vars(self)[_CONFLICT])
         return self.attempts.filter(phase="conflict").values_list("pk", flat=True).first()
 
     def note_has_nothing(self) -> None:
@@ -288,10 +281,7 @@ class Run(models.Model):
 
     @property
     def has_more(self) -> bool:
-        """Whether the run may have a hold, a likeness, or an attempt under way or in conflict.
-
-        Only `read_with_root` and `note_is_new` rule it out.
-        """
+        """Whether it may have a hold, a likeness or an attempt; only `read_with_root`, `note_is_new` rule it out."""
         return bool(vars(self).get(_HAS_MORE, True))
 
     @property

@@ -66,6 +66,11 @@ def walk(root: int, *, strays: bool = True, known: Collection[str] = ()) -> Iter
     )
 
 
+def _is_expected(name: bytes, level: int, size: int) -> bool:
+    of_desktop = desktop_files.is_named(name) and size <= desktop_files.MAX_FILE_BYTES
+    return of_desktop or (level == _FOLDER and name == _PROJECTS_OWN)
+
+
 @dataclass(frozen=True)
 class _Asked:
     strays: bool
@@ -104,9 +109,7 @@ def _walk(descriptor: int, above: bytes, level: int, asked: _Asked) -> Iterator[
                 belongs = _is_named(descriptor, name, unusual)
             if not asked.strays and not (belongs or ours):
                 continue
-            if level == _FOLDER and name == _PROJECTS_OWN and status.is_file:
-                continue
-            if status.is_file and desktop_files.is_named(name) and status.size <= desktop_files.MAX_FILE_BYTES:
+            if status.is_file and _is_expected(name, level, status.size):
                 continue
             if ours:
                 yield _sight(Shape.FENCE if name.startswith(FENCE_PREFIX) else Shape.LEFTOVER, raw, status)
