@@ -201,6 +201,7 @@ FORMER: dict[str, tuple[str, ...]] = {
         "storage.nas.server",
         "lab.nas.nas_roots",
         "lab.nas.nas_breaker",
+        "lab.nas.nas_transport",
     ),
     "staging.plan": ("storage.staging.plan",),
     "staging.tree": (

@@ -4,7 +4,7 @@ import os
 
 from cleanup.clears import nas_questions
 from cleanup.clears.refusal import Doubted, Refused
-from cleanup.lab.nas.nas_breaker import Reader
+from cleanup.lab.nas.nas_transport import Reader
 from cleanup.lab.roots import opening
 from cleanup.lab.roots.opening import OpenRun, Unreachable
 from cleanup.models import (

@@ -11,8 +11,8 @@ from typing import Any
 from django.conf import settings
 from django.utils import timezone
 
-from cleanup.lab.nas.nas_breaker import Reader
 from cleanup.lab.nas.nas_roots import NasRoot, Twin, record_places, twin_of
+from cleanup.lab.nas.nas_transport import Reader
 from cleanup.lab.roots import opening
 from cleanup.models import ClearAttempt, NasBreaker, Phase, Run
 from cleanup.rules.facts import Finding

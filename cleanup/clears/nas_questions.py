@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 
 from django.utils import timezone
 
-from cleanup.lab.nas.nas_breaker import Reader
 from cleanup.lab.nas.nas_roots import Twin, twin_of
+from cleanup.lab.nas.nas_transport import Reader
 from cleanup.lab.roots.opening import OpenRun
 from cleanup.models import ClearAttempt
 from cleanup.rules.facts import Finding

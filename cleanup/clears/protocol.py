@@ -24,8 +24,8 @@ from cleanup.clears import decisions, last_checks, preparation, queue, retries, 
 from cleanup.clears.preparation import Prepared
 from cleanup.clears.refusal import Doubted, Refused
 from cleanup.lab import lock_waits
-from cleanup.lab.nas.nas_breaker import Reader
 from cleanup.lab.nas.nas_roots import nas_flags, twin_of
+from cleanup.lab.nas.nas_transport import Reader
 from cleanup.lab.roots import laid_markers, opening
 from cleanup.lab.roots.opening import OpenRun, Unreachable
 from cleanup.ledger import entries

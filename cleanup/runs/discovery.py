@@ -11,8 +11,8 @@ from django.db.models import Case, F, When
 
 from cleanup.lab import clocks
 from cleanup.lab.nas import shared_twins
-from cleanup.lab.nas.nas_breaker import Readers
 from cleanup.lab.nas.nas_roots import record_places
+from cleanup.lab.nas.nas_transport import Readers
 from cleanup.lab.roots import opening
 from cleanup.models import ClearAttempt, Phase, Run, StagingRoot
 from cleanup.rules.facts import Facts, Finding

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cleanup.clears import last_checks, nas_questions, protocol, queue, refusal
-from cleanup.lab.nas.nas_breaker import OneReader
+from cleanup.lab.nas.nas_transport import OneReader
 from cleanup.lab.roots import opening, registration
 from cleanup.models import ClearAttempt, Phase, Requester
 from cleanup.rules.reasons import Reason

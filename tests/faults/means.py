@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from django.conf import settings
 
-from cleanup.lab.nas.nas_breaker import OneReader
+from cleanup.lab.nas.nas_transport import OneReader
 from cleanup.lab.roots import opening
 from cleanup.storage.nas import client, server, way_to_twin
 from cleanup.storage.root_files import markers

@@ -21,7 +21,7 @@ from django.test import override_settings
 from django.utils import timezone
 
 from cleanup.clears import nas_history, nas_questions, protocol
-from cleanup.lab.nas.nas_breaker import OneReader
+from cleanup.lab.nas.nas_transport import OneReader
 from cleanup.lab.roots import opening, registration
 from cleanup.models import Run, StagingRoot
 from cleanup.runs import discovery, work_progress

@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import timedelta
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from django.conf import settings
 from django.utils import timezone
@@ -11,6 +11,7 @@ from django.utils import timezone
 from cleanup.lab.nas import nas_roots
 from cleanup.lab.nas.abandoned_readers import MOST, AbandonedReaders
 from cleanup.lab.nas.nas_roots import NasRoot
+from cleanup.lab.nas.nas_transport import Reader, Readers
 from cleanup.models import NasBreaker, Run, StagingRoot
 from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
@@ -24,45 +25,6 @@ T = TypeVar("T")
 BREAKER_PAUSE = timedelta(minutes=5)
 _BREAKER_FAILURES = 3
 NOT_ASKED = "it is not asked again for five minutes"
-
-
-class Reader(Protocol):
-    """Reads one NAS root; paths are relative to it."""
-
-    @property
-    def given_up(self) -> bool: ...
-
-    def read(
-        self,
-        twin: str,
-        *,
-        with_bytes: bool,
-        recent: bool = ...,
-        wanted: Collection[bytes] | None = ...,
-        progress: Callable[[int], None] = ...,
-    ) -> client.Listing: ...
-
-    def present(self, twins: list[str]) -> list[str]: ...
-
-    def read_record(self, twin: str, name: str) -> bytes: ...
-
-    def challenge(self, twin: str, *, folder: bytes, beside: Sequence[bytes], within: bytes) -> bool: ...
-
-    def reopen(self, twin: str, files: Sequence[Ends]) -> None: ...
-
-    def lacking(self, twin: str, asked: BeyondBytes) -> BeyondBytes: ...
-
-    def tell(
-        self, twin: str, run_path: str, history: list[dict[str, Any]], attempt: str, *, form: str = "ingest"
-    ) -> bool: ...
-
-    def clock(self) -> clock.Reading: ...
-
-
-class Readers(Protocol):
-    """The readers of a staging root's NAS roots."""
-
-    def of(self, run: Run) -> Reader: ...
 
 
 class GuardedReader:
@@ -160,54 +122,6 @@ class GuardedReader:
     def _save(self, breaker: NasBreaker) -> None:
         values = {name: getattr(breaker, name) for name in ("failures", "since", "open_until", "reason", "detail")}
         NasBreaker.objects.update_or_create(**self._key, defaults=values)
-
-
-class NotAsked:
-    """Stands in where a policy trusts the record: every call raises NasError."""
-
-    given_up = False
-
-    def read(self, twin: str, **how: Any) -> client.Listing:  # noqa: ANN401
-        raise client.NasError(Finding(Reason.NOT_COMPARED, "the policy trusts the record, so the NAS was not asked"))
-
-    def present(self, twins: list[str]) -> list[str]:
-        self.read("")
-        return []
-
-    def read_record(self, twin: str, name: str) -> bytes:
-        self.read(twin)
-        return b""
-
-    def challenge(self, twin: str, **how: Any) -> bool:  # noqa: ANN401
-        self.read(twin)
-        return False
-
-    def reopen(self, twin: str, files: Sequence[Ends]) -> None:
-        self.read(twin)
-
-    def lacking(self, twin: str, asked: BeyondBytes) -> BeyondBytes:
-        self.read(twin)
-        return asked
-
-    def tell(
-        self, twin: str, run_path: str, history: list[dict[str, Any]], attempt: str, *, form: str = "ingest"
-    ) -> bool:
-        self.read(twin)
-        return False
-
-    def clock(self) -> clock.Reading:
-        self.read("")
-        raise AssertionError("unreachable")
-
-
-class OneReader:
-    """The same reader for every run."""
-
-    def __init__(self, reader: Reader) -> None:
-        self._reader = reader
-
-    def of(self, run: Run) -> Reader:
-        return self._reader
 
 
 def reader_of(root: NasRoot, staging: str, stack: contextlib.ExitStack) -> GuardedReader:

@@ -8,8 +8,8 @@ from django.db.models import Q
 
 from cleanup.lab import alerts
 from cleanup.lab.alerts import AlertState
-from cleanup.lab.nas.nas_breaker import Readers
 from cleanup.lab.nas.nas_roots import Twin, record_places, twin_of
+from cleanup.lab.nas.nas_transport import Readers
 from cleanup.models import AlertKind, Run, RunQuerySet, StagingRoot
 from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason

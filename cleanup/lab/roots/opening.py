@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from django.conf import settings
 
-from cleanup.lab.nas.nas_breaker import Reader, Readers, readers_for
+from cleanup.lab.nas.nas_breaker import readers_for
+from cleanup.lab.nas.nas_transport import Reader, Readers
 from cleanup.models import Run, StagingRoot
 from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason

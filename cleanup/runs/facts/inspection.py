@@ -12,7 +12,7 @@ from django.db.models import Exists
 
 from cleanup.lab import readiness
 from cleanup.lab.nas import shared_twins
-from cleanup.lab.nas.nas_breaker import NotAsked, Reader
+from cleanup.lab.nas.nas_transport import NotAsked, Reader
 from cleanup.lab.roots import laid_markers
 from cleanup.lab.roots.opening import OpenRun, Unreachable, reached
 from cleanup.models import AcceptedBytes, Difference, Proof, Run

@@ -1,7 +1,7 @@
 """What the twin lacks besides bytes, as a fact for the gates."""
 
-from cleanup.lab.nas.nas_breaker import Reader
 from cleanup.lab.nas.nas_roots import twin_of
+from cleanup.lab.nas.nas_transport import Reader
 from cleanup.models import Run
 from cleanup.rules.facts import OnlyHere
 from cleanup.storage.nas import client

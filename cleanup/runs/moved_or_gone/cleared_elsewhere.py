@@ -7,8 +7,8 @@ from datetime import datetime
 
 from django.db import transaction
 
-from cleanup.lab.nas.nas_breaker import Readers
 from cleanup.lab.nas.nas_roots import record_places, twin_of
+from cleanup.lab.nas.nas_transport import Readers
 from cleanup.models import Run
 from cleanup.rules.states import State, first_illegal_step
 from cleanup.runs import rows

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from cleanup.lab.nas.nas_breaker import Reader
 from cleanup.lab.nas.nas_roots import twin_of
+from cleanup.lab.nas.nas_transport import Reader
 from cleanup.lab.roots import opening
 from cleanup.lab.roots.opening import OpenRun, Unreachable
 from cleanup.models import ByteCheck, Run

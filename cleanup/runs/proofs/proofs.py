@@ -11,8 +11,8 @@ from typing import NamedTuple
 from django.conf import settings
 from django.db.models import Exists
 
-from cleanup.lab.nas.nas_breaker import Reader
 from cleanup.lab.nas.nas_roots import twin_of, with_way_out
+from cleanup.lab.nas.nas_transport import Reader
 from cleanup.lab.roots import two_places
 from cleanup.models import Difference, Proof, Run
 from cleanup.rules.facts import Finding, ProofFacts

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.db.models import F
 
-from cleanup.lab.nas.nas_breaker import NotAsked, Reader, Readers
+from cleanup.lab.nas.nas_transport import NotAsked, Reader, Readers
 from cleanup.models import ClearAttempt, Run
 from cleanup.rules.facts import Facts, Finding
 from cleanup.rules.reasons import Reason

@@ -13,7 +13,8 @@ from django.utils import timezone
 from cleanup.clears import settlement
 from cleanup.clears.clear_now import clear
 from cleanup.clears.report import ClearReport
-from cleanup.lab.nas.nas_breaker import NOT_ASKED, OneReader, Reader
+from cleanup.lab.nas.nas_breaker import NOT_ASKED
+from cleanup.lab.nas.nas_transport import OneReader, Reader
 from cleanup.lab.roots import opening
 from cleanup.models import ClearAttempt, NasBreaker, Phase, Requester, RetentionPolicy, Run, Status
 from cleanup.rules.decisions import Gate, Verdict
