@@ -57,6 +57,7 @@ def place(
     opening.data_dir().relieve()
     with transaction.atomic():
         _lock(permissions.runs(user).filter(pk__in=list(asked.marks)))
+        permissions.ask_anew(user)
         placed = ClearBatch.objects.filter(pk=key, actor=user.get_username(), digest=digest).first()
         if placed is not None:
             return placed
@@ -81,6 +82,7 @@ def place_one(
     asked = RequestedRuns.of([run.pk])
     with transaction.atomic():
         _lock(permissions.runs(user).filter(pk=run.pk))
+        permissions.ask_anew(user)
         (item,) = _expect_as_shown(user, asked, digest, typed, now).going
         return queue.request_clear(item.run, actor=user.get_username(), note=note, now=now)
 

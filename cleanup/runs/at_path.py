@@ -24,17 +24,36 @@ class AtPath:
         return sorted(found, key=lambda run: (run.cleared_at is not None, run.cleared_at, run.pk), reverse=True)
 
     @property
+    def written(self) -> Run | None:
+        """The row that a look may write to: the staged run, else the latest cleared one."""
+        return self.staged or next(iter(self.cleared), None)
+
+    @property
     def last(self) -> Run | None:
         """The run that was last met there."""
         return self.rows[-1] if self.rows else None
 
 
-def read(root: StagingRoot, run_path: str, *, lock: bool = False) -> AtPath:
-    """The rows of a run path; `lock`: until the end of the transaction."""
-    runs = Run.objects.filter(root=root, run_path=run_path).order_by("pk")
-    if lock:
-        runs = runs.select_for_update(of=("self",))
-    return AtPath(tuple(runs.read_with_root()))
+def read(root: StagingRoot, run_path: str) -> AtPath:
+    """The rows of a run path."""
+    return AtPath(tuple(Run.objects.filter(root=root, run_path=run_path).order_by("pk").read_with_root()))
+
+
+def lock(root: StagingRoot, run_path: str, seen: AtPath) -> AtPath:
+    """The rows of a run path as they are once the one that may be written to is locked.
+
+    `seen`: the rows as they were. One row alone is locked, because other transactions lock rows in another order. The
+    rows are read by a later statement: in the statement that waits for the lock, PostgreSQL answers subqueries from
+    before the wait.
+    """
+    locked: set[int] = set()
+    while True:
+        if seen.written is not None and seen.written.pk not in locked:
+            locked.add(seen.written.pk)
+            Run.objects.select_for_update().filter(pk=seen.written.pk).values_list("pk").first()
+        seen = read(root, run_path)
+        if seen.written is None or seen.written.pk in locked:
+            return seen
 
 
 def is_busy(run: Run) -> bool:

@@ -1,6 +1,7 @@
 """Discovery: brings the runs on a disk, their history and a quick look at each into the database."""
 
 import contextlib
+import functools
 import logging
 import os
 from dataclasses import dataclass, field
@@ -161,7 +162,8 @@ def _look_at(descriptor: int, path: RunPath, readers: Readers, result: Discovere
             if _is_none(result, path, opened, found.staged, seen_identity, now):
                 return
             told, at = Told.of(record, seen[1] if seen else None), result.sighted_at
-            run, change = rows.row_for(result.root, path, found, seen_identity, told, result.names, at)
+            there = functools.partial(_lies_there, opened, path)
+            run, change = rows.row_for(result.root, path, found, seen_identity, told, result.names, at, there)
             if run is None:
                 result.unchanged += 1
                 return
@@ -170,7 +172,7 @@ def _look_at(descriptor: int, path: RunPath, readers: Readers, result: Discovere
             twin.learn(look.facts)
             _note_markers(look, result)
             facts = look.facts
-            if not _lies_there(opened, path):
+            if not there():
                 result.unchanged += 1  # a clear took it away, so the look tells nothing
                 return
             holds.note_file(run, look.hold, now=now)

@@ -1,7 +1,7 @@
 """Rows of runs: what discovery saw is written down, and the history continues."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -69,18 +69,29 @@ class Names:
 
 
 def row_for(
-    root: StagingRoot, path: RunPath, found: AtPath, seen: str, told: Told | None, names: Names, now: datetime
+    root: StagingRoot,
+    path: RunPath,
+    found: AtPath,
+    seen: str,
+    told: Told | None,
+    names: Names,
+    now: datetime,
+    lies_there: Callable[[], bool],
 ) -> tuple[Run | None, str]:
     """The row of a run directory with its history brought up to date, and `new`, `updated` or `unchanged`.
 
-    None for a run with an active attempt. A directory at a cleared run's path is a new run, unless it is that run's
-    own. Runs that were declared gone do not count. `found`: the rows of the path as they were a moment ago.
+    None for a run with an active attempt, or that a clear took away meanwhile: a look that overlaps a whole clear would
+    call it a run that came back, so `lies_there` is asked again. A directory at a cleared run's path is a new run,
+    unless it is that run's own. Runs that were declared gone do not count. `found`: the rows as read before.
     """
     run = found.staged
     if run is not None and not at_path.is_busy(run) and _says_all(run, seen, told):
         return run, "unchanged"
     with transaction.atomic():
-        run, change = _take_over(at_path.read(root, str(path), lock=True), root, path, seen, told, names, now)
+        found = at_path.lock(root, str(path), found)
+        if found.staged is None and not lies_there():
+            return None, "unchanged"
+        run, change = _take_over(found, root, path, seen, told, names, now)
     if run is not None and change == "new":
         names.remember(run)
     return run, change
@@ -89,7 +100,6 @@ def row_for(
 def _take_over(
     found: AtPath, root: StagingRoot, path: RunPath, seen: str, told: Told | None, names: Names, now: datetime
 ) -> tuple[Run | None, str]:
-    # The rows are locked.
     run = found.staged
     if run is not None:
         return (None, "unchanged") if at_path.is_busy(run) else _bring_up_to_date(run, found, seen, told, now)

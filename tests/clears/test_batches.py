@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from django.conf import settings
-from django.contrib.auth.models import Group, User
+from django.contrib.auth.models import Group, Permission, User
 from django.db import connection
 from django.utils import timezone
 from django_q.models import OrmQ
@@ -40,6 +40,7 @@ from cleanup.runs import discovery, run_status
 from cleanup.runs.facts import inspection
 from cleanup.runs.holds import holds
 from cleanup.runs.proofs import proofs
+from tests.faults import means
 from tests.faults.scene import everything
 from tests.tools import sites
 from tests.tools.lab import Lab, touch
@@ -150,6 +151,23 @@ def test_what_goes_on_the_wizards_word_alone_is_counted(room: Room, proof: str, 
         StagingRoot.objects.update(nas_path="")
     shown = room.look()
     assert (len(shown.going), shown.on_trust) == (3, on_trust)
+
+
+def test_a_place_taken_away_while_the_request_waits_for_its_locks_places_nothing(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    viewers, clearers = (Group.objects.create(name=name) for name in ("those who look", "those who clear"))
+    for group, codename in ((viewers, "view_run"), (clearers, "clear_run")):
+        group.permissions.add(Permission.objects.get(codename=codename, content_type__app_label="cleanup"))
+    user = User.objects.create_user("eve")
+    user.groups.add(viewers, clearers)
+    Access.objects.create(group=viewers, root=room.root)
+    taken = Access.objects.create(group=clearers, root=room.root)
+    shown = room.look(user=user)
+    assert shown.going
+    with means.after(monkeypatch, batches, "_lock", taken.delete), pytest.raises(RunsChanged):
+        room.place(shown, user=user, typed=shown.number)
+    assert not ClearBatch.objects.exists()
 
 
 def test_what_stays_is_grouped_by_its_reason(room: Room) -> None:

@@ -71,6 +71,11 @@ def places(user: User | AnonymousUser, permission: str) -> Places:
     return known[permission]
 
 
+def ask_anew(user: User | AnonymousUser) -> None:
+    """Forget the user's places: after a wait for a lock a place may have been taken away."""
+    user.__dict__.pop("_cleanup_places", None)
+
+
 def runs(user: User | AnonymousUser, permission: str = VIEW) -> RunQuerySet:
     """The runs for which a user has a permission."""
     return Run.objects.filter(_where(user, permission).q())

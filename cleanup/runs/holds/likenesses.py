@@ -18,6 +18,7 @@ from django.db.models import Q
 from cleanup.lab.roots import opening
 from cleanup.ledger import entries
 from cleanup.models import Hold, HoldSource, LedgerKind, Likeness, Phase, Run
+from cleanup.rules import short_texts
 from cleanup.rules.facts import Facts
 from cleanup.rules.likeness import UNKNOWN, Traits, likeness
 from cleanup.rules.reasons import Reason
@@ -168,8 +169,11 @@ def note(run: Run, facts: Facts, known: KnownRuns, *, now: datetime) -> bool:
 
 
 def deny(run: Run, others: Iterable[int], *, actor: str, note: str, now: datetime) -> int:
-    """Write down that the operator denies these likenesses; returns how many are new. Later looks keep to it."""
-    keys = list(others)
+    """Write down that the operator denies these likenesses; returns how many are new. Later looks keep to it.
+
+    Raises ValueError for a too long reason.
+    """
+    note, keys = short_texts.not_too_long(note), list(others)
     pairs = Q(run=run, other__in=keys) | Q(run__in=keys, other=run)
     with transaction.atomic():
         standing = list(Likeness.objects.standing().filter(run=run, other__in=keys).select_related("other"))

@@ -140,12 +140,16 @@ def accept(check: ByteCheck, *, actor: str, note: str, now: datetime) -> Accepte
 
 
 def withdraw(run: Run, *, actor: str, note: str, now: datetime) -> None:
-    """Withdraw an acceptance; no later clear relies on it. Raises NotAccepted without one."""
+    """Withdraw an acceptance; no later clear relies on it.
+
+    Raises NotAccepted without one; ValueError for an empty or too long reason.
+    """
+    note = short_texts.reason(note)
     with transaction.atomic():
         Run.objects.select_for_update().get(pk=run.pk)  # as a commit does: one of the two comes first
         if not run.accepted_bytes.standing().update(withdrawn_at=now, withdrawn_by=actor):
             raise NotAccepted("There is no acceptance any more that could be withdrawn.")
-        _write(run, actor, now, f"acceptance withdrawn; {note.strip()}")
+        _write(run, actor, now, f"acceptance withdrawn; {note}")
 
 
 def _write(run: Run, actor: str, now: datetime, detail: str) -> None:
