@@ -55,6 +55,7 @@ def new_attempt(
     DataDir(str(settings.EXLAB_DATA_DIR)).relieve()
     version = RetentionPolicy.objects.newest_version() if policy else 0
     policy = policy or RetentionPolicy.objects.effective_for(run)
+    version = version or policy.version
     try:
         with transaction.atomic():
             Run.objects.filter(pk=run.pk).doubt()
@@ -68,8 +69,8 @@ def new_attempt(
                 typed_by=os_account.current(),
                 sweep=sweep,
                 let_go=let_go,
-                policy_version=version or policy.version,
-                asked_version=version or policy.version,
+                policy_version=version,
+                asked_version=version,
                 decided_by=sources_as_json(policy),
                 created_at=now,
                 phase_at=now,

@@ -104,7 +104,7 @@ def _take_over(
     if run is not None:
         return (None, "unchanged") if at_path.is_busy(run) else _bring_up_to_date(run, found, seen, told, now)
     former = returned.former_of(found.cleared, told.record if told else None)
-    cleared = next(iter(found.cleared), None)
+    cleared = found.written
     if former is None and cleared is not None and identity.same(cleared.identity, seen):
         if at_path.is_busy(cleared):
             return None, "unchanged"

@@ -13,6 +13,7 @@ from cleanup.models import AcceptedBytes, ByteCheck, Run
 from cleanup.rules.facts import Facts
 from cleanup.runs.facts import stored_facts
 from cleanup.runs.proofs import accepted_bytes, verify_again
+from cleanup.web.caching import wants_fragment
 from cleanup.web.decorators import may_look
 from cleanup.web.requests import SignedIn
 
@@ -96,7 +97,7 @@ def panel(run: Run, facts: Facts, now: datetime) -> Verified | None:
 @may_look
 def run_verified(request: SignedIn, pk: int) -> HttpResponse:
     run = get_object_or_404(permissions.runs(request.user).with_root(), pk=pk)
-    if not request.htmx or request.htmx.history_restore_request:
+    if not wants_fragment(request):
         return redirect("run-detail", pk=pk)
     now = timezone.now()
     found = panel(run, stored_facts.facts_of(run), now)

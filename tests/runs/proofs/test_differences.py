@@ -22,7 +22,6 @@ from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery
 from cleanup.runs.proofs import differences, proofs
-from cleanup.storage import hashing
 from cleanup.sweeps.all_roots import sweep
 from tests.faults import means
 from tests.faults.scene import Scene, set_scene
@@ -47,19 +46,6 @@ def damaged(lab: Lab, root: Any, now: datetime, policy: Callable[..., Any]) -> S
     scene = set_scene(lab, root, now)
     damage(scene.twin / TILE)
     return scene
-
-
-@pytest.fixture
-def read(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    paths: list[bytes] = []
-    hash_file = hashing.hash_file
-
-    def noted(directory: int, path: bytes, **how: Any) -> Any:
-        paths.append(path)
-        return hash_file(directory, path, **how)
-
-    monkeypatch.setattr(hashing, "hash_file", noted)
-    return paths
 
 
 def swept(now: datetime, **how: Any) -> RunAction:

@@ -19,7 +19,7 @@ from cleanup.rules.facts import Finding, ProofFacts
 from cleanup.rules.policies.policy import ProofLevel
 from cleanup.rules.reasons import Reason
 from cleanup.runs.proofs import proofs
-from cleanup.storage import handles, hashing
+from cleanup.storage import handles
 from cleanup.storage.mounts import places
 from cleanup.storage.nas import client, reader_process
 from cleanup.storage.staging import fences
@@ -50,19 +50,6 @@ def proven(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Scene:
     scene.assert_whole()
     assert Proof.objects.count() == 1
     return scene
-
-
-@pytest.fixture
-def read(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    paths: list[bytes] = []
-    hash_file = hashing.hash_file
-
-    def noted(directory: int, path: bytes, **how: Any) -> Any:
-        paths.append(path)
-        return hash_file(directory, path, **how)
-
-    monkeypatch.setattr(hashing, "hash_file", noted)
-    return paths
 
 
 def _no_space(plan: object) -> bytes:
