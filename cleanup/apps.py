@@ -19,6 +19,7 @@ class CleanupConfig(AppConfig):
 
         connection_created.connect(lock_waits.limit)
         pre_migrate.connect(lock_waits.lift, sender=self)
+        pre_migrate.connect(triggers.lift, sender=self)
         post_migrate.connect(lock_waits.restore, sender=self)
         post_migrate.connect(triggers.install, sender=self)
         post_migrate.connect(task_queues.create, sender=self)

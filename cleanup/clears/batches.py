@@ -12,8 +12,8 @@ from cleanup.clears import queue, retries
 from cleanup.clears.preview import ClearPreview, RequestedRuns, preview
 from cleanup.lab.people import permissions
 from cleanup.lab.roots import opening
-from cleanup.ledger import entries as ledger
-from cleanup.models import ClearAttempt, ClearBatch, LedgerEntry, LedgerKind, Phase, Run, RunQuerySet
+from cleanup.ledger import book, entries
+from cleanup.models import ClearAttempt, ClearBatch, LedgerKind, Phase, Run, RunQuerySet
 from cleanup.rules.reasons import Reason
 
 logger = logging.getLogger(__name__)
@@ -126,7 +126,7 @@ def resume(batch: ClearBatch, *, now: datetime) -> bool:
 
 def stop(batch: ClearBatch, *, actor: str, now: datetime) -> int:
     """Withdraw what waits in a batch; runs under way are finished. Returns how many were withdrawn."""
-    with transaction.atomic():
+    with book.writing():
         found = _locked(batch, stopped_at=None)
         if found is None or not _to_come(found).exists():
             return 0
@@ -161,8 +161,7 @@ def _withdraw(batch: ClearBatch, actor: str, now: datetime) -> int:
     why = {"reason": Reason.WITHDRAWN, "detail": f"by {actor}"}
     keys = [attempt.pk for attempt in waiting]
     ClearAttempt.objects.filter(pk__in=keys).update(phase=Phase.ABORTED, phase_at=now, **why)
-    entries = [ledger.ledger_entry(attempt, LedgerKind.ABORTED, now, **why) for attempt in waiting]
-    LedgerEntry.objects.bulk_create(entries, batch_size=100)
+    book.write(*(entries.ledger_entry(attempt, LedgerKind.ABORTED, now, **why) for attempt in waiting))
     logger.info("%d clears of the batch %s were withdrawn by %s", len(waiting), batch.pk, actor)
     return len(waiting)
 

@@ -28,7 +28,7 @@ from cleanup.lab.nas.nas_roots import nas_flags, twin_of
 from cleanup.lab.nas.nas_transport import Reader
 from cleanup.lab.roots import laid_markers, opening
 from cleanup.lab.roots.opening import OpenRun, Unreachable
-from cleanup.ledger import entries
+from cleanup.ledger import book, entries
 from cleanup.models import (
     ClearAttempt,
     Hold,
@@ -292,7 +292,7 @@ def _fence_and_prepare(attempt: ClearAttempt, run: Run, opened: OpenRun, reader:
 def _commit(attempt: ClearAttempt, run: Run, opened: OpenRun, prepared: Prepared) -> None:
     """The point of no return. Raises Refused with everything put back."""
     try:
-        with transaction.atomic(durable=True):
+        with book.writing():
             _write_commit(attempt, run, prepared, timezone.now())
     except Refused:
         _undo(attempt, run, opened.parent)

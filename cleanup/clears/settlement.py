@@ -12,7 +12,7 @@ from django.utils import timezone
 from cleanup.clears import conflicts, freed, record_inside, retries
 from cleanup.lab.roots import disk_usage, opening
 from cleanup.lab.roots.opening import OpenRun, Unreachable
-from cleanup.ledger import entries
+from cleanup.ledger import book, entries
 from cleanup.models import (
     ClearAttempt,
     LedgerKind,
@@ -171,7 +171,7 @@ def finish(attempt: ClearAttempt, removed: removal.Removal, now: datetime, gain:
     counted more.
     """
     complete = not removed.left
-    with transaction.atomic():
+    with book.writing():
         settle_phase(attempt, "reason", *FREED)
         step = run_tree.Count(
             files=removed.freed.files - attempt.freed_files,
@@ -257,7 +257,7 @@ def finish_without_clear(
     aside = f"An empty folder that the data wizard had made at its path lies beside it as {', '.join(attempt.shells)}."
     detail = " ".join(part for part in (finding.detail, aside if attempt.shells else "") if part)
     of_conflict = Phase.CONFLICT in (attempt.phase, phase)
-    with transaction.atomic():
+    with book.writing():
         fields = {"reason": finding.reason, "detail": detail}
         once_more = {"again_after": retries.due_after(attempt, finding, now)}
         if attempt.advance([Phase.QUEUED, Phase.INTENT, Phase.CONFLICT], phase, now=now, **fields, **once_more):

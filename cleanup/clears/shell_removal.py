@@ -23,7 +23,7 @@ from cleanup.clears.refusal import Refused
 from cleanup.lab import readiness
 from cleanup.lab.roots import opening
 from cleanup.lab.roots.opening import Unreachable
-from cleanup.ledger import entries
+from cleanup.ledger import book, entries
 from cleanup.models import ClearAttempt, LedgerKind, Orphan, OrphanKind, Phase
 from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
@@ -217,7 +217,7 @@ def _keep(attempt: ClearAttempt, folder: int) -> None:
 def _commit(attempt: ClearAttempt, place: _Place) -> None:
     """The point of no return. Raises Refused with the shell put back."""
     try:
-        with transaction.atomic(durable=True):
+        with book.writing():
             now = timezone.now()
             if not attempt.advance([Phase.INTENT], Phase.COMMITTED, now=now):
                 raise DatabaseError("the attempt was changed by another worker")
@@ -287,7 +287,7 @@ def _end(attempt: ClearAttempt, phase: Phase, finding: Finding | None, now: date
     reason, detail = (finding.reason, finding.detail) if finding else ("", "")
     before = [Phase.COMMITTED, Phase.DONE] if phase == Phase.DONE else [Phase.QUEUED, Phase.INTENT]
     freed = {"freed_files": attempt.planned_files, "freed_bytes": attempt.planned_bytes} if finding is None else {}
-    with transaction.atomic():
+    with book.writing():
         # What is left is no shell of ours: without a reason the removal is not tried again.
         told = {"reason": "" if phase == Phase.DONE else reason, "detail": detail}
         if not attempt.advance(before, phase, now=now, **told, **freed):

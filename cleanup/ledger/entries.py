@@ -6,27 +6,30 @@ from typing import Any
 from django.conf import settings
 
 from cleanup.lab.people import os_account
+from cleanup.ledger import book
 from cleanup.models import ClearAttempt, LedgerEntry, LedgerKind, Requester, Run
 
 
 def write_entry(run: Run, *, kind: LedgerKind, actor: str, now: datetime, reason: str, detail: str) -> None:
-    """Write down an operator's statement about a run, in the transaction that changes the row."""
-    _row(
-        run,
-        kind,
-        now,
-        requester=Requester.OPERATOR,
-        actor=actor,
-        typed_by=os_account.current(),
-        policy_version=0,
-        reason=reason,
-        detail=detail,
-    ).save()
+    """Write down an operator's statement about a run, in the `book.writing` that changes the row."""
+    book.write(
+        _row(
+            run,
+            kind,
+            now,
+            requester=Requester.OPERATOR,
+            actor=actor,
+            typed_by=os_account.current(),
+            policy_version=0,
+            reason=reason,
+            detail=detail,
+        )
+    )
 
 
 def write_ledger(attempt: ClearAttempt, kind: LedgerKind, now: datetime, **counts: Any) -> None:  # noqa: ANN401
-    """Write down one step of an attempt, in the transaction that changes the attempt."""
-    ledger_entry(attempt, kind, now, **counts).save()
+    """Write down one step of an attempt, in the `book.writing` that changes the attempt."""
+    book.write(ledger_entry(attempt, kind, now, **counts))
 
 
 def ledger_entry(attempt: ClearAttempt, kind: LedgerKind, now: datetime, **counts: Any) -> LedgerEntry:  # noqa: ANN401

@@ -4,6 +4,7 @@ from cleanup.models.access import Access
 from cleanup.models.alerts import Alert, AlertKind
 from cleanup.models.announcements import Announcement, Forecast
 from cleanup.models.base import AppendOnly, RunKind
+from cleanup.models.chain import LedgerHead, LedgerLink
 from cleanup.models.checks_here import AcceptedBytes, ByteCheck
 from cleanup.models.clears import (
     AttemptKind,
@@ -51,7 +52,9 @@ __all__ = [
     "Instrument",
     "KeptSelection",
     "LedgerEntry",
+    "LedgerHead",
     "LedgerKind",
+    "LedgerLink",
     "LedgerQuerySet",
     "Likeness",
     "LikenessQuerySet",

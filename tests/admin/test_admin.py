@@ -8,6 +8,7 @@ from django_q.models import Failure, OrmQ, Schedule
 from django_q.tasks import async_task
 
 from cleanup.clears import protocol
+from cleanup.ledger import book
 from cleanup.models import ClearAttempt, LedgerEntry, LedgerKind, StagingRoot
 from cleanup.runs import discovery
 from tests.tools.lab import census
@@ -39,23 +40,25 @@ def ledger(runs, now):
             phase_at=now,
         )
         for kind, files, size, allocated in [("authorised", 99, 99, 0), *sizes]:
-            LedgerEntry.objects.create(
-                at=now,
-                kind=kind,
-                run=run,
-                attempt=attempt,
-                root_name=run.root.name,
-                run_path=run.run_path,
-                equipment=run.equipment,
-                project=run.project,
-                run_kind=run.run_kind,
-                requester="operator",
-                actor=actor,
-                host="h",
-                policy_version=0,
-                files=files,
-                bytes=size,
-                allocated_bytes=allocated,
+            book.write(
+                LedgerEntry(
+                    at=now,
+                    kind=kind,
+                    run=run,
+                    attempt=attempt,
+                    root_name=run.root.name,
+                    run_path=run.run_path,
+                    equipment=run.equipment,
+                    project=run.project,
+                    run_kind=run.run_kind,
+                    requester="operator",
+                    actor=actor,
+                    host="h",
+                    policy_version=0,
+                    files=files,
+                    bytes=size,
+                    allocated_bytes=allocated,
+                )
             )
 
 

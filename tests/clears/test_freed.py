@@ -20,6 +20,7 @@ from cleanup.clears import clear_now, freed, progress, recovery, settlement
 from cleanup.clears.report import ClearReport
 from cleanup.clears.run_action import Action
 from cleanup.lab.roots import disk_usage, opening, registration
+from cleanup.ledger import book
 from cleanup.management.base import sweep_as_json, sweep_as_text
 from cleanup.models import Alert, ClearAttempt, ClearBatch, DiskUsage, LedgerEntry, Run, StagingRoot, Sweep, SweptRun
 from cleanup.rules import freed as rules
@@ -374,8 +375,8 @@ def test_a_clear_by_hand_that_frees_space_lets_sweeps_go_on(root: StagingRoot, n
         attempt = clear_rows(run, now, files=1, size=BIG, disk_free_after=0)
         columns = {"attempt": attempt, "allocated_bytes": BIG, "measured_bytes": measured, "host": "h", "actor": "ada"}
         at = now + timedelta(minutes=number)
-        LedgerEntry.objects.create(
-            at=at, kind="partial", run=run, root_name=root.name, policy_version=0, files=1, **columns
+        book.write(
+            LedgerEntry(at=at, kind="partial", run=run, root_name=root.name, policy_version=0, files=1, **columns)
         )
 
     clear(0, 0)

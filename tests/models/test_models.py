@@ -9,6 +9,7 @@ from django.contrib.auth.models import Group, User
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 
+from cleanup.ledger import book
 from cleanup.models import (
     ClearAttempt,
     IngestEvent,
@@ -73,12 +74,24 @@ def make_entry(attempt: ClearAttempt, kind: str, **fields: Any) -> LedgerEntry:
         "host": attempt.host,
         "policy_version": 0,
     }
-    return LedgerEntry.objects.create(run=run, attempt=attempt, kind=kind, **{**defaults, **fields})
+    entry = LedgerEntry(run=run, attempt=attempt, kind=kind, **{**defaults, **fields})
+    book.write(entry)
+    return entry
 
 
 def refuses(act: Callable[[], Any], constraint: str) -> None:
     with pytest.raises(IntegrityError) as error, transaction.atomic():
         act()
+    expect_named(error, constraint)
+
+
+def refuses_entry(attempt: ClearAttempt, kind: str, constraint: str) -> None:
+    with pytest.raises(IntegrityError) as error:  # a row of the ledger has a transaction of its own
+        make_entry(attempt, kind)
+    expect_named(error, constraint)
+
+
+def expect_named(error: pytest.ExceptionInfo[IntegrityError], constraint: str) -> None:
     # SQLite names the columns of a unique index, PostgreSQL the index itself.
     assert constraint in str(error.value) or "UNIQUE constraint failed" in str(error.value)
 
@@ -183,7 +196,7 @@ def test_the_phase_changes_by_compare_and_set(run: Run, now: datetime) -> None:
 def test_an_attempt_is_authorised_and_completed_once(run: Run, kind: str) -> None:
     attempt = make_attempt(run)
     make_entry(attempt, kind)
-    refuses(lambda: make_entry(attempt, kind), f"one_{kind}_entry_per_attempt")
+    refuses_entry(attempt, kind, f"one_{kind}_entry_per_attempt")
     make_entry(make_attempt(run, "done"), kind)
 
 
@@ -191,7 +204,7 @@ def test_partial_rows_may_follow_each_other(run: Run) -> None:
     attempt = make_attempt(run)
     make_entry(attempt, "partial")
     make_entry(attempt, "partial")
-    refuses(lambda: make_entry(attempt, "guessed"), "ledger_kind_is_known")
+    refuses_entry(attempt, "guessed", "ledger_kind_is_known")
 
 
 def test_totals_count_what_was_freed_and_nothing_else(run: Run) -> None:

@@ -14,6 +14,7 @@ from cleanup.models import (
     AppendOnly,
     IngestEvent,
     LedgerEntry,
+    LedgerLink,
     Proof,
     RecordSight,
     RetentionPolicy,
@@ -26,11 +27,12 @@ from cleanup.sweeps import rehearsal
 from tests.faults.scene import set_scene
 from tests.tools.lab import Lab
 
-TABLES = [IngestEvent, LedgerEntry, Proof, RecordSight, RetentionPolicy, RootNote, Surprise]
+TABLES = [IngestEvent, LedgerEntry, LedgerLink, Proof, RecordSight, RetentionPolicy, RootNote, Surprise]
 # A number in each table that a test may try to change.
 COLUMNS = {
     IngestEvent: "position",
     LedgerEntry: "files",
+    LedgerLink: "form",
     Proof: "files",
     RecordSight: "run_id",
     RetentionPolicy: "version",
@@ -76,6 +78,14 @@ def test_every_append_only_model_is_meant() -> None:
     assert triggers.missing(connection) == []
 
 
+def test_a_row_of_the_ledger_follows_its_link(rows: dict[type, list[Any]]) -> None:
+    known = LedgerEntry.objects.earliest("pk")
+    copied = {field.attname: getattr(known, field.attname) for field in LedgerEntry._meta.fields}
+    for key in (9999, LedgerLink.objects.latest("position").entry_id + 1):
+        with pytest.raises(DatabaseError, match="link in the chain"), transaction.atomic():
+            LedgerEntry.objects.create(**{**copied, "id": key, "kind": "refused"})
+
+
 # Rows for all tables need a clear, so all these tests share them.
 
 
@@ -100,19 +110,21 @@ def test_querysets_are_refused_by_the_database(rows: dict[type, list[Any]]) -> N
 
 
 def test_statements_are_refused(rows: dict[type, list[Any]]) -> None:
-    for table in triggers.tables():
-        refused(f'UPDATE "{table}" SET id = id')
-        refused(f'UPDATE "{table}" SET id = id + 1000 WHERE id = (SELECT min(id) FROM "{table}")')
+    for model in TABLES:
+        table, key = model._meta.db_table, model._meta.pk.column
+        refused(f'UPDATE "{table}" SET {key} = {key}')
+        refused(f'UPDATE "{table}" SET {key} = {key} + 1000 WHERE {key} = (SELECT min({key}) FROM "{table}")')
         refused(f'DELETE FROM "{table}"')
-        refused(f'DELETE FROM "{table}" WHERE id = (SELECT max(id) FROM "{table}")')
+        refused(f'DELETE FROM "{table}" WHERE {key} = (SELECT max({key}) FROM "{table}")')
 
 
 @on_sqlite
 def test_replace_is_refused(rows: dict[type, list[Any]]) -> None:
-    for table in triggers.tables():
+    for model in TABLES:
+        table, key = model._meta.db_table, model._meta.pk.column
         refused(f'REPLACE INTO "{table}" SELECT * FROM "{table}"')
         refused(f'INSERT OR REPLACE INTO "{table}" SELECT * FROM "{table}" LIMIT 1')
-        refused(f'UPDATE OR REPLACE "{table}" SET id = 1')
+        refused(f'UPDATE OR REPLACE "{table}" SET {key} = 1')
 
 
 @on_postgresql
@@ -148,12 +160,13 @@ def test_a_table_that_is_remade_gets_its_triggers_back(model: type[models.Model]
     """SQLite alters a table by making it anew, and silently drops its triggers."""
     field = models.IntegerField(default=0)
     field.set_attributes_from_name("passing_thought")
+    triggers.lift(using="default")  # as before each migrate
     with connection.schema_editor() as editor:
         editor.add_field(model, field)
     with connection.schema_editor() as editor:
         editor.remove_field(model, field)
     if connection.vendor == "sqlite":
-        assert triggers.missing(connection) == [model._meta.db_table]
+        assert set(triggers.missing(connection)) == {model._meta.db_table, LedgerEntry._meta.db_table}
     call_command("migrate", verbosity=0)
     assert triggers.missing(connection) == []
 
@@ -165,7 +178,7 @@ def test_the_triggers_work_after_they_were_laid_again(rows: dict[type, list[Any]
     call_command("migrate", verbosity=0)
     for model in TABLES:
         refused(f'DELETE FROM "{model._meta.db_table}"')
-        refused(f'UPDATE "{model._meta.db_table}" SET id = id')
+        refused(f'UPDATE "{model._meta.db_table}" SET {model._meta.pk.column} = {model._meta.pk.column}')
 
 
 def test_laying_them_twice_is_harmless() -> None:

@@ -3,6 +3,7 @@
 from datetime import datetime
 from typing import Any
 
+from cleanup.ledger import book
 from cleanup.models import ClearAttempt, LedgerEntry, Phase, Run, StagingRoot
 from cleanup.storage.run_paths import parse_run_path
 
@@ -33,5 +34,5 @@ def clear_rows(run: Run, at: datetime, *, files: int, size: int, **fields: Any) 
     told |= {name: getattr(attempt, name) for name in _OF_THE_ATTEMPT}
     told |= {"attempt": attempt, "root_name": run.root.name, "files": files, "bytes": size}
     for kind in ("authorised", "completed"):
-        LedgerEntry.objects.create(at=at, kind=kind, run=run, **told)
+        book.write(LedgerEntry(at=at, kind=kind, run=run, **told))
     return attempt

@@ -9,6 +9,7 @@ from django_q.models import Schedule
 
 from cleanup.clears import queue
 from cleanup.lab.roots.disk_usage import Outlook
+from cleanup.ledger import book
 from cleanup.models import (
     Access,
     ClearAttempt,
@@ -57,11 +58,11 @@ def operator_of_one(db) -> Client:
 
 
 def add_freed(run: Run, attempt: ClearAttempt, at: datetime, *, size: int = GB) -> None:
-    LedgerEntry.objects.create(
+    book.write(LedgerEntry(
         at=at, kind="completed", run=run, attempt=attempt, root_name=run.root.name, run_path=run.run_path,
         equipment=run.equipment, project=run.project, run_kind=run.run_kind, requester=attempt.requester, actor="a",
         host="h", policy_version=1, bytes=size,
-    )  # fmt: skip
+    ))  # fmt: skip
 
 
 # Who, and nothing at all

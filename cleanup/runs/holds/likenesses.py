@@ -16,7 +16,7 @@ from django.db import transaction
 from django.db.models import Q
 
 from cleanup.lab.roots import opening
-from cleanup.ledger import entries
+from cleanup.ledger import book, entries
 from cleanup.models import Hold, HoldSource, LedgerKind, Likeness, Phase, Run
 from cleanup.rules import short_texts
 from cleanup.rules.facts import Facts
@@ -175,7 +175,7 @@ def deny(run: Run, others: Iterable[int], *, actor: str, note: str, now: datetim
     """
     note, keys = short_texts.not_too_long(note), list(others)
     pairs = Q(run=run, other__in=keys) | Q(run__in=keys, other=run)
-    with transaction.atomic():
+    with book.writing():
         standing = list(Likeness.objects.standing().filter(run=run, other__in=keys).select_related("other"))
         Likeness.objects.standing().filter(pairs).update(denied_at=now, denied_by=actor, note=note)
         Run.objects.filter(pk__in=[run.pk, *keys]).doubt()

@@ -5,11 +5,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from django.db import transaction
-
 from cleanup.lab.roots import opening
 from cleanup.lab.roots.opening import Unreachable
-from cleanup.ledger import entries
+from cleanup.ledger import book, entries
 from cleanup.models import LedgerKind, Orphan, Run, StagingRoot
 from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
@@ -105,7 +103,7 @@ def _refuse_if_there(run: Run) -> None:
 
 
 def _write(run: Run, *, actor: str, reason: str, now: datetime) -> None:
-    with transaction.atomic():
+    with book.writing():
         mine = Run.objects.select_for_update().staged().filter(pk=run.pk, identity=run.identity)
         if not mine or run.active_attempt or not Run.objects.filter(pk=run.pk).update(gone_at=now):
             raise NotGone(Finding(Reason.ALREADY_CLEARING))

@@ -8,13 +8,11 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from django.db import transaction
-
 from cleanup.lab.nas import shared_twins
 from cleanup.lab.nas.nas_roots import record_places
 from cleanup.lab.roots import opening
 from cleanup.lab.roots.opening import OpenRun, Unreachable
-from cleanup.ledger import entries
+from cleanup.ledger import book, entries
 from cleanup.models import Hold, HoldSource, Instrument, LedgerKind, Orphan, Project, Run, StagingRoot
 from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
@@ -249,7 +247,7 @@ def _expect_duplicate(run: Run, other: Run, found: _Found, order: RegisterOrder)
 
 def _write(run: Run, path: RunPath, found: _Found, other: Run | None, order: RegisterOrder) -> bool:
     before = run.run_path
-    with transaction.atomic():
+    with book.writing():
         wanted = {row.pk: row.identity for row in (run, other) if row is not None}
         locked = Run.objects.select_for_update().staged().filter(pk__in=wanted).order_by("pk")
         if {row.pk: row.identity for row in locked} != wanted or any(row.active_attempt for row in locked):

@@ -18,7 +18,7 @@ from cleanup.lab.nas.nas_roots import record_places
 from cleanup.lab.roots import first_nights, opening, registration
 from cleanup.lab.roots.opening import OpenRun, Unreachable
 from cleanup.lab.roots.registration import RegistrationError
-from cleanup.ledger import entries
+from cleanup.ledger import book, entries
 from cleanup.models import ClearAttempt, LedgerKind, Phase, Run, StagingRoot
 from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
@@ -366,7 +366,7 @@ def _write(
         detail = f"declared gone: {run.identity}; at its path lies {found.identity}"
     if place is not None and place.path != run.root.path:
         detail += f"; the staging root moved from {run.root.path} to {place.path}"
-    with transaction.atomic():
+    with book.writing():
         mine = Run.objects.select_for_update().staged().filter(pk=run.pk, identity=run.identity)
         if not mine or run.active_attempt or not Run.objects.filter(pk=run.pk).update(**changes):
             return False

@@ -18,7 +18,7 @@ from django_q.tasks import async_task
 from cleanup.lab import task_queues
 from cleanup.lab.roots import opening
 from cleanup.lab.roots.opening import Unreachable
-from cleanup.ledger import entries
+from cleanup.ledger import book, entries
 from cleanup.models import AcceptedBytes, ByteCheck, LedgerKind, Run
 from cleanup.rules import short_texts
 from cleanup.rules.facts import Finding
@@ -118,7 +118,7 @@ def accept(check: ByteCheck, *, actor: str, note: str, now: datetime) -> Accepte
     run = Run.objects.with_root().get(pk=check.run_id)
     _refuse_unfit(check, run)
     _refuse_changed(check, run, now)
-    with transaction.atomic():
+    with book.writing():
         staged = Run.objects.select_for_update().staged().filter(pk=run.pk, state=State.SYNC_VERIFIED).first()
         if staged is None or run.active_attempt:
             raise NotAccepted(Finding(Reason.ALREADY_CLEARING))
@@ -145,7 +145,7 @@ def withdraw(run: Run, *, actor: str, note: str, now: datetime) -> None:
     Raises NotAccepted without one; ValueError for an empty or too long reason.
     """
     note = short_texts.reason(note)
-    with transaction.atomic():
+    with book.writing():
         Run.objects.select_for_update().get(pk=run.pk)  # as a commit does: one of the two comes first
         if not run.accepted_bytes.standing().update(withdrawn_at=now, withdrawn_by=actor):
             raise NotAccepted("There is no acceptance any more that could be withdrawn.")

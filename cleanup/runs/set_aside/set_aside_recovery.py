@@ -11,7 +11,7 @@ from django.db import IntegrityError, transaction
 
 from cleanup.lab.roots import opening
 from cleanup.lab.roots.opening import Unreachable
-from cleanup.ledger import entries
+from cleanup.ledger import book, entries
 from cleanup.models import AsideState, LedgerKind, Run, SetAside, StagingRoot
 from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
@@ -142,7 +142,7 @@ def _end(row: SetAside, before: AsideState, after: AsideState, now: datetime) ->
         (AsideState.INTENT, AsideState.DONE): (LedgerKind.SET_ASIDE, row.actor, row.note),
         (AsideState.UNDOING, AsideState.UNDONE): (LedgerKind.PUT_BACK, row.undone_by, row.undone_note),
     }.get((before, after))
-    with transaction.atomic():
+    with book.writing():
         if not row.advance(before, after, now=now):
             return
         Run.objects.filter(pk=row.run_id).doubt()

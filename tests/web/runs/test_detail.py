@@ -8,6 +8,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from cleanup.clears import protocol, queue
+from cleanup.ledger import book
 from cleanup.ledger import entries as ledger_entries
 from cleanup.models import (
     Access,
@@ -303,12 +304,14 @@ def test_the_longest_life_costs_as_many_queries_as_the_shortest(people, runs, no
     run, other = runs[SAFE], runs[TEST_RUN]
     few = ClearAttempt.objects.bulk_create([tried(other, now)])
     attempts = ClearAttempt.objects.bulk_create([tried(run, now - timedelta(seconds=n)) for n in range(1000)])
-    LedgerEntry.objects.bulk_create(
-        LedgerEntry(run=attempt.run, attempt=attempt, kind="refused", at=now, policy_version=0)
-        for attempt in [*few, *attempts]
+    book.write(
+        *(
+            LedgerEntry(run=attempt.run, attempt=attempt, kind="refused", at=now, policy_version=0)
+            for attempt in [*few, *attempts]
+        )
     )
-    LedgerEntry.objects.bulk_create(
-        LedgerEntry(run=run, kind="reregistered", at=now, policy_version=0, actor="admin") for _ in range(1000)
+    book.write(
+        *(LedgerEntry(run=run, kind="reregistered", at=now, policy_version=0, actor="admin") for _ in range(1000))
     )
     long, short = queries(run), queries(other)
     assert long[0] == short[0]
