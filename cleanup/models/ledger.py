@@ -26,6 +26,20 @@ class LedgerKind(models.TextChoices):
     SET_ASIDE = "set_aside"
     PUT_BACK = "put_back"
     ACCEPTED = "accepted"
+    # Of the ledger itself: what a restored database lacks, what was brought back into it, and the keys that sign.
+    RESTORED = "restored"
+    RECOVERED = "recovered"
+    KEY = "key"
+
+    @classmethod
+    def without_attempt(cls) -> "list[LedgerKind]":
+        """The kinds that need no attempt: what a person said of a run, and what is told of the ledger."""
+        said = [cls.REREGISTERED, cls.MARKED_GONE, cls.SET_ASIDE, cls.PUT_BACK, cls.ACCEPTED]
+        return [*said, cls.RECOVERED, *cls.without_run()]
+
+    @classmethod
+    def without_run(cls) -> "list[LedgerKind]":
+        return [cls.RESTORED, cls.KEY]
 
 
 def measured_sums() -> dict[str, Any]:
@@ -67,8 +81,9 @@ class LedgerEntry(AppendOnly):
 
     at = models.DateTimeField()
     kind = models.CharField(max_length=12, choices=LedgerKind)
-    run = models.ForeignKey(Run, on_delete=models.PROTECT, related_name="ledger")
-    # Only entries of what a person said have none.
+    # Only rows of the ledger itself have none.
+    run = models.ForeignKey(Run, on_delete=models.PROTECT, null=True, blank=True, related_name="ledger")
+    # Only these, and rows of what a person said, have none.
     attempt = models.ForeignKey(ClearAttempt, on_delete=models.PROTECT, null=True, blank=True, related_name="ledger")
     root_name = models.CharField(max_length=64)
     run_path = models.CharField(max_length=1024)
@@ -99,12 +114,16 @@ class LedgerEntry(AppendOnly):
     class Meta:
         ordering = ("-at", "-id")
         verbose_name_plural = "ledger entries"
+        permissions: ClassVar = [("audit", "Can see everywhere what was freed")]
         constraints: ClassVar = [
             models.CheckConstraint(condition=Q(kind__in=LedgerKind.values), name="ledger_kind_is_known"),
             models.CheckConstraint(
-                condition=Q(attempt__isnull=False)
-                | Q(kind__in=["reregistered", "marked_gone", "set_aside", "put_back", "accepted"]),
+                condition=Q(attempt__isnull=False) | Q(kind__in=LedgerKind.without_attempt()),
                 name="ledger_entry_has_its_attempt",
+            ),
+            models.CheckConstraint(
+                condition=Q(run__isnull=False) | Q(kind__in=LedgerKind.without_run()),
+                name="ledger_entry_has_its_run",
             ),
             models.UniqueConstraint(
                 fields=["attempt"], condition=Q(kind="completed"), name="one_completed_entry_per_attempt"

@@ -340,7 +340,10 @@ LOOK = {
 }
 
 
-@pytest.mark.parametrize(("group", "may"), [("viewer", LOOK), ("operator", LOOK | {"clear_run", "hold_run", "go_on"})])
+@pytest.mark.parametrize(
+    ("group", "may"),
+    [("viewer", LOOK), ("operator", LOOK | {"clear_run", "hold_run", "go_on"}), ("auditor", {"audit"})],
+)
 def test_groups_have_exactly_their_permissions(group: str, may: set[str]) -> None:
     made = Group.objects.get(name=group)
     assert set(made.permissions.values_list("codename", flat=True)) == may
@@ -355,7 +358,7 @@ def test_only_operators_may_clear() -> None:
     assert operator.has_perm("cleanup.clear_run")
     assert viewer.has_perm("cleanup.view_run")
     assert not operator.has_perm("cleanup.change_run")
-    assert {group.name for group in Group.objects.all()} == {"viewer", "operator"}
+    assert {group.name for group in Group.objects.all()} == {"viewer", "operator", "auditor"}
 
 
 def test_an_attempt_knows_whether_it_is_under_way(run: Run, now: datetime) -> None:

@@ -15,6 +15,8 @@ CLEAR = "cleanup.clear_run"
 HOLD = "cleanup.hold_run"
 CHANGE = "cleanup.change_run"
 ACCEPT = "cleanup.accept_bytes"
+# Everywhere, whatever the user's places.
+AUDIT = "cleanup.audit"
 _OF_RUNS = frozenset({VIEW, CLEAR, HOLD, CHANGE, ACCEPT})
 
 
