@@ -37,6 +37,7 @@ from cleanup.models import (
 )
 from cleanup.monitoring import problems
 from cleanup.web import urls
+from tests.tools.database import sandbox
 from tests.tools.rows import clear_rows, run_row
 
 pytestmark = pytest.mark.one_engine
@@ -371,7 +372,7 @@ def undone() -> Iterator[list[str]]:
             written.append(words[1] if words[0] == "UPDATE" else words[2])
         return execute(sql, params, many, context)
 
-    with transaction.atomic(), connection.execute_wrapper(watch):
+    with sandbox(), connection.execute_wrapper(watch):
         yield written
         transaction.set_rollback(True)
 
