@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from json.encoder import encode_basestring_ascii
 from typing import Any, NamedTuple
@@ -43,7 +43,8 @@ def linked_rows(after: int, upto: int) -> Iterator[LinkedRow]:
             cursor.execute(statement, [after, upto, _AT_ONCE])
             rows = cursor.fetchall()
         for row in rows:
-            yield LinkedRow(*row[: len(_LINK)], _content(names, row[len(_LINK) :]))
+            position, key, form, content_sha256, sha256, *values = row
+            yield LinkedRow(position, key, form, content_sha256, sha256, _content(names, values))
         if len(rows) < _AT_ONCE:
             return
         after = rows[-1][0]
@@ -71,7 +72,7 @@ def _column(name: str) -> str:
     return f"{column}::text" if name == _JSON else column
 
 
-def _content(names: tuple[str, ...], values: tuple[Any, ...]) -> bytes | None:
+def _content(names: tuple[str, ...], values: Sequence[Any]) -> bytes | None:
     parts = []
     for name, value in zip(names, values, strict=True):
         if type(value) is str:
