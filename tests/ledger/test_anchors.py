@@ -18,6 +18,7 @@ from cleanup.ledger import anchor_sources, anchors, book
 from cleanup.ledger.anchors import Anchor
 from cleanup.models import AnchorPlace, LedgerAnchor, LedgerEntry, NasBreaker, Requester, Run
 from cleanup.runs import discovery
+from tests.clears.test_batches import Room, room, run_tasks  # noqa: F401 (a fixture)
 from tests.ledger.book_rows import key_row, write_rows
 from tests.tools.lab import Lab, snapshot
 
@@ -68,7 +69,7 @@ def test_a_head_that_stands_there_is_written_again_only_daily(lab: Lab, root: An
     assert [one.position for one in read(file_on(lab.nas))] == [1, 1, 2]
 
 
-def test_a_pass_and_the_end_of_a_batch_write_it(lab: Lab, root: Any, now: datetime, policy: Any) -> None:
+def test_a_pass_writes_it_and_so_does_the_daily_task(lab: Lab, root: Any, now: datetime, policy: Any) -> None:
     lab.run("FLOW_01/alpha/Run_2026-01-01T00-00")
     policy(mode="scheduled", retain_hours=1)
     discovery.discover(root, now=now)
@@ -219,3 +220,11 @@ def test_a_line_that_cannot_be_meant_is_no_anchor(now: datetime, change: dict[st
     good = Anchor("0b4b2a3e-6c0f-4b0e-9f3c-111111111111", 3, "a" * 64, now, "labpc")
     assert anchors.parse(good.line) == ([good], 0)
     assert anchors.parse(json.dumps({**json.loads(good.line), **change})) == ([], 1)
+
+
+def test_the_last_clear_of_a_batch_writes_it_and_those_before_do_not(room: Room) -> None:  # noqa: F811
+    """Takes 1 s: three real clears."""
+    room.batch()
+    run_tasks()
+    (line,) = read(file_on(room.lab.nas))
+    assert line.position == LedgerEntry.objects.count() == 6
