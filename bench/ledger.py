@@ -3,9 +3,9 @@
     python bench/ledger.py --rows 1000000 --engine sqlite
     python bench/ledger.py --rows 1000000 --engine postgresql
 
-Prints how long `verify_ledger` computes, how much of that its process did, and the most memory that it took. PostgreSQL comes from the wheel of the
-tests. A million rows take a minute or two to make, and 2 GB in a temporary directory that is removed at the end, also
-after Ctrl-C.
+Prints how long `verify_ledger` computes, how much of that its own process did, and the most memory that it took.
+PostgreSQL comes from the wheel of the tests. A million rows take a minute or two to make, and 2 GB in a temporary
+directory that is removed at the end, also after Ctrl-C.
 """
 
 import argparse

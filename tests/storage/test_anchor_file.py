@@ -30,7 +30,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def refusal(top: int) -> int | None:
-    with pytest.raises(OSError) as refused:  # noqa: PT011 (the number is what matters)
+    with pytest.raises(OSError) as refused:
         anchor_file.append(top, NAME, b"line")
     return refused.value.errno
 
