@@ -77,7 +77,7 @@ def _anchor(said: dict[str, object]) -> Anchor:
 
 
 @dataclass(frozen=True)
-class _Place:
+class _AnchoredPlace:
     name: str
     path: str
     append: Callable[[Anchor], None]
@@ -112,7 +112,7 @@ def _write(now: datetime, *, daily: bool) -> int:
     return written
 
 
-def _write_at(place: _Place, anchor: Anchor) -> bool:
+def _write_at(place: _AnchoredPlace, anchor: Anchor) -> bool:
     kept: dict[str, Any] = {"host": anchor.host, "place": place.name}
     try:
         place.append(anchor)
@@ -130,11 +130,13 @@ def _write_at(place: _Place, anchor: Anchor) -> bool:
     return True
 
 
-def _places() -> Iterator[_Place]:
+def _places() -> Iterator[_AnchoredPlace]:
     data = opening.data_dir().path
-    yield _Place(DATA_DIRECTORY, kept_anchors.path_in(data), lambda anchor: kept_anchors.append(data, anchor.encoded))
+    yield _AnchoredPlace(
+        DATA_DIRECTORY, kept_anchors.path_in(data), lambda anchor: kept_anchors.append(data, anchor.encoded)
+    )
     for nas, staging in nas_anchors.nas_roots_here().items():
-        yield _Place(nas.token, nas.path, partial(_append_on_nas, nas, staging))
+        yield _AnchoredPlace(nas.token, nas.path, partial(_append_on_nas, nas, staging))
 
 
 def _append_on_nas(nas: NasRoot, staging: str, anchor: Anchor) -> None:

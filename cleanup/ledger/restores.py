@@ -44,7 +44,7 @@ class Disagrees(enum.StrEnum):
 
 
 @dataclass(frozen=True)
-class Gap:
+class RestoreGap:
     """A declared restore of this `installation`.
 
     `entry` says that the chain lacks `newest` and what leads to it beyond position `shared`; it `stood` there then.
@@ -66,25 +66,25 @@ class Gap:
 
 
 @dataclass(frozen=True)
-class Disagreement:
+class AnchorDisagreement:
     """An anchor that is not of this chain, where it stands, and the restore that declares it."""
 
     anchor: Anchor
     place: str
     how: Disagrees
-    declared: Gap | None
+    declared: RestoreGap | None
 
 
 @dataclass(frozen=True)
-class Compared:
+class ComparedAnchors:
     """Anchors beside the chain, and the restores that it declares."""
 
     agreeing: tuple[Anchor, ...]
-    disagreements: tuple[Disagreement, ...]
-    gaps: tuple[Gap, ...]
+    disagreements: tuple[AnchorDisagreement, ...]
+    gaps: tuple[RestoreGap, ...]
 
     @property
-    def undeclared(self) -> list[Disagreement]:
+    def undeclared(self) -> list[AnchorDisagreement]:
         return [one for one in self.disagreements if one.declared is None]
 
     @property
@@ -93,12 +93,12 @@ class Compared:
         return max((anchor.position for anchor in self.agreeing), default=0)
 
 
-def compare(sources: Iterable[AnchorSource]) -> Compared:
+def compare(sources: Iterable[AnchorSource]) -> ComparedAnchors:
     """Compare anchors with the chain's links as they are stored; `verification.verify` judges these."""
     head = book.head()
     installation = str(head.installation)
     declared = tuple(gaps(installation))
-    found: list[Disagreement] = []
+    found: list[AnchorDisagreement] = []
     agreeing: list[Anchor] = []
     for source in sources:
         stored = _stored(anchor.position for anchor in source.anchors)
@@ -107,8 +107,8 @@ def compare(sources: Iterable[AnchorSource]) -> Compared:
                 agreeing.append(anchor)
             else:
                 gap = next((gap for gap in declared if gap.covers(anchor)), None)
-                found.append(Disagreement(anchor, source.place, how, gap))
-    return Compared(tuple(agreeing), tuple(found), declared)
+                found.append(AnchorDisagreement(anchor, source.place, how, gap))
+    return ComparedAnchors(tuple(agreeing), tuple(found), declared)
 
 
 def _how(anchor: Anchor, installation: str, stored: dict[int, str]) -> Disagrees | None:
@@ -128,17 +128,17 @@ def _stored(positions: Iterable[int]) -> dict[int, str]:
     return stored
 
 
-def gaps(installation: str) -> Iterator[Gap]:
+def gaps(installation: str) -> Iterator[RestoreGap]:
     """Yields the declared restores, the oldest first."""
     for entry in LedgerEntry.objects.filter(kind=LedgerKind.RESTORED).order_by("pk"):
         if said := _SAID.fullmatch(entry.detail):
             at = datetime.strptime(said["at"], _INSTANT).replace(tzinfo=UTC)
             newest = Anchor(said["of"], int(said["position"]), said["sha256"], at, "")
             shared, stood = int(said["shared"]), int(said["stood"])
-            yield Gap(installation, entry.pk, newest, shared, stood, entry.actor, entry.at, said["why"])
+            yield RestoreGap(installation, entry.pk, newest, shared, stood, entry.actor, entry.at, said["why"])
 
 
-def declare(compared: Compared, *, actor: str, reason: str, now: datetime) -> Gap:
+def declare(compared: ComparedAnchors, *, actor: str, reason: str, now: datetime) -> RestoreGap:
     """Write down that the database was restored, with the newest anchor that the chain lacks.
 
     Raises NothingLacks, NoRestore.
@@ -160,7 +160,7 @@ def declare(compared: Compared, *, actor: str, reason: str, now: datetime) -> Ga
     return next(gap for gap in gaps(own) if gap.entry == entry.pk)
 
 
-def _shared(compared: Compared, lacking: list[Anchor]) -> int:
+def _shared(compared: ComparedAnchors, lacking: list[Anchor]) -> int:
     """The newest position of which both the lost rows and the chain have an anchor."""
     # What was written down since the restore agrees too, and is younger than all that was lost.
     begun = min((anchor.at for anchor in lacking), default=None)

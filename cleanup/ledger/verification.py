@@ -11,7 +11,7 @@ from cleanup.ledger.linked_rows import LinkedRow, linked_rows
 from cleanup.models import LedgerEntry, LedgerHead, LedgerLink
 
 
-class Fault(enum.StrEnum):
+class ChainFault(enum.StrEnum):
     """What is wrong with the first bad row. Scripts depend on these words."""
 
     EDITED = "edited"
@@ -28,14 +28,14 @@ class Fault(enum.StrEnum):
 class BadRow:
     """The first bad row: its position in the chain (0: none) and its key (0: none)."""
 
-    fault: Fault
+    fault: ChainFault
     position: int
     entry: int
     said: str
 
 
 @dataclass(frozen=True)
-class Verified:
+class VerifiedChain:
     """The chain as it stands. `unvouched`: rows from before the chain, for which nothing vouches."""
 
     installation: uuid.UUID | None
@@ -46,20 +46,20 @@ class Verified:
 
 
 @dataclass
-class _Place:
+class _Followed:
     """How far the chain is followed, and the digest there."""
 
     position: int
     sha256: str
 
 
-def verify() -> Verified:
+def verify() -> VerifiedChain:
     """Compute the whole chain anew; stops at the first bad row. Others may write meanwhile: their rows are followed."""
     head = LedgerHead.objects.first()
     if head is None:
-        return Verified(None, 0, "", 0, BadRow(Fault.HEAD, 0, 0, "the chain has no head"))
+        return VerifiedChain(None, 0, "", 0, BadRow(ChainFault.HEAD, 0, 0, "the chain has no head"))
     begun = chain.beginning(head.installation, began_after=head.began_after, unvouched=head.unvouched)
-    place, bad = _Place(0, begun), _before_the_chain(head)
+    place, bad = _Followed(0, begun), _before_the_chain(head)
     while bad is None:
         bad = _follow(head, place)
         newer = LedgerHead.objects.get()
@@ -67,19 +67,19 @@ def verify() -> Verified:
             break
         head = newer
     bad = bad or _beyond()
-    return Verified(head.installation, place.position, place.sha256, head.unvouched, bad)
+    return VerifiedChain(head.installation, place.position, place.sha256, head.unvouched, bad)
 
 
 def _before_the_chain(head: LedgerHead) -> BadRow | None:
     found = LedgerEntry.objects.filter(pk__lte=head.began_after).count()
     if found == head.unvouched:
         return None
-    fault = Fault.MISSING if found < head.unvouched else Fault.INSERTED
+    fault = ChainFault.MISSING if found < head.unvouched else ChainFault.INSERTED
     said = f"{found} rows lie before the chain (keys up to {head.began_after}); it began with {head.unvouched}"
     return BadRow(fault, 0, 0, said)
 
 
-def _follow(head: LedgerHead, place: _Place) -> BadRow | None:
+def _follow(head: LedgerHead, place: _Followed) -> BadRow | None:
     for row in linked_rows(place.position, head.position):
         if bad := _judge(head, place, row):
             return bad
@@ -87,17 +87,19 @@ def _follow(head: LedgerHead, place: _Place) -> BadRow | None:
     return _end(head, place)
 
 
-def _judge(head: LedgerHead, place: _Place, row: LinkedRow) -> BadRow | None:
+def _judge(head: LedgerHead, place: _Followed, row: LinkedRow) -> BadRow | None:
     position, key = place.position + 1, head.began_after + place.position + 1
     if row.position != position:
         return _gap(position, key)
     if row.entry_id != key:
         said = f"its link names row {row.entry_id} in place of row {key}"
-        return BadRow(Fault.SWAPPED, position, key, said)
+        return BadRow(ChainFault.SWAPPED, position, key, said)
     if row.form not in chain.FIELDS:
-        return BadRow(Fault.UNKNOWN_FORM, position, key, f"its content has form {row.form}: a newer program wrote it")
+        return BadRow(
+            ChainFault.UNKNOWN_FORM, position, key, f"its content has form {row.form}: a newer program wrote it"
+        )
     if row.content is None:
-        return BadRow(Fault.MISSING, position, key, "its link stands, and the row is gone")
+        return BadRow(ChainFault.MISSING, position, key, "its link stands, and the row is gone")
     content = _content_digest(row)
     follows = chain.link_digest(place.sha256, row.content_sha256) == row.sha256
     if content == row.content_sha256 and follows:
@@ -107,8 +109,10 @@ def _judge(head: LedgerHead, place: _Place, row: LinkedRow) -> BadRow | None:
     if follows:
         return _changed(position, key, row)
     if chain.link_digest(place.sha256, content) == row.sha256:
-        return BadRow(Fault.REWRITTEN, position, key, "its link names another content; the row itself fits the chain")
-    return BadRow(Fault.REWRITTEN, position, key, "neither the row nor its link fits the chain")
+        return BadRow(
+            ChainFault.REWRITTEN, position, key, "its link names another content; the row itself fits the chain"
+        )
+    return BadRow(ChainFault.REWRITTEN, position, key, "neither the row nor its link fits the chain")
 
 
 def _content_digest(row: LinkedRow) -> str:
@@ -124,19 +128,19 @@ def _content_digest(row: LinkedRow) -> str:
 
 def _gap(position: int, key: int) -> BadRow:
     if LedgerEntry.objects.filter(pk=key).exists():
-        return BadRow(Fault.MISSING, position, key, "the row stands, and its link is gone")
-    return BadRow(Fault.MISSING, position, key, "the row and its link are gone")
+        return BadRow(ChainFault.MISSING, position, key, "the row stands, and its link is gone")
+    return BadRow(ChainFault.MISSING, position, key, "the row and its link are gone")
 
 
-def _broken_link(head: LedgerHead, place: _Place, row: LinkedRow, key: int) -> BadRow:
+def _broken_link(head: LedgerHead, place: _Followed, row: LinkedRow, key: int) -> BadRow:
     """The row fits its link, and the link not the one before: which of the two was written anew?"""
     if not _is_vouched_for(head, row):
-        return BadRow(Fault.REWRITTEN, row.position, key, "its link does not follow the one before")
+        return BadRow(ChainFault.REWRITTEN, row.position, key, "its link does not follow the one before")
     if place.position == 0:
         said = "the head tells another beginning of the chain than its first link"
-        return BadRow(Fault.HEAD, 0, 0, said)
+        return BadRow(ChainFault.HEAD, 0, 0, said)
     said = "rows up to this one were written anew together with their links: the links after them follow others"
-    return BadRow(Fault.REWRITTEN, place.position, key - 1, said)
+    return BadRow(ChainFault.REWRITTEN, place.position, key - 1, said)
 
 
 def _is_vouched_for(head: LedgerHead, row: LinkedRow) -> bool:
@@ -148,8 +152,8 @@ def _is_vouched_for(head: LedgerHead, row: LinkedRow) -> bool:
 
 def _changed(position: int, key: int, row: LinkedRow) -> BadRow:
     if other := _now_at(key, row):
-        return BadRow(Fault.SWAPPED, position, key, f"what it held stands in row {other} now")
-    return BadRow(Fault.EDITED, position, key, "the row was changed after it was written")
+        return BadRow(ChainFault.SWAPPED, position, key, f"what it held stands in row {other} now")
+    return BadRow(ChainFault.EDITED, position, key, "the row was changed after it was written")
 
 
 def _now_at(key: int, row: LinkedRow) -> int:
@@ -162,14 +166,14 @@ def _now_at(key: int, row: LinkedRow) -> int:
     return 0
 
 
-def _end(head: LedgerHead, place: _Place) -> BadRow | None:
+def _end(head: LedgerHead, place: _Followed) -> BadRow | None:
     if place.position < head.position:
         said = f"the tail was cut: the head names position {head.position}, and the links end at {place.position}"
-        return BadRow(Fault.CUT, place.position + 1, head.began_after + place.position + 1, said)
+        return BadRow(ChainFault.CUT, place.position + 1, head.began_after + place.position + 1, said)
     if place.sha256 != head.sha256:
-        return BadRow(Fault.HEAD, head.position, head.last_entry, "the head differs from the last link")
+        return BadRow(ChainFault.HEAD, head.position, head.last_entry, "the head differs from the last link")
     if head.last_entry != head.began_after + head.position:
-        return BadRow(Fault.HEAD, head.position, head.last_entry, "the head names another row than the last link")
+        return BadRow(ChainFault.HEAD, head.position, head.last_entry, "the head names another row than the last link")
     return None
 
 
@@ -190,5 +194,5 @@ def _beyond() -> BadRow | None:
             (found,) = cursor.fetchone()
             if found is not None:
                 is_link = model is LedgerLink
-                return BadRow(Fault.INSERTED, found if is_link else 0, 0 if is_link else found, said)
+                return BadRow(ChainFault.INSERTED, found if is_link else 0, 0 if is_link else found, said)
     return None

@@ -10,7 +10,7 @@ from django.db import transaction
 from cleanup.ledger import anchor_sources, anchors, book, restores, verification
 from cleanup.ledger.anchor_sources import AnchorSource
 from cleanup.ledger.anchors import Anchor
-from cleanup.ledger.restores import Disagrees, Gap, NoRestore, NothingLacks
+from cleanup.ledger.restores import Disagrees, NoRestore, NothingLacks, RestoreGap
 from cleanup.models import LedgerEntry
 from tests.ledger.book_rows import chain_anew, cut, key_row, set_entry, write_rows
 
@@ -35,13 +35,13 @@ class Kept:
     def source(self) -> AnchorSource:
         return anchor_sources.of_text("the NAS", "\n".join(self.lines))
 
-    def compare(self) -> restores.Compared:
+    def compare(self) -> restores.ComparedAnchors:
         return restores.compare([self.source()])
 
     def undeclared(self) -> list[tuple[int, str]]:
         return [(one.anchor.position, one.how) for one in self.compare().undeclared]
 
-    def declare(self) -> Gap:
+    def declare(self) -> RestoreGap:
         self.now += timedelta(hours=1)
         return restores.declare(
             self.compare(), actor="ada", reason="the disk died; we\ntook last night's", now=self.now

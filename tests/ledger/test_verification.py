@@ -8,7 +8,7 @@ import pytest
 from django.db import connection, transaction
 
 from cleanup.ledger import chain, linked_rows, verification
-from cleanup.ledger.verification import Fault
+from cleanup.ledger.verification import ChainFault
 from cleanup.models import LedgerEntry, LedgerHead, LedgerLink
 from tests.ledger.book_rows import as_owner, chain_anew, cut, key_at, set_entry, set_link, write_rows
 
@@ -68,7 +68,7 @@ def test_a_change_of_any_column_is_found(rows: list[LedgerEntry]) -> None:
         value = "restored" if field.name == "kind" else value
         with transaction.atomic():
             set_entry(5, **{field.column: value})
-            assert bad() == (Fault.EDITED, 5, key_at(5)), field.name
+            assert bad() == (ChainFault.EDITED, 5, key_at(5)), field.name
             transaction.set_rollback(True)
     assert verification.verify().bad is None
 
@@ -122,35 +122,35 @@ def set_head(**columns: Any) -> None:
 @pytest.mark.parametrize(
     ("tamper", "fault", "position"),
     [
-        (lambda: set_entry(5, actor="eve"), Fault.EDITED, 5),
-        (lambda: set_entry(1, files=0), Fault.EDITED, 1),
-        (lambda: set_entry(ROWS, detail=""), Fault.EDITED, ROWS),
-        (swap_contents, Fault.SWAPPED, 4),
-        (swap_links, Fault.SWAPPED, 4),
-        (lambda: delete(6), Fault.MISSING, 6),
-        (lambda: delete(1), Fault.MISSING, 1),
-        (lambda: delete(6, link=False), Fault.MISSING, 6),
-        (lambda: delete(6, row=False), Fault.MISSING, 6),
-        (lambda: cut(9, head=False), Fault.CUT, 10),
-        (lambda: set_link(6, content_sha256=OTHER), Fault.REWRITTEN, 6),
-        (lambda: set_link(6, sha256=OTHER), Fault.REWRITTEN, 6),
-        (lambda: set_link(1, sha256=OTHER), Fault.REWRITTEN, 1),
-        (lambda: set_link(6, sha256=OTHER, content_sha256=OTHER), Fault.REWRITTEN, 6),
-        (lambda: rewrite(6), Fault.REWRITTEN, 6),
-        (lambda: (rewrite(6), rewrite(7)), Fault.REWRITTEN, 7),
-        (lambda: rewrite(ROWS), Fault.HEAD, ROWS),
-        (lambda: set_link(6, form=99), Fault.UNKNOWN_FORM, 6),
-        (lambda: set_head(sha256=OTHER), Fault.HEAD, ROWS),
-        (lambda: set_head(last_entry=10_000), Fault.HEAD, ROWS),
-        (lambda: set_head(position=ROWS + 1), Fault.CUT, ROWS + 1),
-        (lambda: set_head(installation="00000000-0000-0000-0000-000000000000".replace("-", "")), Fault.HEAD, 0),
-        (lambda: set_head(unvouched=1), Fault.MISSING, 0),
-        (lambda: as_owner("DELETE FROM cleanup_ledgerhead"), Fault.HEAD, 0),
+        (lambda: set_entry(5, actor="eve"), ChainFault.EDITED, 5),
+        (lambda: set_entry(1, files=0), ChainFault.EDITED, 1),
+        (lambda: set_entry(ROWS, detail=""), ChainFault.EDITED, ROWS),
+        (swap_contents, ChainFault.SWAPPED, 4),
+        (swap_links, ChainFault.SWAPPED, 4),
+        (lambda: delete(6), ChainFault.MISSING, 6),
+        (lambda: delete(1), ChainFault.MISSING, 1),
+        (lambda: delete(6, link=False), ChainFault.MISSING, 6),
+        (lambda: delete(6, row=False), ChainFault.MISSING, 6),
+        (lambda: cut(9, head=False), ChainFault.CUT, 10),
+        (lambda: set_link(6, content_sha256=OTHER), ChainFault.REWRITTEN, 6),
+        (lambda: set_link(6, sha256=OTHER), ChainFault.REWRITTEN, 6),
+        (lambda: set_link(1, sha256=OTHER), ChainFault.REWRITTEN, 1),
+        (lambda: set_link(6, sha256=OTHER, content_sha256=OTHER), ChainFault.REWRITTEN, 6),
+        (lambda: rewrite(6), ChainFault.REWRITTEN, 6),
+        (lambda: (rewrite(6), rewrite(7)), ChainFault.REWRITTEN, 7),
+        (lambda: rewrite(ROWS), ChainFault.HEAD, ROWS),
+        (lambda: set_link(6, form=99), ChainFault.UNKNOWN_FORM, 6),
+        (lambda: set_head(sha256=OTHER), ChainFault.HEAD, ROWS),
+        (lambda: set_head(last_entry=10_000), ChainFault.HEAD, ROWS),
+        (lambda: set_head(position=ROWS + 1), ChainFault.CUT, ROWS + 1),
+        (lambda: set_head(installation="00000000-0000-0000-0000-000000000000".replace("-", "")), ChainFault.HEAD, 0),
+        (lambda: set_head(unvouched=1), ChainFault.MISSING, 0),
+        (lambda: as_owner("DELETE FROM cleanup_ledgerhead"), ChainFault.HEAD, 0),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )
 def test_the_first_bad_row_is_named(
-    rows: list[LedgerEntry], tamper: Callable[[], Any], fault: Fault, position: int
+    rows: list[LedgerEntry], tamper: Callable[[], Any], fault: ChainFault, position: int
 ) -> None:
     tamper()
     found = verification.verify().bad
@@ -163,24 +163,24 @@ def test_of_two_changes_the_first_is_named(rows: list[LedgerEntry]) -> None:
     set_entry(8, actor="eve")
     delete(10)
     set_entry(3, actor="eve")
-    assert bad() == (Fault.EDITED, 3, key_at(3))
+    assert bad() == (ChainFault.EDITED, 3, key_at(3))
 
 
 def test_a_row_without_a_link_is_named(rows: list[LedgerEntry]) -> None:
     newest = key_at(ROWS)
     insert(newest + 5)
-    assert bad() == (Fault.INSERTED, 0, newest + 5)
+    assert bad() == (ChainFault.INSERTED, 0, newest + 5)
 
 
 def test_a_row_among_those_from_before_the_chain_is_found(rows: list[LedgerEntry]) -> None:
     insert(-3)
-    assert bad() == (Fault.INSERTED, 0, 0)
+    assert bad() == (ChainFault.INSERTED, 0, 0)
 
 
 def test_a_head_that_was_set_back_is_found(rows: list[LedgerEntry]) -> None:
     link = LedgerLink.objects.get(position=9)
     set_head(position=9, sha256=link.sha256, last_entry=link.entry_id)
-    assert bad() == (Fault.INSERTED, 10, 0)
+    assert bad() == (ChainFault.INSERTED, 10, 0)
 
 
 def test_what_only_an_anchor_can_tell(rows: list[LedgerEntry]) -> None:
@@ -213,7 +213,7 @@ def test_rows_from_before_the_chain_are_told(rows: list[LedgerEntry]) -> None:
 )
 def test_an_instant_that_is_none_is_an_edited_row(rows: list[LedgerEntry], text: str) -> None:
     set_entry(5, at=text)
-    assert bad()[:2] == (Fault.EDITED, 5)
+    assert bad()[:2] == (ChainFault.EDITED, 5)
 
 
 def test_rows_that_are_written_meanwhile_are_followed(

@@ -1,6 +1,7 @@
 """A process that writes to the ledger: `python -m tests.ledger.writer NAME TRANSACTIONS`.
 
-Each third of its transactions is rolled back; the others write one to three rows. It says how many rows it wrote.
+It says that it is ready and waits for a line. Each third of its transactions is rolled back; the others write one or
+two rows. At the end it says how many rows it wrote.
 """
 
 import contextlib
@@ -21,8 +22,14 @@ def main(name: str, transactions: int) -> None:
     import django
 
     django.setup()
+    _say("ready")
+    sys.stdin.readline()
     written = sum(_with_patience(name, number) for number in range(transactions))
-    sys.stdout.write(f"{written}\n")
+    _say(str(written))
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 
 

@@ -8,8 +8,8 @@ from django.core.management.base import CommandError, CommandParser
 
 from cleanup.ledger import anchor_sources, restores, verification
 from cleanup.ledger.anchor_sources import AnchorSource
-from cleanup.ledger.restores import Compared, Gap
-from cleanup.ledger.verification import Verified
+from cleanup.ledger.restores import ComparedAnchors, RestoreGap
+from cleanup.ledger.verification import VerifiedChain
 from cleanup.management.base import FAILED, LabCommand, UsageError, add_user_argument, now, reason_text, user_named
 from cleanup.storage import anchor_file
 from cleanup.text.values import count, visible
@@ -49,7 +49,7 @@ class Command(LabCommand):
         given = [_given(name) for name in options["anchors"]]
         verified = verification.verify()
         sources = [*given, *(anchor_sources.read_all(str(verified.installation)) if verified.installation else ())]
-        compared = restores.compare(sources) if verified.installation else Compared((), (), ())
+        compared = restores.compare(sources) if verified.installation else ComparedAnchors((), (), ())
         if options["restored"]:
             _declare(verified, compared, actor, reason)
             verified, compared = verification.verify(), restores.compare(sources)
@@ -67,7 +67,7 @@ def _given(name: str) -> AnchorSource:
         raise UsageError(f"--anchors {visible(name)}: it cannot be read ({error.strerror}).") from None
 
 
-def _declare(verified: Verified, compared: Compared, actor: str, reason: str) -> None:
+def _declare(verified: VerifiedChain, compared: ComparedAnchors, actor: str, reason: str) -> None:
     if verified.bad is not None:
         raise CommandError(f"Nothing was declared: {_bad_in_words(verified)}.", returncode=FAILED)
     try:
@@ -78,7 +78,7 @@ def _declare(verified: Verified, compared: Compared, actor: str, reason: str) ->
         raise CommandError(f"Nothing was declared: {error}.", returncode=FAILED) from None
 
 
-def _as_json(verified: Verified, sources: list[AnchorSource], compared: Compared) -> dict[str, Any]:
+def _as_json(verified: VerifiedChain, sources: list[AnchorSource], compared: ComparedAnchors) -> dict[str, Any]:
     """Scripts depend on this shape."""
     bad = verified.bad
     return {
@@ -114,7 +114,7 @@ def _as_json(verified: Verified, sources: list[AnchorSource], compared: Compared
     }
 
 
-def _gap_as_json(gap: Gap) -> dict[str, Any]:
+def _gap_as_json(gap: RestoreGap) -> dict[str, Any]:
     return {
         "entry": gap.entry,
         "at": gap.at,
@@ -128,7 +128,7 @@ def _gap_as_json(gap: Gap) -> dict[str, Any]:
     }
 
 
-def _lines(verified: Verified, sources: list[AnchorSource], compared: Compared) -> list[str]:
+def _lines(verified: VerifiedChain, sources: list[AnchorSource], compared: ComparedAnchors) -> list[str]:
     lines = [_bad_in_words(verified) if verified.bad else _well(verified)]
     if verified.unvouched:
         lines.append(f"{count(verified.unvouched)} rows from before the chain are not vouched for")
@@ -148,11 +148,11 @@ def _lines(verified: Verified, sources: list[AnchorSource], compared: Compared) 
     return lines
 
 
-def _well(verified: Verified) -> str:
+def _well(verified: VerifiedChain) -> str:
     return f"the chain is whole: {count(verified.position)} rows, it ends with {verified.sha256}"
 
 
-def _bad_in_words(verified: Verified) -> str:
+def _bad_in_words(verified: VerifiedChain) -> str:
     bad = verified.bad
     if bad is None:
         return ""
@@ -160,7 +160,7 @@ def _bad_in_words(verified: Verified) -> str:
     return f"the ledger is not what was written. First bad row{where}: {bad.fault}: {bad.said}"
 
 
-def _gap_in_words(gap: Gap, compared: Compared) -> str:
+def _gap_in_words(gap: RestoreGap, compared: ComparedAnchors) -> str:
     number = sum(one.declared == gap for one in compared.disagreements)
     return (
         f"row {gap.entry}: {visible(gap.actor)} declared a restored database on {gap.at.isoformat()} "
