@@ -12,6 +12,7 @@ from cleanup.clears.protocol import perform
 from cleanup.clears.run_action import Action
 from cleanup.lab import clocks
 from cleanup.lab.roots import disk_usage
+from cleanup.ledger import anchors
 from cleanup.models import ByteCheck, ClearAttempt, Heartbeat, StagingRoot
 from cleanup.monitoring import evening_mail
 from cleanup.runs import discovery, run_status
@@ -38,6 +39,8 @@ def clear(attempt_id: str) -> str:
     clocks.look(breakers.read_clock(now), ask=False)  # no hold may end by a clock that jumped a moment ago
     attempt = perform(attempt, now=now) if attempt.is_clear else shell_removal.perform(attempt, now=now)
     run_status.judge_runs([run.pk], timezone.now())
+    if not queue.is_followed(attempt):
+        anchors.write(now=timezone.now())
     return f"{run.run_path}: {attempt.phase} {attempt.reason}".strip()
 
 
@@ -50,6 +53,7 @@ def sweep() -> str:
     now = timezone.now()
     evening_mail.announce_all(_roots(), now)  # what was not announced yet is announced now, before the sweep
     swept = all_roots.sweep(now=now, timed=True, roots=_roots(), clock=breakers.read_clock(now))
+    anchors.write(now=timezone.now())
     said = f"scanned {swept.scanned}, candidates {swept.candidates}, cleared {swept.count(Action.CLEARED)}"
     problems = (f"{one.root}: {one.reason} {one.detail}".rstrip() for one in swept.problems)
     return "; ".join((said, *problems))
@@ -112,6 +116,10 @@ def remind() -> str:
 
 def announce() -> str:
     return f"{evening_mail.announce_all(_roots(), timezone.now())} announcements"
+
+
+def anchor() -> str:
+    return f"the ledger's head written down in {anchors.write(now=timezone.now(), daily=True)} places"
 
 
 def heartbeat() -> None:

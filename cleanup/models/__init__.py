@@ -2,6 +2,7 @@
 
 from cleanup.models.access import Access
 from cleanup.models.alerts import Alert, AlertKind
+from cleanup.models.anchors import AnchorPlace, LedgerAnchor
 from cleanup.models.announcements import Announcement, Forecast
 from cleanup.models.base import AppendOnly, RunKind
 from cleanup.models.chain import LedgerHead, LedgerLink
@@ -33,6 +34,7 @@ __all__ = [
     "Access",
     "Alert",
     "AlertKind",
+    "AnchorPlace",
     "Announcement",
     "AppendOnly",
     "AsideState",
@@ -51,6 +53,7 @@ __all__ = [
     "IngestEvent",
     "Instrument",
     "KeptSelection",
+    "LedgerAnchor",
     "LedgerEntry",
     "LedgerHead",
     "LedgerKind",

@@ -45,6 +45,7 @@ def test_they_exist_after_migrate() -> None:
         "cleanup.tasks.discover": 5,
         "cleanup.tasks.remind": 60,
         "cleanup.tasks.announce": 5,
+        "cleanup.tasks.anchor": 1440,
         "cleanup.tasks.sweep": 60,
     }
     assert set(Schedule.objects.values_list("schedule_type", "repeats")) == {(Schedule.MINUTES, -1)}

@@ -1,4 +1,4 @@
-"""The questions to a NAS and the one write there."""
+"""The questions to a NAS, and the writes there."""
 
 import base64
 import os
@@ -93,6 +93,17 @@ class NasReader(ReaderProcess):
         self._ask({"twin": twin, "run_path": run_path, "history": history, "attempt": attempt, "form": form})
         told: bool = self._wait_for("told")
         return told
+
+    def anchor(self, installation: str, line: str) -> None:
+        """As `anchor_file.append`, at the top of the NAS root. Raises NasError with `nas_is_staging`."""
+        self._ask({"anchor": line, "installation": installation})
+        self._wait_for("anchored")
+
+    def anchors(self, installation: str) -> str:
+        """As `anchor_file.read`, at the top of the NAS root."""
+        self._ask({"anchors": installation})
+        found: str = self._wait_for("anchors")
+        return found
 
     def clock(self) -> clock.Reading:
         """As `clock.read`. Raises clock.NoClock and NasError."""

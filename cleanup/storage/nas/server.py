@@ -15,7 +15,7 @@ from typing import Any
 
 from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
-from cleanup.storage import errors, handles, hashing, linux, run_paths
+from cleanup.storage import anchor_file, errors, handles, hashing, linux, run_paths
 from cleanup.storage.mounts import places
 from cleanup.storage.mounts.mountinfo import UnknownMount
 from cleanup.storage.nas import challenge, clock, extras, protocol, way_to_twin
@@ -69,6 +69,12 @@ def _answers(root: int, way: way_to_twin.Ways, request: Answer, beat: Callable[[
         yield {"unheard_of": _is_answering(root, os.fsencode(request["unheard_of"]))}
     elif "clock" in request:
         yield {"clock": _clock(root)}
+    elif "anchor" in request:
+        way.ask(root, b".", recent=False)
+        anchor_file.append(root, anchor_file.name_of(request["installation"]), request["anchor"].encode("ascii"))
+        yield {"anchored": True}
+    elif "anchors" in request:
+        yield {"anchors": anchor_file.read(root, anchor_file.name_of(request["anchors"])).decode("ascii", "replace")}
     elif "present" in request:
         yield {"present": _present(root, request["present"])}
     elif "record" in request:
