@@ -27,7 +27,7 @@ AMOUNTS = (
     Column("logical_bytes", "Logical bytes", Kind.BYTES),
     Column("allocated_bytes", "Allocated bytes", Kind.BYTES),
     Column("measured_bytes", "Measured bytes", Kind.BYTES),
-    Column("measured_of_bytes", "Measured of these allocated bytes", Kind.BYTES),
+    Column("measured_of_bytes", "Allocated bytes that were measured", Kind.BYTES),
 )
 DURATIONS = (
     Column("median_seconds", "Median time from verification, at most", Kind.SECONDS),
@@ -75,6 +75,8 @@ _GROUPED = {
 }
 NAMES = ("totals", "months", *_GROUPED, "refusals", "durations", "staged", "holds")
 
+_NOT_A_LEVEL = {"": "without a proof that is kept", "accepted": "with bytes that an admin accepted"}
+
 
 def table(name: str, period: Period, *, now: datetime | None = None) -> Table:
     """Return one table of a period; `staged` and `holds` are as of `now`. Raises KeyError for an unknown name."""
@@ -111,7 +113,8 @@ def proof_words(found: Table) -> str:
     runs: dict[str, int] = {row[0]: row[1] for row in found.rows}
     known = ["checksum", "size", "record"]
     others = sorted(level for level in runs if level not in known)
-    return ", ".join(f"{runs.get(level, 0):,} at {level or 'no level'}" for level in [*known, *others])
+    said = {level: _NOT_A_LEVEL.get(level, f"at {level}") for level in [*known, *others]}
+    return ", ".join(f"{runs.get(level, 0):,} {words}" for level, words in said.items())
 
 
 # The sums of a period
@@ -203,10 +206,7 @@ def _scopes(keys: list[str]) -> dict[str, str]:
     asked = {number for of_key in numbers.values() for number in of_key}
     policies = RetentionPolicy.objects.filter(version__in=asked).select_related("root")
     scopes = {0: "the default", **{policy.version: name_scope(policy.scope) for policy in policies}}
-    return {
-        key: "; ".join(scopes.get(number, f"version {number}") for number in numbers.get(key, [])) or "not recorded"
-        for key in keys
-    }
+    return {key: "; ".join(scopes.get(number, f"version {number}") for number in numbers.get(key, [])) for key in keys}
 
 
 def _totals(period: Period, _now: datetime) -> Table:

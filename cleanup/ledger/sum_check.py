@@ -57,10 +57,13 @@ class SumDifference:
     def __str__(self) -> str:
         of = f"the month {self.day:%Y-%m}" if self.of_month else f"{self.day}"
         return (
-            f"the sum of {of} by {self.dimension} {self.key!r} says {self.found.clears} clears, {self.found.entries} rows"
-            f" and {self.found.bytes} bytes; the ledger's rows come to {self.expected.clears}, {self.expected.entries}"
-            f" and {self.expected.bytes}"
+            f"the sum of {of} by {self.dimension} {self.key!r} says {_say(self.found)};"
+            f" the ledger's rows come to {_say(self.expected)}"
         )
+
+
+def _say(amounts: Amounts) -> str:
+    return f"{amounts.clears} clears, {amounts.entries} rows, {amounts.files} files, {amounts.bytes} bytes"
 
 
 def differences(*, limit: int = 1) -> list[SumDifference]:

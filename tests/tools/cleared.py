@@ -96,7 +96,7 @@ def _one(chance: random.Random, zone: ZoneInfo) -> OneClear:
         "policy_version": 7,
         "decided_by": {}
         if chance.random() < 0.1
-        else {name: {"value": "x", "version": version, "scope": None} for name, version in versions.items()},
+        else {name: _source(name, version) for name, version in versions.items()},
     }
     length = chance.choice((timedelta(hours=chance.randrange(1, 100)), timedelta(days=chance.randrange(1, 900))))
     clear = OneClear(None if chance.random() < 0.05 else at - length + timedelta(seconds=chance.choice((-1, 0, 1))))
@@ -121,6 +121,12 @@ def _one(chance: random.Random, zone: ZoneInfo) -> OneClear:
     else:
         add("completed", at, **_sizes(chance))
     return clear
+
+
+def _source(name: str, version: int | None) -> dict[str, Any]:
+    value = {"mode": "scheduled", "retain_hours": 24.0, "proof": "checksum"}[name]
+    scope = {"root": None, "equipment": "FLOW_01", "project": None, "run_kind": None}
+    return {"value": value, "version": version, "scope": None if version is None else scope}
 
 
 def _instant(chance: random.Random, zone: ZoneInfo) -> datetime:

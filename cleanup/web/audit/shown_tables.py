@@ -27,8 +27,8 @@ _OF_TABLE = {
     "refusals": Dimension.REFUSAL,
     "durations": Dimension.DURATION,
 }
-# What people need not see: keys of files.
-_LEFT_OUT = {"at_most_seconds"}
+# What stands in another column's cells: the end of a bucket, and what was measured at all.
+_LEFT_OUT = {"at_most_seconds", "measured_of_bytes"}
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,10 @@ def shown(table: Table, question: Question) -> ShownTable:
     for row in rows[:SHOWN]:
         address = _list(question, **{dimension: row[0]}) if dimension else ""
         values = dict(zip((column.name for column in table.columns), row, strict=True))
-        lines.append([_cell(column, values[column.name], dimension, address) for column in columns])
+        cells = [_cell(column, values[column.name], dimension, address) for column in columns]
+        if "measured_of_bytes" in values:
+            cells[-1] = _measured(columns[-1], values["measured_bytes"], values["measured_of_bytes"])
+        lines.append(cells)
     return ShownTable(table.name, table.title, columns, lines, max(len(rows) - SHOWN, 0))
 
 
@@ -118,6 +121,13 @@ def _list(question: Question, **values: str) -> str:
 
 def _size(size: int, address: str) -> Cell:
     return Cell(in_units(size), Kind.BYTES, exact_bytes(size), address)
+
+
+def _measured(column: Column, size: int, of: int) -> Cell:
+    if not (size or of):
+        return Cell(UNKNOWN, column.kind, title=column.title)
+    exact = f"{exact_bytes(size)} given back for {exact_bytes(of)} (allocated) that were measured"
+    return Cell(in_units(size), column.kind, exact, title=column.title)
 
 
 def _cell(column: Column, value: Any, dimension: Dimension | None, address: str) -> Cell:  # noqa: ANN401
