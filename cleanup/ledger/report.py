@@ -37,7 +37,10 @@ DURATIONS = (
 
 @dataclass(frozen=True)
 class Report:
-    """All tables of one period; `zones`: in which its days were counted. Tables of it may be read again and again."""
+    """All tables of one period, to be read again and again; `zones`: in which its days were counted.
+
+    Durations are upper ends of buckets; None: unknown, or beyond the last.
+    """
 
     period: Period
     total: Amounts
@@ -50,6 +53,10 @@ class Report:
     def other_zones(self) -> tuple[str, ...]:
         """The zones of older days, where the lab's zone was changed."""
         return tuple(zone for zone in self.zones if zone != settings.TIME_ZONE)
+
+    @property
+    def knows_durations(self) -> bool:
+        return any(bucket != dimensions.UNKNOWN for bucket, *_rest in self.tables["durations"].rows)
 
     @property
     def is_empty(self) -> bool:

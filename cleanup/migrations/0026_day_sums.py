@@ -16,7 +16,7 @@ HOURS = (1, 2, 4, 8, 12, 18, 24, 30, 36, 42, 48, 60, 72)
 DAYS = (4, 5, 6, 7, 8, 10, 12, 14, 21, 30, 45, 60, 90, 120, 180, 365, 730)
 BUCKETS = [*(3600 * hours for hours in HOURS), *(86400 * days for days in DAYS)]
 # At most this many sums are held before they are written.
-HELD = 2_000
+HELD = 10_000
 AT_ONCE = 200
 
 

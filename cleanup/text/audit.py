@@ -43,13 +43,19 @@ def bucket(key: str) -> str:
     """`at most 30 h`; a bucket has an upper end only."""
     if key == dimensions.UNKNOWN:
         return "not known"
-    seconds = dimensions.seconds_of(key)
-    return within(seconds) if seconds is not None else "longer than two years"
+    return within(dimensions.seconds_of(key))
 
 
 def within(seconds: float | None) -> str:
-    """`at most 30 h`, from buckets."""
-    return UNKNOWN if seconds is None else f"at most {duration(timedelta(seconds=seconds))}"
+    """`at most 30 h`; None is beyond the last bucket."""
+    return "longer than two years" if seconds is None else f"at most {duration(timedelta(seconds=seconds))}"
+
+
+def lengths(median: float | None, p90: float | None, *, known: bool) -> str:
+    """How long runs were kept after their verification, in words; `known`: of any run."""
+    if not known:
+        return "not known of any run."
+    return f"half of the runs {within(median)}, nine of ten {within(p90)}."
 
 
 def _policy(key: str) -> str:

@@ -11,6 +11,7 @@ from django.views.decorators.http import require_safe
 from cleanup.ledger import report
 from cleanup.ledger.period import NoPeriod
 from cleanup.models import DaySum
+from cleanup.text import audit
 from cleanup.web.audit import questions
 from cleanup.web.audit.shown_tables import matrix, shown
 from cleanup.web.caching import reload_page, wants_fragment
@@ -40,6 +41,7 @@ def freed(request: SignedIn) -> HttpResponse:
         "query": question.address(),
         "report": found,
         "months": matrix(found.tables["months"], question),
+        "lengths": audit.lengths(found.median_seconds, found.p90_seconds, known=found.knows_durations),
         "proofs": report.proof_words(found.tables["proofs"]),
         "tables": [tables[name] for name in BESIDE if tables[name].rows],
         "now_tables": [tables[name] for name in NOW],
