@@ -62,8 +62,8 @@ def _shoot(page: Page, name: str) -> None:
     for theme in ("light", "dark"):
         for width in (1280, 375):
             page.emulate_media(color_scheme=theme)
-            page.set_viewport_size({"width": width, "height": 900})
-            page.screenshot(path=str(Path(folder) / f"{name}-{theme}-{width}.png"), full_page=True)
+            page.set_viewport_size({"width": width, "height": 1700})
+            page.screenshot(path=str(Path(folder) / f"{name}-{theme}-{width}.png"))
     page.emulate_media(media="print")
     page.set_viewport_size({"width": 800, "height": 900})
     page.screenshot(path=str(Path(folder) / f"{name}-print.png"), full_page=True)

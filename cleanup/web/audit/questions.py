@@ -22,7 +22,7 @@ _LARGEST = 2**63 - 1
 
 
 @dataclass(frozen=True)
-class Question:
+class AuditQuestion:
     """`said`: the period as its address says it, such as {"year": "2026"}."""
 
     period: Period
@@ -53,16 +53,16 @@ class Question:
         return [(str(dimension.label), audit.said(dimension, value)) for dimension, value in self.values.items()]
 
 
-def read(asked: QueryDict, today: date) -> Question:
+def read(asked: QueryDict, today: date) -> AuditQuestion:
     """Return what an address asks for, the current year where it says nothing. Raises NoPeriod."""
     # PostgreSQL takes no text with a NUL, so no row has one.
     values = {one: (asked.get(name) or "").replace("\0", "\ufffd") for name, one in NAMES.items() if name in asked}
-    return Question(*_period(asked, today), values)
+    return AuditQuestion(*_period(asked, today), values)
 
 
-def this_year(today: date) -> Question:
+def this_year(today: date) -> AuditQuestion:
     """Return the question for the current year."""
-    return Question(period.of_year(today.year), {"year": f"{today.year}"})
+    return AuditQuestion(period.of_year(today.year), {"year": f"{today.year}"})
 
 
 def _period(asked: QueryDict, today: date) -> tuple[Period, dict[str, str]]:

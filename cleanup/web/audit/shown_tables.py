@@ -12,7 +12,7 @@ from cleanup.ledger.tables import Column, Kind, Table
 from cleanup.models import Dimension, Status
 from cleanup.text import audit
 from cleanup.text.values import UNKNOWN, count, duration, exact_bytes, in_units, visible
-from cleanup.web.audit.questions import Question
+from cleanup.web.audit.questions import AuditQuestion
 
 # A page shows this many rows of a table; its file has all.
 SHOWN = 50
@@ -66,7 +66,7 @@ class Matrix:
     totals: Sequence[Cell]
 
 
-def shown(table: Table, question: Question) -> ShownTable:
+def shown(table: Table, question: AuditQuestion) -> ShownTable:
     """Return a table for a page, its numbers with their lists in the period of the question."""
     rows = list(table.rows)
     dimension = _OF_TABLE.get(table.name)
@@ -82,7 +82,7 @@ def shown(table: Table, question: Question) -> ShownTable:
     return ShownTable(table.name, table.title, columns, lines, max(len(rows) - SHOWN, 0))
 
 
-def matrix(months: Table, question: Question) -> Matrix:
+def matrix(months: Table, question: AuditQuestion) -> Matrix:
     """Return the logical bytes of the table of months, instruments side by side, the largest first."""
     names = [column.name for column in months.columns]
     month_at, name_at, size_at = (names.index(name) for name in ("month", "equipment", "logical_bytes"))
@@ -99,7 +99,7 @@ def matrix(months: Table, question: Question) -> Matrix:
     return Matrix([visible(name) for name in order], rows, totals)
 
 
-def _line(question: Question, month: str, order: Sequence[str], sizes: dict[str, int]) -> list[Cell]:
+def _line(question: AuditQuestion, month: str, order: Sequence[str], sizes: dict[str, int]) -> list[Cell]:
     within = _within(question, month)
     cells = [
         _size(sizes[name], _list(question, **within, equipment=name)) if name in sizes else Cell("") for name in order
@@ -107,7 +107,7 @@ def _line(question: Question, month: str, order: Sequence[str], sizes: dict[str,
     return [*cells, _size(sum(sizes.values()), _list(question, **within))]
 
 
-def _within(question: Question, month: str) -> dict[str, str]:
+def _within(question: AuditQuestion, month: str) -> dict[str, str]:
     """A month of a question's period, which may cut it."""
     whole, asked = of_month(month), question.period
     if asked.first <= whole.first and whole.last <= asked.last:
@@ -115,7 +115,7 @@ def _within(question: Question, month: str) -> dict[str, str]:
     return {"since": f"{max(asked.first, whole.first)}", "until": f"{min(asked.last, whole.last)}"}
 
 
-def _list(question: Question, **values: str) -> str:
+def _list(question: AuditQuestion, **values: str) -> str:
     return f"{reverse('audit-entries')}?{question.address(**values)}"
 
 
