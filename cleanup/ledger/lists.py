@@ -110,19 +110,20 @@ def _take(
     rows = LedgerEntry.objects.filter(condition).annotate(had_earlier=Exists(earlier))
     rows = rows.order_by(*((F("at").asc(), F("pk").asc()) if newer else (F("at").desc(), F("pk").desc())))
     found: dict[int, LedgerEntry] = {}
-    for days in _some(stretches[::-1] if newer else stretches, number):
+    enough = 2 * number if len(values) < 2 else None
+    for days in _some(stretches[::-1] if newer else stretches, enough):
         found |= {row.pk: row for row in rows.filter(_within(days))[: number - len(found)]}
         if len(found) >= number:
             break
     return list(found.values())
 
 
-def _some(stretches: Sequence[_Stretch], number: int) -> Iterator[list[_Stretch]]:
-    """The days in parts: each likely enough for a page, and none too large for one question."""
+def _some(stretches: Sequence[_Stretch], enough: int | None) -> Iterator[list[_Stretch]]:
+    """The days in parts, each with rows `enough` for a page; None: it is not known how many rows have all values."""
     part: list[_Stretch] = []
     for stretch in stretches:
         part.append(stretch)
-        if len(part) >= _DAYS_AT_ONCE or sum(one.entries for one in part) > 2 * number:
+        if len(part) >= _DAYS_AT_ONCE or (enough is not None and sum(one.entries for one in part) > enough):
             yield part
             part = []
     if part:

@@ -4,6 +4,7 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from operator import add
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -139,20 +140,20 @@ def _count(day: date, zones: _Zones) -> _Found:
         attempt=OuterRef("attempt"), kind__in=dimensions.FREEING, pk__lt=OuterRef("pk")
     )
     rows = LedgerEntry.objects.filter(within, kind__in=_COUNTED).annotate(had_earlier=Exists(earlier)).order_by()
-    found: dict[tuple[str, str, str], list[int]] = {}
+    found: dict[tuple[str, str, str], tuple[int, ...]] = {}
     counted: Any = rows.only(*_COLUMNS).iterator(chunk_size=2_000)
+    one_zone = zones.of(0) if len(zones.names) == 1 else None
     for row in counted:
-        if row.at.astimezone(zones.of(row.pk)).date() != day:
+        if one_zone is None and row.at.astimezone(zones.of(row.pk)).date() != day:
             continue
         first_of_all = row.kind in dimensions.FREEING and not row.had_earlier
-        amounts = astuple(sums.amounts_of(row, first=first_of_all))
+        numbers = astuple(sums.amounts_of(row, first=first_of_all))
         keys = [(str(dimension), value, "") for dimension, value in dimensions.values_of(row)]
         if first_of_all:
             keys.append((str(Dimension.DURATION), "", row.equipment))
         for key in keys:
-            before = found.setdefault(key, [0] * len(amounts))
-            for position, amount in enumerate(amounts):
-                before[position] += amount
+            before = found.get(key)
+            found[key] = numbers if before is None else tuple(map(add, before, numbers))
     return {key: Amounts(*amounts) for key, amounts in found.items()}
 
 

@@ -5,16 +5,15 @@ Writers hold the head's lock, so they add one after another.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
-from datetime import date, datetime
+from datetime import date
 from typing import Any
 
 from django.conf import settings
 from django.db import connection
-from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
 from cleanup.ledger import dimensions
-from cleanup.models import ClearAttempt, DaySum, Dimension, LedgerEntry
+from cleanup.models import DaySum, Dimension, LedgerEntry
 
 _HALF = 32
 _LOWER = (1 << _HALF) - 1
@@ -64,24 +63,24 @@ def add(rows: Iterable[LedgerEntry]) -> None:
     if not rows:
         return
     zone = timezone.get_default_timezone()
-    verified, earlier = _of_attempts(rows)
+    earlier = _attempts_before(rows)
     found: dict[SumKey, tuple[int, Amounts]] = {}
     for row in rows:
         first = row.kind in dimensions.FREEING and row.attempt_id not in earlier
         earlier.add(row.attempt_id if first else None)
         day = timezone.localtime(row.at, zone).date()
         amounts = amounts_of(row, first=first)
-        for key in keys_of(row, day, settings.TIME_ZONE, verified.get(row.attempt_id), first=first):
+        for key in keys_of(row, day, settings.TIME_ZONE, first=first):
             entry, before = found.get(key, (row.pk, Amounts()))
             found[key] = entry, before + amounts
     _write(found)
 
 
-def keys_of(row: LedgerEntry, day: date, zone: str, verified_at: datetime | None, *, first: bool) -> list[SumKey]:
+def keys_of(row: LedgerEntry, day: date, zone: str, *, first: bool) -> list[SumKey]:
     """Return the sums in which a row counts: of its day and of its month."""
     values = [(str(dimension), value, "") for dimension, value in dimensions.values_of(row)]
-    if first:
-        values.append((str(Dimension.DURATION), dimensions.bucket_of(verified_at, row.at), row.equipment))
+    if first and row.run is not None:
+        values.append((str(Dimension.DURATION), dimensions.bucket_of(row.run.verified_at, row.at), row.equipment))
     days = ((False, day), (True, day.replace(day=1)))
     return [SumKey(month, start, *value, zone) for month, start in days for value in values]
 
@@ -95,15 +94,13 @@ def amounts_of(row: LedgerEntry, *, first: bool) -> Amounts:
     return Amounts(1, int(first), row.files, row.bytes, row.allocated_bytes, *known)
 
 
-def _of_attempts(rows: Sequence[LedgerEntry]) -> tuple[dict[object, datetime | None], set[object]]:
-    """When the attempts' runs were verified, and which attempts have freed something before these rows."""
+def _attempts_before(rows: Sequence[LedgerEntry]) -> set[object]:
+    """The attempts that have freed something before these rows."""
     freeing = [row for row in rows if row.kind in dimensions.FREEING]
     if not freeing:
-        return {}, set()
-    before = LedgerEntry.objects.freeing().filter(attempt=OuterRef("pk"), pk__lt=freeing[0].pk)
-    attempts = ClearAttempt.objects.filter(pk__in={row.attempt_id for row in freeing}).order_by()
-    known = list(attempts.values_list("pk", "run__verified_at", Exists(before)))
-    return {pk: at for pk, at, _had in known}, {pk for pk, _at, had in known if had}
+        return set()
+    before = LedgerEntry.objects.freeing().filter(attempt__in={row.attempt_id for row in freeing}, pk__lt=freeing[0].pk)
+    return set(before.order_by().values_list("attempt", flat=True))
 
 
 def _write(found: dict[SumKey, tuple[int, Amounts]]) -> None:

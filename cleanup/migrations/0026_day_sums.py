@@ -133,5 +133,22 @@ class Migration(migrations.Migration):
                 'constraints': [models.UniqueConstraint(fields=('of_month', 'day', 'dimension', 'key', 'key2', 'zone'), name='one_sum_per_day_and_key')],
             },
         ),
+        # For the rows behind a number.
+        migrations.AddIndex(
+            model_name='ledgerentry',
+            index=models.Index(condition=models.Q(('kind__in', ['completed', 'partial'])), fields=['at', 'id'], name='ledger_freeing_by_time'),
+        ),
+        migrations.AddIndex(
+            model_name='ledgerentry',
+            index=models.Index(condition=models.Q(('kind__in', ['completed', 'partial'])), fields=['equipment', 'at', 'id'], name='ledger_freeing_by_instrument'),
+        ),
+        migrations.AddIndex(
+            model_name='ledgerentry',
+            index=models.Index(condition=models.Q(('kind__in', ['completed', 'partial'])), fields=['project', 'at', 'id'], name='ledger_freeing_by_project'),
+        ),
+        migrations.AddIndex(
+            model_name='ledgerentry',
+            index=models.Index(condition=models.Q(('kind__in', ['completed', 'partial'])), fields=['actor', 'at', 'id'], name='ledger_freeing_by_person'),
+        ),
         migrations.RunPython(fill, migrations.RunPython.noop),
     ]
