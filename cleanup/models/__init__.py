@@ -15,6 +15,7 @@ from cleanup.models.clears import (
     Proof,
     Requester,
 )
+from cleanup.models.day_sums import DaySum, Dimension
 from cleanup.models.differences import Difference
 from cleanup.models.first_nights import RootEvent, RootNote
 from cleanup.models.holds import Hold, HoldQuerySet, HoldSource
@@ -42,7 +43,9 @@ __all__ = [
     "ByteCheck",
     "ClearAttempt",
     "ClearBatch",
+    "DaySum",
     "Difference",
+    "Dimension",
     "DiskUsage",
     "Forecast",
     "Heartbeat",

@@ -2,6 +2,8 @@ from django.contrib.auth.views import LogoutView
 from django.urls import path
 
 from cleanup.web.account import ChangePassword, SignIn, account, sign_out_everywhere
+from cleanup.web.audit.entries import entry_list
+from cleanup.web.audit.freed import freed
 from cleanup.web.clears.batches import batch_detail, batch_list, batch_progress, pause_batch, resume_batch, stop_batch
 from cleanup.web.clears.confirm import clear_run, clear_runs
 from cleanup.web.holds import extend_hold, hold_list, hold_run, release_hold
@@ -62,6 +64,8 @@ urlpatterns = [
     path("problems/<int:pk>/gone/", mark_gone, name="mark-gone"),
     path("problems/<int:pk>/moved/", move_runs, name="move-runs"),
     path("problems/gone/", mark_all_gone, name="mark-all-gone"),
+    path("audit/", freed, name="audit"),
+    path("audit/entries/", entry_list, name="audit-entries"),
     path("bench/<uuid:token>/", bench, name="bench"),
     path("bench/<uuid:token>/now/", bench_now, name="bench-now"),
     path("bench/<uuid:token>/qr.svg", bench_qr, name="bench-qr"),

@@ -68,15 +68,18 @@ class Need:
     answers: tuple[int, ...] = (200,)
     posted: dict[str, Any] = field(default_factory=dict)
     whole: bool = False
+    # For auditors without `may`.
+    audited: tuple[int, ...] = (403,)
 
 
 LOOK, CLEAR, HOLD, GO_ON = "view_run", "clear_run", "hold_run", "go_on"
 SWEEPS, POLICIES, WRITE = "view_sweep", "view_retentionpolicy", "add_retentionpolicy"
+AUDIT = "audit"
 POST = ("POST",)
 ASKS = (200, 302, 422)
 
 NEEDS: dict[str, Need] = {
-    "overview": Need(LOOK),
+    "overview": Need(LOOK, audited=(302,)),
     "overview-now": Need(LOOK, answers=(200, 302)),
     "run-list": Need(LOOK),
     "run-changes": Need(LOOK, answers=(200, 204)),
@@ -127,6 +130,8 @@ NEEDS: dict[str, Need] = {
     "mark-all-gone": Need("change_run", methods=FORM, answers=ASKS),
     "instrument-list": Need(LOOK),
     "instrument-card": Need(LOOK, of="instrument"),
+    "audit": Need(AUDIT),
+    "audit-entries": Need(AUDIT),
     # These have rules of their own, and tests of their own below.
     "bench": Need(None, of="instrument"),
     "bench-now": Need(None, of="instrument"),
@@ -169,7 +174,8 @@ PERMISSIONS = {
     "none": set(),
     "viewer": VIEWING,
     "operator": OPERATING,
-    "admin": OPERATING | {WRITE, "change_run", "accept_bytes"},
+    "admin": OPERATING | {WRITE, "change_run", "accept_bytes", AUDIT},
+    "auditor": {AUDIT},
 }
 
 ROLES = [
@@ -182,6 +188,7 @@ ROLES = [
     Role("confocal-operator", "operator", look=frozenset({CONFOCAL}), act=frozenset({CONFOCAL})),
     Role("west-operator-who-looks-everywhere", "operator", look=EVERYWHERE, act=frozenset({CRYO})),
     Role("admin", "admin", look=EVERYWHERE, act=EVERYWHERE),
+    Role("auditor", "auditor"),
 ]
 ROLE = {role.name: role for role in ROLES}
 # All users who see one instrument of a root see what belongs to the whole root.
@@ -194,7 +201,7 @@ def expected(need: Need, role: Role, method: str) -> tuple[int, ...]:
     if method not in need.methods:
         return (405,)
     if need.may and not role.has(need.may):
-        return (403,)
+        return need.audited if role.has(AUDIT) else (403,)
     if not need.of:
         return need.answers
     places = {FLOW, CONFOCAL} if need.of in OF_A_ROOT else {TARGET}
@@ -334,7 +341,7 @@ def _of_an_instrument(there: SimpleNamespace, equipment: str, number: int, now) 
 def _people(east: StagingRoot, west: StagingRoot) -> dict[str, User]:
     people = {role.name: User.objects.create_user(role.name) for role in ROLES if role.name != "anonymous"}
     operating = list(Group.objects.get(name="operator").permissions.all())
-    for name in ("viewer", "operator"):
+    for name in ("viewer", "operator", "auditor"):
         people[name].groups.add(Group.objects.get(name=name))
     for name in ("placeless", "west-operator", "confocal-operator", "west-operator-who-looks-everywhere"):
         people[name].user_permissions.set(operating)
@@ -387,11 +394,15 @@ class Findings:
 
 
 def secrets_kept_from(scene: SimpleNamespace, role: Role) -> list[str]:
-    return [secret for name in EVERYWHERE - role.look for secret in scene.places[name].secrets]
+    hidden = [scene.places[name] for name in EVERYWHERE - role.look]
+    told = {place.cleared.leaf for place in hidden} if role.has(AUDIT) else set()
+    return [secret for place in hidden for secret in place.secrets if secret not in told]
 
 
 def names_kept_from(scene: SimpleNamespace, role: Role) -> list[str]:
-    """Instruments and projects that a page may only repeat to a user who named them."""
+    """Instruments and projects that a page may only repeat to a user who named them; an audit names all."""
+    if role.has(AUDIT):
+        return []
     hidden = [scene.places[name] for name in EVERYWHERE - role.look]
     return [name for place in hidden for name in (place.instrument.equipment, place.run.project)]
 
