@@ -192,6 +192,10 @@ class ClearAttempt(models.Model):
     tell_tries = models.PositiveIntegerField("vain tries to tell the NAS", default=0)
     tell_reason = models.CharField("why the NAS was not told", max_length=40, blank=True)
     tell_detail = models.TextField(blank=True)
+    # Set with each row of the ledger that frees bytes, until a receipt has that row.
+    receipt_after = models.DateTimeField("a receipt is written after", null=True, blank=True)
+    receipt_tries = models.PositiveIntegerField("vain tries to write a receipt", default=0)
+    receipt_problem = models.CharField("why there is no receipt yet", max_length=400, blank=True)
 
     objects = ClearAttemptQuerySet.as_manager()
 
@@ -211,6 +215,9 @@ class ClearAttempt(models.Model):
             models.Index(fields=["phase", "host"], name="attempt_by_phase"),
             models.Index(fields=["again_after"], condition=Q(again_after__isnull=False), name="attempt_to_try_again"),
             models.Index(fields=["tell_after"], condition=Q(tell_after__isnull=False), name="attempt_to_tell"),
+            models.Index(
+                fields=["receipt_after"], condition=Q(receipt_after__isnull=False), name="attempt_to_write_receipt"
+            ),
         ]
 
     def __str__(self) -> str:
