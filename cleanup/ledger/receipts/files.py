@@ -39,17 +39,17 @@ class _Lines:
     attempt: ClearAttempt
     digests: sqlite3.Connection
     names: int = 0
-    bytes: int = 0
+    size: int = 0
     by: Counter[str] = field(default_factory=Counter)
 
     def __iter__(self) -> Iterator[bytes]:
-        self.names, self.bytes, self.by = 0, 0, Counter()
+        self.names, self.size, self.by = 0, 0, Counter()
         for entry in self.data.planned(self.attempt.pk.hex, self.attempt.plan_sha256):
             if not entry.is_file:
                 continue
             digest, source, kept = self._digest_of(entry.path, entry.size)
             self.names += 1
-            self.bytes += entry.size
+            self.size += entry.size
             self.by[source] += 1
             said = {
                 "path": os.fsdecode(entry.path),
@@ -75,7 +75,7 @@ def write(data: DataDir, attempt: ClearAttempt) -> FileList:
         _collect(digests, data, attempt)
         lines = _Lines(data, attempt, digests)
         kept = kept_receipts.write(data, kept_receipts.list_name(attempt.pk.hex), lines)
-        return FileList(kept, lines.names, lines.bytes, {str(source): lines.by[source] for source in DigestSource})
+        return FileList(kept, lines.names, lines.size, {str(source): lines.by[source] for source in DigestSource})
 
 
 def _collect(digests: sqlite3.Connection, data: DataDir, attempt: ClearAttempt) -> None:

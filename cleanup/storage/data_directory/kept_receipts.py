@@ -75,6 +75,14 @@ def read(data: DataDir, name: str, sha256: str) -> KeptFile:
     return KeptFile(name, path_of(data, name), size, found)
 
 
+def checksums(data: DataDir, attempt: str, number: int) -> KeptFile:
+    """Returns the file that `sha256sum -c` reads. Raises OSError."""
+    name = checksums_name(attempt, number)
+    with open(path_of(data, name), "rb") as file:
+        content = file.read()
+    return KeptFile(name, path_of(data, name), len(content), hashlib.sha256(content).hexdigest())
+
+
 def write(data: DataDir, name: str, parts: Iterable[bytes]) -> KeptFile:
     """Writes a file durably: it is there whole or not at all. Raises OSError.
 
@@ -95,7 +103,9 @@ def write(data: DataDir, name: str, parts: Iterable[bytes]) -> KeptFile:
     return KeptFile(name, path, size, sha256.hexdigest())
 
 
-def digests(data: DataDir, attempt: str, *, by_manifest: DigestSource) -> Iterator[tuple[bytes, bytes, DigestSource, bool]]:
+def digests(
+    data: DataDir, attempt: str, *, by_manifest: DigestSource
+) -> Iterator[tuple[bytes, bytes, DigestSource, bool]]:
     """Yields path, SHA-256, its source, and whether the tombstone keeps the file; later ones count more.
 
     `by_manifest`: the source of what the manifest lists. Raises TombstoneError.
