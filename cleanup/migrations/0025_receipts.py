@@ -51,7 +51,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='clearattempt',
-            index=models.Index(condition=models.Q(('receipt_after__isnull', False)), fields=['receipt_after'], name='attempt_to_write_receipt'),
+            index=models.Index(condition=models.Q(('receipt_after__isnull', False)), fields=['receipt_after'], name='attempt_to_attest'),
         ),
         migrations.AddField(
             model_name='receipt',

@@ -46,7 +46,7 @@ class CannotCheck(Exception):
 
 
 @dataclass
-class Checked:
+class ReceiptCheck:
     """What a check has found. `differs`: what is wrong, in sentences; `notes`: what was not checked, or is worth
     knowing; `proven`: the key is the one that was given, or that the ledger has."""
 
@@ -99,9 +99,9 @@ def signed_bytes(document: Json) -> bytes:
     return canonical(document) + b"\n"
 
 
-def check(path: str, *, key: str = "", nas_root: str = "") -> Checked:
+def check(path: str, *, key: str = "", nas_root: str = "") -> ReceiptCheck:
     """Check a receipt; `key` is a file with a public half, `nas_root` the mounted NAS. Raises OSError for `key`."""
-    found = Checked()
+    found = ReceiptCheck()
     given = read_public(key) if key else b""
     try:
         opened = read(path)
@@ -160,7 +160,7 @@ def read_public(path: str) -> bytes:
     return base64.b64decode(b"".join(body[1].split())) if body else data
 
 
-def _check_signature(opened: Opened, found: Checked) -> None:
+def _check_signature(opened: Opened, found: ReceiptCheck) -> None:
     if opened.claimed != found.fingerprint:
         found.differs.append("its fingerprint is not the one of its key")
     try:
@@ -242,7 +242,7 @@ def _counts_differ(document: Json) -> Iterator[str]:
             yield f"freed {name}: it says {freed[name]}, its rows {total}"
 
 
-def _check_list(path: str, document: Json, found: Checked, nas_root: str) -> None:
+def _check_list(path: str, document: Json, found: ReceiptCheck, nas_root: str) -> None:
     said = document["files"]
     if not _LIST.fullmatch(said["name"]):
         raise NoReceipt(f"it names {said['name']!r} as its list of files")
@@ -265,7 +265,7 @@ def _check_list(path: str, document: Json, found: Checked, nas_root: str) -> Non
         _read_lines(map(json.loads, file), said, found, nas_root, str(document["twin"]["relative"]))
 
 
-def _read_lines(lines: Iterable[Json], said: Json, found: Checked, nas_root: str, twin: str) -> None:
+def _read_lines(lines: Iterable[Json], said: Json, found: ReceiptCheck, nas_root: str, twin: str) -> None:
     names = size = 0
     copy = Copy(nas_root, twin) if nas_root else None
     wrong: list[str] = []

@@ -118,7 +118,7 @@ def renew(*, now: datetime) -> SigningKey:
     key = _make(data, _NEXT)
     before = KnownKey(old.public, old.fingerprint, settings.EXLAB_HOST, now, "", vouched=True)
     _write_row(key, before, RENEWED, now, signed=old.sign(_statement(key.public)))
-    data.rename(_NEXT, FILE)
+    data.put_in_place(_NEXT, FILE)
     _keep_public(data, key)
     return key
 
@@ -190,12 +190,9 @@ def _make(data: DataDir, name: str) -> SigningKey:
 
 def _finish_renewal(data: DataDir) -> None:
     following = _read(data, _NEXT)
-    if following is None:
-        return
-    if following.fingerprint in {one.fingerprint for one in known(host=settings.EXLAB_HOST)}:
-        data.rename(_NEXT, FILE)
-    else:
-        data.take_away(_NEXT)
+    # One without a row is made anew by the next renewal.
+    if following and following.fingerprint in {one.fingerprint for one in known(host=settings.EXLAB_HOST)}:
+        data.put_in_place(_NEXT, FILE)
 
 
 def _keep_public(data: DataDir, key: SigningKey) -> None:

@@ -5,11 +5,11 @@ from typing import Any
 
 from cleanup.ledger import book, chain
 from cleanup.ledger.receipts import keys
-from cleanup.ledger.receipts.checking import Checked, Opened
+from cleanup.ledger.receipts.checking import Opened, ReceiptCheck
 from cleanup.models import LedgerEntry, LedgerLink
 
 
-def against_ledger(opened: Opened, found: Checked) -> None:
+def against_ledger(opened: Opened, found: ReceiptCheck) -> None:
     """Add to `found` what the ledger says of a receipt that was checked by itself. Raises DatabaseError."""
     document = opened.document
     ours = str(book.head().installation)

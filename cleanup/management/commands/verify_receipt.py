@@ -9,7 +9,7 @@ from django.db import Error as DjangoDatabaseError
 from django.db import connection
 
 from cleanup.ledger.receipts import checking, verifying
-from cleanup.ledger.receipts.checking import Checked, NoReceipt
+from cleanup.ledger.receipts.checking import NoReceipt, ReceiptCheck
 from cleanup.management.base import LabCommand, UsageError
 from exlab import databases
 
@@ -37,7 +37,7 @@ class Command(LabCommand):
             sys.exit(found.status)
 
 
-def _ask_ledger(file: str, found: Checked) -> None:
+def _ask_ledger(file: str, found: ReceiptCheck) -> None:
     if unready := databases.trouble(connection):  # also keeps SQLite from making an empty file
         found.notes.append(f"no ledger was asked: {unready.said}")
         return

@@ -140,15 +140,11 @@ class DataDir:
     def tombstone_path(self, attempt: str) -> str:
         return self._in("tombstones", f"{attempt}.tar.gz")
 
-    def rename(self, name: str, new: str) -> None:
+    def put_in_place(self, name: str, new: str) -> None:
         """Lets a file of the data directory take another's place, durably. Raises OSError."""
         os.rename(self._in("", name), self._in("", new))
         with self._opened() as directory:
             os.fsync(directory)
-
-    def take_away(self, name: str) -> None:
-        """Removes a file of the data directory. Raises OSError."""
-        os.unlink(self._in("", name))
 
     def discard(self, attempt: str) -> None:
         """Removes plan and tombstone of an attempt that removed nothing."""
