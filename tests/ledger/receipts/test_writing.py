@@ -2,6 +2,8 @@
 
 import json
 import os
+import shutil
+import subprocess
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,9 @@ import pytest
 from django.conf import settings
 
 from cleanup import clear_run
-from cleanup.clears import recovery
+from cleanup.clears import receipt_delivery, recovery
 from cleanup.clears.refusal import Refused
+from cleanup.lab.roots import opening
 from cleanup.ledger.receipts import checking, keys, writing
 from cleanup.models import ClearAttempt, LedgerEntry, LedgerHead, Receipt
 from cleanup.runs import discovery
@@ -224,15 +227,9 @@ class TestKeys:
 
 
 def test_a_run_that_is_copied_back_with_its_receipts_is_cleared_again(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
+    scene: Scene,
 ) -> None:
     """Takes two clears. The second one has a receipt beside those of the first, which its archive keeps."""
-    import shutil
-    import subprocess
-
-    from cleanup.clears import receipt_delivery
-    from cleanup.lab.roots import opening
-
     first = clear(scene)
     receipt_delivery.tell_and_deliver(now=scene.now + LATER)
     laid = scene.twin / METADATA / "receipts"
