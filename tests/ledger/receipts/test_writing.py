@@ -1,5 +1,6 @@
 """Receipts of real clears: what they say, when they are written, and what keeps them from it."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -19,9 +20,12 @@ from cleanup.lab.roots import opening
 from cleanup.ledger.receipts import checking, keys, writing
 from cleanup.models import ClearAttempt, LedgerEntry, LedgerHead, Receipt
 from cleanup.runs import discovery
+from cleanup.runs.set_aside.set_aside import set_aside
 from cleanup.storage.data_directory import datadir
 from cleanup.storage.staging import removal
 from tests.faults.scene import Scene, set_scene
+from tests.runs.proofs.test_verify_again import TILE, Place, rewrite
+from tests.runs.proofs.test_verify_again import place as place
 from tests.tools.checkout import CHECKOUT
 from tests.tools.lab import METADATA, Lab
 
@@ -253,3 +257,30 @@ def test_a_run_that_is_copied_back_with_its_receipts_is_cleared_again(
     for listed in laid.glob("checksums*.sha256"):
         subprocess.run(["sha256sum", "-c", "--strict", listed.name], cwd=laid, check=True, capture_output=True)
     assert len(list(laid.iterdir())) == 6
+
+
+def test_accepted_bytes_stand_in_it_as_they_were_read(place: Place) -> None:
+    """The manifest says otherwise of one file. Only root can mount the NAS on another disk."""
+    place.both(rewrite)
+    place.look()
+    taken = place.accept()
+    content = (place.path / TILE).read_bytes()
+    attempt = place.clear()
+    assert writing.write_due(now=place.now + LATER) == 1
+    said, line = written(attempt), lines_of(attempt)[TILE]
+    assert (said["proof"]["kind"], said["accepted"]["actor"]) == ("accepted", "ada")
+    assert (said["accepted"]["note"], said["accepted"]["digest"]) == ("repaired by hand", taken.digest)
+    assert (line["sha256"], line["digest"]) == (hashlib.sha256(content).hexdigest(), "read")
+    file = str(folder() / f"receipt-{attempt.pk.hex}-1.json")
+    assert checking.check(file, nas_root=str(place.lab.nas)).differs == []
+
+
+def test_what_was_set_aside_is_named_and_not_in_the_list(scene: Scene) -> None:
+    (scene.path / "notes.txt").write_text("mine")
+    os.utime(scene.path / "notes.txt", (1776436708, 1776436708))
+    discovery.discover(scene.root, now=scene.now)
+    set_aside(scene.run, [b"notes.txt"], actor="ben", reason="not data", now=scene.now)
+    attempt = clear(scene)
+    (aside,) = written(attempt)["set_aside"]
+    assert (aside["path"], aside["actor"], aside["state"], aside["size"]) == ("notes.txt", "ben", "done", 4)
+    assert "notes.txt" not in lines_of(attempt)
