@@ -100,7 +100,7 @@ def write(connection, found):
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('cleanup', '0024_anchors'),
+        ('cleanup', '0025_receipts'),
     ]
 
     operations = [

@@ -87,6 +87,10 @@ NEEDS: dict[str, Need] = {
     "run-live": Need(LOOK, of="run", answers=(200, 302)),
     "run-row": Need(LOOK, of="run"),
     "receipt": Need(LOOK, of="cleared"),
+    # The scene holds no signed receipt; tests/web/runs/test_receipts.py covers them.
+    "receipt-file": Need(LOOK, of="cleared", answers=(404,)),
+    "receipt-list": Need(LOOK, of="cleared", answers=(404,)),
+    "receipt-key": Need(LOOK, of="cleared", answers=(404,)),
     "answers": Need(LOOK, of="run"),
     "way-set-aside": Need("change_run", of="run", methods=FORM, answers=ASKS),
     "way-put-back": Need("change_run", of="run", methods=FORM, answers=ASKS),

@@ -74,6 +74,16 @@ def twin_of(run: Run, *, nas_layout: str | None = None) -> Twin:
     )
 
 
+def place_then(run: Run, twin_path: str) -> str:
+    """Where a cleared run's twin lies below its NAS root; `twin_path` is where it lay then.
+
+    The layout may have changed since.
+    """
+    twin = twin_of(run)
+    above = f"{twin.root.path}/"
+    return twin_path.removeprefix(above) if twin_path.startswith(above) else twin.path
+
+
 def _is_on_the_way(run: Run, place: str) -> bool:
     above, own = run.root.nas_path, nas_root_of(run.root, run.equipment).path
     return bool(above) and own.startswith(f"{above}/") and f"{above}/{place}".startswith(f"{own}/")
