@@ -13,7 +13,7 @@ from cleanup.clears.run_action import Action
 from cleanup.lab import clocks
 from cleanup.lab.roots import disk_usage
 from cleanup.models import ByteCheck, ClearAttempt, Heartbeat, StagingRoot
-from cleanup.monitoring import evening_mail
+from cleanup.monitoring import evening_mail, monthly_mail
 from cleanup.runs import discovery, run_status
 from cleanup.runs.holds import reminders
 from cleanup.runs.orphans import orphans
@@ -112,6 +112,11 @@ def remind() -> str:
 
 def announce() -> str:
     return f"{evening_mail.announce_all(_roots(), timezone.now())} announcements"
+
+
+def summarise() -> str:
+    """Send the summary of the last month, once."""
+    return f"{monthly_mail.send_last_month(timezone.now())} summaries"
 
 
 def heartbeat() -> None:

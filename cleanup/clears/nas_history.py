@@ -11,7 +11,7 @@ from typing import Any
 from django.conf import settings
 from django.utils import timezone
 
-from cleanup.lab.nas.nas_roots import NasRoot, Twin, record_places, twin_of
+from cleanup.lab.nas.nas_roots import NasRoot, record_places, twin_of, twin_then
 from cleanup.lab.nas.nas_transport import Reader
 from cleanup.lab.roots import opening
 from cleanup.models import ClearAttempt, NasBreaker, Phase, Run
@@ -135,16 +135,10 @@ def _hand_over(attempt: ClearAttempt, reader: Reader) -> None:
         raise _NotTold(Finding(Reason.NAS_TIMEOUT, "it did not answer earlier in this pass"))
     try:
         form = _form_of(attempt).name
-        place = _place_then(attempt, twin)
+        place = twin_then(run, attempt.twin_path).path
         reader.tell(place, run.record_path or run.run_path, _final_history(attempt), attempt.pk.hex, form=form)
     except client.NasError as error:
         raise _NotTold(Finding(Reason(error.problem.reason), error.problem.detail)) from None
-
-
-def _place_then(attempt: ClearAttempt, twin: Twin) -> str:
-    # The layout may have changed since the clear.
-    above = f"{twin.root.path}/"
-    return attempt.twin_path.removeprefix(above) if attempt.twin_path.startswith(above) else twin.path
 
 
 def _form_of(attempt: ClearAttempt) -> RecordFormat:

@@ -7,25 +7,24 @@ from typing import Any
 from django.db.models import BooleanField, Exists, F, OuterRef
 
 from cleanup.ledger import chain, stored_text
-from cleanup.ledger.entry_filter import DECIDED, EntryFilter, trigger_of
+from cleanup.ledger.entry_filter import EntryFilter, trigger_of
 from cleanup.ledger.tables import Column, Kind, Table
 from cleanup.models import LedgerEntry
+from cleanup.rules.policies.fields import TOLD_FIELDS
 from cleanup.rules.reasons import Reason
 
 NAME = "clears"
 _AT_ONCE = 2_000  # rows of the ledger
-_POLICY = tuple(
-    column
-    for name, title, kind in (
-        ("mode", "mode", Kind.TEXT),
-        ("retain_hours", "hours", Kind.COUNT),
-        ("proof_asked", "proof asked for", Kind.TEXT),
-    )
-    for column in (
-        Column(name, title, kind),
-        Column(f"{name}_version", f"policy version that decided: {title}", Kind.COUNT),
-        Column(f"{name}_scope", f"its scope: {title}"),
-    )
+_POLICY = (
+    Column("mode", "mode"),
+    Column("mode_version", "policy version that decided the mode", Kind.COUNT),
+    Column("mode_scope", "scope of that version"),
+    Column("retain_seconds", "time that runs are kept", Kind.SECONDS),
+    Column("retain_version", "policy version that decided the time", Kind.COUNT),
+    Column("retain_scope", "scope of that version"),
+    Column("proof_asked", "proof asked for"),
+    Column("proof_version", "policy version that decided the proof", Kind.COUNT),
+    Column("proof_scope", "scope of that version"),
 )
 COLUMNS = (
     Column("attempt_id", "attempt"),
@@ -140,11 +139,13 @@ def _as_told(clear: dict[str, Any]) -> tuple[Any, ...]:
 def _policy(decided: str) -> tuple[Any, ...]:
     """Value, version and scope of each field; a default has neither version nor scope, an older row knows nothing."""
     by, found = stored_text.values(decided), []
-    for name in DECIDED:
+    for name in TOLD_FIELDS:
         source = by.get(name) or {}
-        scope = source.get("scope")
+        value, scope = source.get("value"), source.get("scope")
+        if name == "retain_hours" and value is not None:
+            value = float(value) * 3600
         named = None if scope is None else {key: value for key, value in scope.items() if value}
-        found += [source.get("value"), source.get("version"), None if named is None else scope_text(named)]
+        found += [value, source.get("version"), None if named is None else scope_text(named)]
     return tuple(found)
 
 

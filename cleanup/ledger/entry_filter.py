@@ -1,7 +1,7 @@
 """Which rows of the ledger an account is about."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Self
 
@@ -9,11 +9,8 @@ from django.db.models import Case, CharField, Max, Min, Q, Value, When
 
 from cleanup.ledger.period import Period
 from cleanup.models import LedgerEntry, LedgerQuerySet, Requester
+from cleanup.rules.policies.fields import TOLD_FIELDS
 from cleanup.rules.pressure import Cause
-
-# What a policy decides of a run, each by a version of its own.
-DECIDED = ("mode", "retain_hours", "proof")
-_PRESSED = (Cause.MAX_BYTES, Cause.MAX_RUNS, Cause.FREE_SPACE)
 
 
 class Trigger(StrEnum):
@@ -29,15 +26,7 @@ def trigger_of(requester: str, typed_by: str, cause: str) -> Trigger:
     """What set off the clear of a row with these columns."""
     if requester == Requester.OPERATOR:
         return Trigger.COMMAND if typed_by else Trigger.CLICK
-    pressed = any(name in cause for name in _PRESSED) and Cause.RETENTION not in cause
-    return Trigger.PRESSURE if pressed else Trigger.SCHEDULE
-
-
-def _is_pressure() -> Q:
-    named = Q()
-    for name in _PRESSED:
-        named |= Q(cause__contains=name)
-    return named & ~Q(cause__contains=Cause.RETENTION)
+    return Trigger.PRESSURE if cause and Cause.RETENTION not in cause.split("+") else Trigger.SCHEDULE
 
 
 def trigger_column() -> Case:
@@ -46,8 +35,8 @@ def trigger_column() -> Case:
     return Case(
         When(by_hand & Q(typed_by=""), then=Value(Trigger.CLICK.value)),
         When(by_hand, then=Value(Trigger.COMMAND.value)),
-        When(_is_pressure(), then=Value(Trigger.PRESSURE.value)),
-        default=Value(Trigger.SCHEDULE.value),
+        When(Q(cause="") | Q(cause__contains=Cause.RETENTION), then=Value(Trigger.SCHEDULE.value)),
+        default=Value(Trigger.PRESSURE.value),
         output_field=CharField(),
     )
 
@@ -68,7 +57,13 @@ class EntryFilter:
     @classmethod
     def of(cls, period: Period | None) -> Self:
         """All rows of a period's days, or of all times."""
-        return cls() if period is None else cls(since=period.begins_at, until=period.ends_at)
+        if period is None:
+            return cls()
+        try:
+            since: datetime | None = period.begins_at.astimezone(UTC)
+        except OverflowError:  # before the calendar begins in UTC
+            since = None
+        return cls(since=since, until=period.ends_at)
 
     def includes(self, at: datetime) -> bool:
         """Whether an instant lies within it."""
@@ -109,6 +104,6 @@ def _within(chosen: EntryFilter, entries: LedgerQuerySet) -> LedgerQuerySet:
 def _decided_by(version: int) -> Q:
     """Older rows know only the newest version of their time."""
     found = Q(decided_by={}, policy_version=version)
-    for name in DECIDED:
+    for name in TOLD_FIELDS:
         found |= Q(**{f"decided_by__{name}__version": version})
     return found

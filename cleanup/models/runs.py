@@ -171,6 +171,9 @@ class Run(models.Model):
     twin_key = models.CharField(max_length=64, blank=True)  # runs that share it, or `twin_place`, share a twin
     twin_place = models.CharField(max_length=64, blank=True)
     cleared_by = models.CharField("cleared by another program", max_length=16, blank=True)
+    cleared_for = models.CharField(
+        "who had it cleared", max_length=150, blank=True
+    )  # empty: the schedule, or not known
     facts = models.JSONField(default=dict, blank=True)  # what discovery saw at `looked_at`
     problem = models.CharField(max_length=40, blank=True)
     first_seen_at = models.DateTimeField()
@@ -236,6 +239,16 @@ class Run(models.Model):
                 name="run_here_sums",
             ),
             models.Index(fields=["-cleared_at", "-id"], condition=Q(state=State.CLEARED), name="run_cleared_at"),
+            # Past runs are found by these.
+            *(
+                models.Index(
+                    fields=[column, "-cleared_at", "-id"],
+                    condition=Q(state=State.CLEARED),
+                    name=f"run_cleared_by_{name}",
+                )
+                for column, name in (("equipment", "equipment"), ("project", "project"), ("cleared_for", "person"))
+            ),
+            models.Index(fields=["run_path", "id"], condition=Q(state=State.CLEARED), name="run_cleared_by_path"),
             models.Index(fields=["twin_key"], name="run_by_twin_key"),
             models.Index(fields=["twin_place"], name="run_by_twin_place"),
         ]

@@ -144,9 +144,9 @@ def test_policy_versions_that_decided(db: None, now: datetime) -> None:
     }
     clear = clear_rows(run, now, files=10, size=1000, decided_by=by)
     assert clear.ledger.count() == 2
-    assert [one["policy"] for one in answer("--by", "policy")["groups"]] == ["3, 5"]
+    assert [one["policy"] for one in answer("--by", "policy")["groups"]] == ["0+3+5"]
     assert [answer("--policy", text)["total"]["runs"] for text in ("3", "5", "4", "0")] == [1, 1, 0, 0]
     (line,) = answer("--runs")["runs"]
     assert (line["mode"], line["mode_version"], line["mode_scope"]) == ("scheduled", 5, "{}")
-    assert (line["retain_hours"], line["retain_hours_scope"]) == (24, '{"equipment":"FLOW_01"}')
-    assert (line["proof_asked"], line["proof_asked_version"], line["proof_asked_scope"]) == ("checksum", None, None)
+    assert (line["retain_seconds"], line["retain_scope"]) == (86400.0, '{"equipment":"FLOW_01"}')
+    assert (line["proof_asked"], line["proof_version"], line["proof_scope"]) == ("checksum", None, None)

@@ -74,6 +74,16 @@ def twin_of(run: Run, *, nas_layout: str | None = None) -> Twin:
     )
 
 
+def twin_then(run: Run, recorded: str) -> Twin:
+    """Where a run's twin lay by the full path that a clear recorded: the layout may have changed since.
+
+    Where that path lies beneath no NAS root of the run any more, where the twin would lie now.
+    """
+    twin = twin_of(run)
+    above = f"{twin.root.path}/"
+    return replace(twin, path=recorded.removeprefix(above)) if recorded.startswith(above) else twin
+
+
 def _is_on_the_way(run: Run, place: str) -> bool:
     above, own = run.root.nas_path, nas_root_of(run.root, run.equipment).path
     return bool(above) and own.startswith(f"{above}/") and f"{above}/{place}".startswith(f"{own}/")
