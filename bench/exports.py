@@ -93,7 +93,32 @@ def _stream(title: str, write: Any) -> None:
 
 
 def _pages() -> Iterator[tuple[str, str]]:
-    return iter(())
+    from django.urls import reverse
+
+    from cleanup.models import Run
+    from cleanup.web import paging
+
+    runs = reverse("past-run-list")
+    yield "past runs", runs
+    number = Run.objects.count()
+    nine_tenths = Run.objects.filter(pk=number // 10).values_list("cleared_at", "pk").get()
+    yield "past runs, deep", f"{runs}?after={paging._write(paging.CLEARED_ORDER, nine_tenths)}"
+    for query in (
+        "equipment=E007",
+        "project=P0042",
+        "person=person7",
+        "person=nobody",
+        "equipment=E007&person=person9",
+        "since=2023-02-01&until=2023-02-28",
+        "since=2023-02-01&until=2023-02-28&person=person7",
+        "q=E007",
+        "q=000777",
+        "q=of+many",
+        "q=nothing+of+the+kind",
+        "q=nothing&equipment=E007",
+    ):
+        yield f"past runs {query}", f"{runs}?{query}"
+    yield "month", reverse("audit-month", args=["2023-02"])
 
 
 def _make(number: int) -> None:
@@ -146,6 +171,7 @@ def _statements(number: int, root: int, now: datetime, *, sqlite: bool) -> Itera
             "state": "'cleared'",
             "verified_at": at,
             "cleared_at": at,
+            "cleared_for": actor,
             "first_seen_at": at,
             "here": "false",
             "tone": "4",

@@ -91,7 +91,7 @@ def send_last_month(now: datetime) -> int:
 def text(told: MonthAccount) -> str:
     """The summary in words."""
     total = told.total
-    lines = [f"In {told.title} {_amount(total)} were removed from the staging disks.", ""]
+    lines = [f"Removed from the staging disks in {told.title}: {_amount(total)}.", ""]
     lines.append(f"Allocated on disks: {say_about(total['allocated_bytes'])}; measured there: {_measured(total)}.")
     for name in BY:
         lines += ["", f"By {KEYS[name].title}:", *_some(f"  {_said(one)}" for one in told.by[name])]
