@@ -43,10 +43,10 @@ KEYS: dict[str, GroupKey] = {
     "month": GroupKey("month", (TruncMonth("at"),), _month),
     "equipment": GroupKey("instrument", (F("equipment"),)),
     "project": GroupKey("project", (F("project"),)),
-    "operator": GroupKey("asked for by", (F("actor"),), lambda name: name or SCHEDULE),
+    "operator": GroupKey("person", (F("actor"),), lambda name: name or SCHEDULE),
     "root": GroupKey("staging root", (F("root_name"),)),
-    "trigger": GroupKey("set off by", (trigger_column(),)),
-    "policy": GroupKey("policy versions that decided", (F("decided_by"), F("policy_version")), _policy),
+    "trigger": GroupKey("what set it off", (trigger_column(),)),
+    "policy": GroupKey("policy", (F("decided_by"), F("policy_version")), _policy),
     "proof": GroupKey("proof", (F("proof_level"),)),
 }
 SUMS = (

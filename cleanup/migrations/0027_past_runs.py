@@ -54,5 +54,5 @@ class Migration(migrations.Migration):
         _index('run_cleared_by_equipment', 'equipment', '-cleared_at', '-id'),
         _index('run_cleared_by_project', 'project', '-cleared_at', '-id'),
         _index('run_cleared_by_person', 'cleared_for', '-cleared_at', '-id'),
-        _index('run_cleared_by_path', 'run_path', 'id'),
+        _index('run_cleared_by_path', 'run_path', 'project', 'id'),
     ]

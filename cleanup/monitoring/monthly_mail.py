@@ -94,7 +94,11 @@ def text(told: MonthAccount) -> str:
     lines = [f"Removed from the staging disks in {told.title}: {_amount(total)}.", ""]
     lines.append(f"Allocated on disks: {say_about(total['allocated_bytes'])}; measured there: {_measured(total)}.")
     for name in BY:
-        lines += ["", f"By {KEYS[name].title}:", *_some(f"  {_said(one)}" for one in told.by[name])]
+        lines += [
+            "",
+            f"By {KEYS[name].title}:",
+            *_some(f"  {said_key(name, one)}: {_amount(one.sums)}" for one in told.by[name]),
+        ]
     if told.refused:
         lines += ["", "Not cleared, because:"]
         lines += _some(
@@ -102,6 +106,20 @@ def text(told: MonthAccount) -> str:
         )
     footer = f"Times are those of {timezone.get_default_timezone_name()}; sizes are logical unless named otherwise."
     return "\n".join([*lines, "", f"The same, with files to take along: /audit/months/{told.name}/", footer, ""])
+
+
+def said_key(by: str, group: FreedGroup) -> str:
+    """The key of a group of one of `BY`, for people."""
+    (key,) = group.keys
+    if by != "policy":
+        return visible(key) or "(none)"
+    if key.startswith("?"):
+        return f"version {key[1:]} or older"
+    numbers = key.split("+")
+    versions = ", ".join(number for number in numbers if number != "0")
+    if not versions:
+        return "the defaults"
+    return f"version {versions}" + (" and defaults" if "0" in numbers else "")
 
 
 def _is_of_use(period: Period) -> bool:
@@ -135,10 +153,6 @@ def _measured(sums: dict[str, int]) -> str:
     if not sums["measured_of_bytes"]:
         return "nothing"
     return f"{say_about(sums['measured_bytes'])} for {say_about(sums['measured_of_bytes'])} allocated"
-
-
-def _said(group: FreedGroup) -> str:
-    return f"{visible(group.keys[0]) or '(none)'}: {_amount(group.sums)}"
 
 
 def _some(lines: Iterable[str]) -> list[str]:

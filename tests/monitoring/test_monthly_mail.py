@@ -11,6 +11,7 @@ from django.test import Client
 
 from cleanup import tasks
 from cleanup.ledger import book, period
+from cleanup.ledger.freed_groups import FreedGroup
 from cleanup.models import LedgerEntry, MonthlyMail, StagingRoot
 from cleanup.monitoring import monthly_mail
 from tests.tools.rows import clear_rows, run_row
@@ -84,6 +85,15 @@ def test_the_month_is_the_labs(may: None, mailing: None, settings: Any) -> None:
     assert monthly_mail.send_last_month(FIRST + timedelta(hours=7)) == 1
     # The clear of June 1st, 00:05 UTC, was in May there.
     assert mail.outbox[-1].subject == "Freed in May 2026: 4 runs, 4.00 GB"
+
+
+@pytest.mark.one_engine(by="function")
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [("0", "the defaults"), ("3", "version 3"), ("0+3+5", "version 3, 5 and defaults"), ("?4", "version 4 or older")],
+)
+def test_policies_in_words(key: str, said: str) -> None:
+    assert monthly_mail.said_key("policy", FreedGroup((key,))) == said
 
 
 @pytest.mark.one_engine(by="function")

@@ -9,10 +9,11 @@ from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from cleanup.ledger import period
-from cleanup.ledger.freed_groups import KEYS
+from cleanup.ledger.freed_groups import KEYS, FreedGroup
 from cleanup.ledger.period import NoPeriod
 from cleanup.models import MonthlyMail
 from cleanup.monitoring import monthly_mail
+from cleanup.monitoring.monthly_mail import MonthAccount
 from cleanup.web.decorators import may_audit
 from cleanup.web.requests import SignedIn
 
@@ -31,13 +32,17 @@ def audit_month(request: SignedIn, month: str) -> HttpResponse:
     following = wanted.last + timedelta(days=1)
     context = {
         "told": told,
-        "tables": [(KEYS[name].title, told.by[name]) for name in monthly_mail.BY],
+        "tables": [(KEYS[name].title, _rows(name, told)) for name in monthly_mail.BY],
         "mail": MonthlyMail.objects.filter(month=month).first(),
         "before": _address(wanted.first - timedelta(days=1)),
         "after": _address(following) if following <= timezone.localdate() else "",
         "under_way": wanted.last >= timezone.localdate(),
     }
     return render(request, "cleanup/audit/month.html", context)
+
+
+def _rows(by: str, told: MonthAccount) -> list[tuple[str, FreedGroup]]:
+    return [(monthly_mail.said_key(by, group), group) for group in told.by[by]]
 
 
 def _address(day: date) -> str:

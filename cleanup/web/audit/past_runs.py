@@ -1,5 +1,6 @@
 """Runs of the past: found by what is known of them, with their receipts, and whether the NAS still has them."""
 
+import re
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -28,9 +29,21 @@ from cleanup.web.runs.forms import SearchField
 
 _NAME = {"autocomplete": "off", "spellcheck": "false"}
 _ANY_DAY = [MinValueValidator(date(1970, 1, 1)), MaxValueValidator(date(9998, 12, 31))]
+_DAY = re.compile(r"\d{4}-\d\d-\d\d")
 _FIELDS = ("q", "equipment", "project", "person", "since", "until")
 # Phases after which the run is gone from the staging disk.
 _CLEARED_IN = (Phase.COMMITTED, Phase.DONE)
+
+
+class DayInput(forms.DateInput):
+    """A browser's own field for a day, empty where the address names none."""
+
+    def __init__(self) -> None:
+        super().__init__(attrs={"type": "date"}, format="%Y-%m-%d")
+
+    def format_value(self, value: Any) -> str | None:  # noqa: ANN401
+        shown = super().format_value(value)
+        return shown if shown and _DAY.fullmatch(shown) else None
 
 
 class PastRunForm(forms.Form):
@@ -50,7 +63,7 @@ class PastRunForm(forms.Form):
             listed = {} if name == "person" else {"list": f"known-{name}"}
             self.fields[name].widget = forms.TextInput(attrs={**_NAME, **listed})
         for name in ("since", "until"):
-            self.fields[name].widget = forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d")
+            self.fields[name].widget = DayInput()
 
     def chosen(self) -> dict[str, Any]:
         """What is asked for, by the names of the fields."""
