@@ -148,6 +148,7 @@ def _past_indexes() -> list[models.Index]:
     cleared = Q(state=State.CLEARED)
     by = (("equipment", "equipment"), ("project", "project"), ("cleared_for", "person"))
     return [
+        models.Index(fields=["-cleared_at", "-id"], condition=cleared, name="run_cleared_at"),
         *(
             models.Index(fields=[column, "-cleared_at", "-id"], condition=cleared, name=f"run_cleared_by_{name}")
             for column, name in by
@@ -249,7 +250,6 @@ class Run(models.Model):
                 condition=Q(here=True),
                 name="run_here_sums",
             ),
-            models.Index(fields=["-cleared_at", "-id"], condition=Q(state=State.CLEARED), name="run_cleared_at"),
             *_past_indexes(),
             models.Index(fields=["twin_key"], name="run_by_twin_key"),
             models.Index(fields=["twin_place"], name="run_by_twin_place"),

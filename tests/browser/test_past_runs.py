@@ -53,5 +53,3 @@ def test_the_pages_are_good_to_read_and_fit_their_window(page: Page, live_server
             page.get_by_role("button", name=f"Is {runs[SAFE].leaf} still on the NAS?").click()
             expect(page.locator(f"#nas-{runs[SAFE].pk}")).to_contain_text("Not as it was")
         expect_good_to_read(page)
-        name = address.strip("/").replace("/", "-").replace("?", "-")
-        page.screenshot(path=f"/tmp/w2/exports_shot-{name}.png", full_page=True)
