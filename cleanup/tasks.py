@@ -15,7 +15,7 @@ from cleanup.lab.roots import disk_usage
 from cleanup.ledger import anchors
 from cleanup.ledger.receipts import writing
 from cleanup.models import ByteCheck, ClearAttempt, Heartbeat, StagingRoot
-from cleanup.monitoring import evening_mail
+from cleanup.monitoring import evening_mail, monthly_mail
 from cleanup.runs import discovery, run_status
 from cleanup.runs.holds import reminders
 from cleanup.runs.orphans import orphans
@@ -125,6 +125,11 @@ def announce() -> str:
 
 def anchor() -> str:
     return f"the ledger's head written down in {anchors.write(now=timezone.now(), daily=True)} places"
+
+
+def summarise() -> str:
+    """Send the summary of the last month, once."""
+    return f"{monthly_mail.send_last_month(timezone.now())} summaries"
 
 
 def heartbeat() -> None:

@@ -96,7 +96,7 @@ _mail_server = read.value(
     None,
     said="off",
     may_be="`smtp+tls://…`, `smtp+ssl://…` or `smtp://…`, with [some characters encoded](#passwords-in-addresses)",
-    means="the mail server that sends reminders of holds and what goes tonight, as in `smtp+tls://user:password@mail.example:587`",
+    means="the mail server that sends reminders of holds, what goes tonight and what was freed in a month, as in `smtp+tls://user:password@mail.example:587`",
 )
 DEFAULT_FROM_EMAIL = read.value(
     "EXLAB_EMAIL_FROM",

@@ -11,7 +11,7 @@ from typing import Any
 from django.conf import settings
 from django.utils import timezone
 
-from cleanup.lab.nas.nas_roots import NasRoot, place_then, record_places, twin_of
+from cleanup.lab.nas.nas_roots import NasRoot, record_places, twin_of, twin_then
 from cleanup.lab.nas.nas_transport import Reader
 from cleanup.lab.roots import opening
 from cleanup.models import ClearAttempt, NasBreaker, Phase, Run
@@ -137,7 +137,7 @@ def _hand_over(attempt: ClearAttempt, reader: Reader) -> None:
         raise Untold(Finding(Reason.NAS_TIMEOUT, "it did not answer earlier in this pass"))
     try:
         form = form_of(attempt).name
-        place = place_then(run, attempt.twin_path)
+        place = twin_then(run, attempt.twin_path).path
         reader.tell(place, run.record_path or run.run_path, final_history(attempt), attempt.pk.hex, form=form)
     except client.NasError as error:
         raise Untold(Finding(Reason(error.problem.reason), error.problem.detail)) from None

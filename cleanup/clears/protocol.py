@@ -312,7 +312,9 @@ def _write_commit(attempt: ClearAttempt, run: Run, prepared: Prepared, now: date
     verified = Run.objects.filter(pk=run.pk, state=State.SYNC_VERIFIED, gone_at=None)
     # A run that came back may have the entry of its former clear.
     cleared_at = now if run.returned_at else ingest.parse_instant(entry["at"])
-    cleared = verified.update(state=State.CLEARED, cleared_at=cleared_at, doubts=F("doubts") + 1)
+    cleared = verified.update(
+        state=State.CLEARED, cleared_at=cleared_at, cleared_for=attempt.actor, doubts=F("doubts") + 1
+    )
     if not cleared or not attempt.advance_alone([Phase.INTENT], Phase.COMMITTED, now=now):
         raise DatabaseError("the run or its attempt was changed by another worker or person")
     # The update above locks the run's row, as laying a hold does, so none comes between. A hold file's row is only what

@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from cleanup.clears import nas_history
 from cleanup.clears.nas_history import Untold
-from cleanup.lab.nas.nas_roots import NasRoot, place_then, twin_of
+from cleanup.lab.nas.nas_roots import NasRoot, twin_of, twin_then
 from cleanup.lab.nas.nas_transport import Reader
 from cleanup.lab.roots import opening
 from cleanup.ledger.receipts import writing
@@ -122,7 +122,7 @@ def _deliver_one(receipt: Receipt, reader: Reader, now: datetime) -> bool:
 def _lay(receipt: Receipt, reader: Reader) -> None:
     attempt = receipt.attempt
     run = attempt.run
-    place = place_then(run, attempt.twin_path)
+    place = twin_then(run, attempt.twin_path).path
     where = (place, run.record_path or run.run_path, nas_history.final_history(attempt))
     form = nas_history.form_of(attempt).name
     listed, signed, checksums = _files_of(opening.data_dir(), receipt)

@@ -53,21 +53,36 @@ def read_until(text: str) -> Until:
     Forms: `2027-01-05`, `2027-01-05T18:00` (or a blank for the T), `2027-01-05T18:00:00+01:00`, `2027-01-05
     Europe/Zurich`. Raises NoInstant.
     """
-    found = _WITH_ZONE.fullmatch(text.strip())
-    if found is None:
-        raise NoInstant(f"{text} is neither a day such as 2027-01-05 nor an instant such as 2027-01-05T18:00.")
-    named = found["zone"] if found["zone"] is not None else found["bracketed"]
-    zone = None if named is None else _zone(named)
-    if _DAY.fullmatch(found["when"]):
-        day = _day(found["when"])
-        return Until(end_of(day, zone), day)
-    return Until(_instant("T".join(found["when"].split()), zone))
+    day, zone, when = _parts(text)
+    return Until(_instant(when, zone)) if day is None else Until(end_of(day, zone), day)
+
+
+def read_since(text: str) -> datetime:
+    """The beginning in a text of the same forms: a day's first instant, or the instant. Raises NoInstant."""
+    day, zone, when = _parts(text)
+    if day is None:
+        return _instant(when, zone)
+    try:
+        return end_of(day - timedelta(days=1), zone)
+    except OverflowError:
+        raise NoInstant(f"{day} is too far away.") from None
 
 
 def say(at: datetime) -> str:
     """An instant to the minute in the lab's zone: `2027-01-06 00:00 CET`."""
     local = timezone.localtime(at)
     return f"{local:%Y-%m-%d %H:%M} {local.tzname()}"
+
+
+def _parts(text: str) -> tuple[date | None, tzinfo | None, str]:
+    """(day, named zone, text of an instant where it is no day)."""
+    found = _WITH_ZONE.fullmatch(text.strip())
+    if found is None:
+        raise NoInstant(f"{text} is neither a day such as 2027-01-05 nor an instant such as 2027-01-05T18:00.")
+    named = found["zone"] if found["zone"] is not None else found["bracketed"]
+    zone = None if named is None else _zone(named)
+    day = _day(found["when"]) if _DAY.fullmatch(found["when"]) else None
+    return day, zone, "T".join(found["when"].split())
 
 
 def _zone(name: str) -> tzinfo:

@@ -3,7 +3,7 @@
 from cleanup.models.access import Access
 from cleanup.models.alerts import Alert, AlertKind
 from cleanup.models.anchors import AnchorPlace, LedgerAnchor
-from cleanup.models.announcements import Announcement, Forecast
+from cleanup.models.announcements import Announcement, Forecast, MonthlyMail
 from cleanup.models.base import AppendOnly, RunKind
 from cleanup.models.chain import LedgerHead, LedgerLink
 from cleanup.models.checks_here import AcceptedBytes, ByteCheck
@@ -65,6 +65,7 @@ __all__ = [
     "LedgerQuerySet",
     "Likeness",
     "LikenessQuerySet",
+    "MonthlyMail",
     "NasBreaker",
     "Orphan",
     "OrphanKind",

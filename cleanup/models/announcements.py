@@ -1,4 +1,4 @@
-"""What timed sweeps will take, and what people were told of it."""
+"""What timed sweeps will take, and what people were told of it and of past months."""
 
 from typing import ClassVar
 
@@ -42,3 +42,18 @@ class Announcement(models.Model):
 
     def __str__(self) -> str:
         return f"{self.runs} runs of {self.root} announced at {self.at:%Y-%m-%d %H:%M}"
+
+
+class MonthlyMail(models.Model):
+    """A month whose summary was sent; of two hosts only one writes it."""
+
+    month = models.CharField(max_length=7, unique=True)  # 2026-05
+    at = models.DateTimeField("sent at")
+    mails = models.PositiveIntegerField("number of recipients", default=0)
+    mail_problem = models.CharField("why a mail was not sent", max_length=500, blank=True)
+
+    class Meta:
+        ordering = ("-month",)
+
+    def __str__(self) -> str:
+        return f"summary of {self.month}"

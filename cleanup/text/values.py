@@ -1,12 +1,12 @@
 """How pages say numbers, instants and names; units are decimal."""
 
-import unicodedata
 from datetime import datetime, timedelta
 
 from django.utils import timezone
 
 from cleanup.lab.nas.nas_roots import twin_of
 from cleanup.models import ClearAttempt, LedgerEntry, Run, StagingRoot
+from cleanup.rules import visible_names
 from cleanup.rules.freed import say_fill, say_freed
 from cleanup.rules.quantities import say_about
 from cleanup.rules.reasons import Reason
@@ -18,9 +18,6 @@ FLAGS = {
     "nas_writes_through": "The NAS mount is trusted to hold no writes back (--nas-writes-through).",
 }
 SPANS = ((86_400, "day"), (3_600, "h"), (60, "min"), (1, "s"))
-# Characters that draw nothing, or change how their neighbours are drawn; a lone surrogate stands for
-# a byte of a file name that is no UTF-8.
-UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
 def twin_place(run: Run, clear: ClearAttempt | None = None) -> str:
@@ -124,7 +121,7 @@ def machine(moment: datetime | None) -> str:
 
 def visible(text: object) -> str:
     r"""The text with invisible characters spelled out, such as `\u202e`: instruments and open shares give names."""
-    return "".join(_spelled(char) for char in str(text))
+    return visible_names.visible(str(text))
 
 
 def sentence(code: str) -> str:
@@ -151,12 +148,3 @@ def _plural(number: int | None, noun: str) -> str:
 def _two(amount: int, size: int, big: str, small: str) -> str:
     many, few = divmod(amount, size)
     return " ".join(part for part in (big.format(many), small.format(few) if few else "") if part)
-
-
-def _spelled(char: str) -> str:
-    if unicodedata.category(char) not in UNSEEN:
-        return char
-    code = ord(char)
-    if code < 0x100:
-        return f"\\x{code:02x}"
-    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

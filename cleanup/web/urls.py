@@ -3,7 +3,10 @@ from django.urls import path
 
 from cleanup.web.account import ChangePassword, SignIn, account, sign_out_everywhere
 from cleanup.web.audit.entries import entry_list
+from cleanup.web.audit.files import audit_ledger, audit_table
 from cleanup.web.audit.freed import freed
+from cleanup.web.audit.months import audit_month
+from cleanup.web.audit.past_runs import ask_nas, past_run_list
 from cleanup.web.clears.batches import batch_detail, batch_list, batch_progress, pause_batch, resume_batch, stop_batch
 from cleanup.web.clears.confirm import clear_run, clear_runs
 from cleanup.web.holds import extend_hold, hold_list, hold_run, release_hold
@@ -75,6 +78,11 @@ urlpatterns = [
     path("bench/<uuid:token>/qr.svg", bench_qr, name="bench-qr"),
     path("instruments/", instrument_list, name="instrument-list"),
     path("instruments/<int:pk>/card/", instrument_card, name="instrument-card"),
+    path("audit/tables/<slug:name>.<slug:kind>", audit_table, name="audit-table"),
+    path("audit/ledger.<slug:kind>", audit_ledger, name="audit-ledger"),
+    path("audit/months/<slug:month>/", audit_month, name="audit-month"),
+    path("audit/runs/", past_run_list, name="past-run-list"),
+    path("audit/runs/<int:pk>/nas/", ask_nas, name="ask-nas"),
     path("login/", SignIn.as_view(), name="login"),
     path("logout/", LogoutView.as_view(), name="logout"),
     path("account/", account, name="account"),

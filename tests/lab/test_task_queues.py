@@ -44,6 +44,7 @@ def test_they_exist_after_migrate() -> None:
         "cleanup.tasks.judge": 1,
         "cleanup.tasks.discover": 5,
         "cleanup.tasks.remind": 60,
+        "cleanup.tasks.summarise": 60,
         "cleanup.tasks.announce": 5,
         "cleanup.tasks.anchor": 1440,
         "cleanup.tasks.sweep": 60,

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import Group, Permission, User
 from django.core.management import call_command
-from django.db import connection
+from django.db import connection, transaction
 from django.db.migrations.executor import MigrationExecutor
 
 from cleanup import clear_run
@@ -154,3 +154,30 @@ def test_a_lab_of_the_version_before_goes_on_without_a_command(tables: Tables, l
     assert marker.exists()
     discovery.discover(run.root, now=now)
     assert Run.objects.get().twin_key
+
+
+def test_cleared_runs_learn_from_the_ledger_who_had_them_cleared(tables: Tables, now: Any) -> None:
+    """Takes some seconds: two migrations."""
+    model = tables.migrate("0023_audit")
+    root = model("cleanup", "StagingRoot").objects.create(name="lab", host="lab-pc", path="/srv/lab", token="t")
+    place = {"equipment": "FLOW_01", "project": "PROJ-0060", "run_kind": "experimental"}
+    by = {"requester": "operator", "host": "lab-pc"}
+    for number, actor in enumerate(("mkhan", "", "jlee"), 1):
+        path = f"FLOW_01/PROJ-0060/Runs/{number}"
+        state = {"state": "cleared", "cleared_at": now} if actor != "jlee" else {"state": "sync_verified"}
+        run = model("cleanup", "Run").objects.create(
+            root=root, run_path=path, leaf=f"{number}", first_seen_at=now, **place, **state
+        )
+        attempt = model("cleanup", "ClearAttempt").objects.create(
+            run=run, phase="done", actor=actor, created_at=now, phase_at=now, **by
+        )
+        with transaction.atomic():
+            model("cleanup", "LedgerLink").objects.create(
+                position=number, entry_id=number, content_sha256="0" * 64, sha256="0" * 64
+            )
+            told = {"id": number, "at": now, "kind": "authorised", "policy_version": 0, "root_name": "lab"}
+            model("cleanup", "LedgerEntry").objects.create(
+                run=run, attempt=attempt, actor=actor, run_path=path, **told, **place, **by
+            )
+    tables.upgrade()
+    assert list(Run.objects.order_by("pk").values_list("cleared_for", flat=True)) == ["mkhan", "", ""]

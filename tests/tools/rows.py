@@ -8,7 +8,7 @@ from cleanup.models import ClearAttempt, LedgerEntry, Phase, Run, StagingRoot
 from cleanup.storage.run_paths import parse_run_path
 
 _OF_THE_RUN = ("run_path", "equipment", "project", "run_kind")
-_OF_THE_ATTEMPT = ("actor", "requester", "host", "policy_version", "cause")
+_OF_THE_ATTEMPT = ("actor", "typed_by", "requester", "host", "policy_version", "decided_by", "cause")
 
 
 def run_row(root: StagingRoot, run_path: str, *, first_seen_at: datetime, **fields: Any) -> Run:

@@ -59,7 +59,8 @@ NOTHING = ""
 class Need:
     """What an address takes. `may` is a permission; `of` is its subject, seen by all who see that.
 
-    `answers` are the statuses for those who may; `whole` needs the permission on the whole staging root.
+    `answers` are the statuses for those who may; `whole` needs the permission on the whole staging root; `words` are
+    the parts of an address that name no object.
     """
 
     may: str | None
@@ -70,6 +71,7 @@ class Need:
     whole: bool = False
     # For auditors without `may`.
     audited: tuple[int, ...] = (403,)
+    words: dict[str, str] = field(default_factory=dict)
 
 
 LOOK, CLEAR, HOLD, GO_ON = "view_run", "clear_run", "hold_run", "go_on"
@@ -136,6 +138,11 @@ NEEDS: dict[str, Need] = {
     "instrument-card": Need(LOOK, of="instrument"),
     "audit": Need(AUDIT),
     "audit-entries": Need(AUDIT),
+    "audit-table": Need(AUDIT, words={"name": "clears", "kind": "jsonl"}),
+    "audit-ledger": Need(AUDIT, words={"kind": "csv"}),
+    "audit-month": Need(AUDIT, words={"month": "2026-06"}),
+    "past-run-list": Need(LOOK),
+    "ask-nas": Need(LOOK, of="cleared", methods=POST),
     # These have rules of their own, and tests of their own below.
     "bench": Need(None, of="instrument"),
     "bench-now": Need(None, of="instrument"),
@@ -151,7 +158,9 @@ OPEN = {"bench", "bench-now", "bench-qr", "login", "logout", "account", "change-
 # What lists must leave out for some users.
 # Parts of such pages, which only htmx gets.
 PARTS = {"overview-now", "sweep-changes"}
-LISTS = [name for name, need in NEEDS.items() if not need.of and "GET" in need.methods and name not in OPEN]
+LISTS = [
+    name for name, need in NEEDS.items() if not (need.of or need.words) and "GET" in need.methods and name not in OPEN
+]
 
 
 @dataclass(frozen=True)
@@ -369,7 +378,7 @@ def address_of(pattern: URLPattern, need: Need, place: SimpleNamespace) -> str:
     kwargs = {}
     for name in pattern.pattern.converters:
         key = {"number": "version", "token": "token"}.get(name, "pk")
-        kwargs[name] = getattr(about, key)
+        kwargs[name] = need.words[name] if name in need.words else getattr(about, key)
     return reverse(str(pattern.name), kwargs=kwargs)
 
 

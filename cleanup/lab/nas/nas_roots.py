@@ -74,14 +74,14 @@ def twin_of(run: Run, *, nas_layout: str | None = None) -> Twin:
     )
 
 
-def place_then(run: Run, twin_path: str) -> str:
-    """Where a cleared run's twin lies below its NAS root; `twin_path` is where it lay then.
+def twin_then(run: Run, recorded: str) -> Twin:
+    """Where a run's twin lay by the full path that a clear recorded: the layout may have changed since.
 
-    The layout may have changed since.
+    Where that path lies beneath no NAS root of the run any more, where the twin would lie now.
     """
     twin = twin_of(run)
     above = f"{twin.root.path}/"
-    return twin_path.removeprefix(above) if twin_path.startswith(above) else twin.path
+    return replace(twin, path=recorded.removeprefix(above)) if recorded.startswith(above) else twin
 
 
 def _is_on_the_way(run: Run, place: str) -> bool:

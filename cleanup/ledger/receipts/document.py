@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from cleanup.lab.nas.nas_roots import place_then
+from cleanup.lab.nas.nas_roots import twin_then
 from cleanup.ledger import chain
 from cleanup.ledger.receipts.files import FileList
 from cleanup.models import AcceptedBytes, ClearAttempt, LedgerEntry, LedgerHead, LedgerKind, LedgerLink, Run, SetAside
@@ -41,7 +41,7 @@ def of_clear(attempt: ClearAttempt, files: FileList, head: LedgerHead, *, number
         "freed": _freed(attempt),
         "twin": {
             "path": attempt.twin_path,
-            "relative": place_then(attempt.run, attempt.twin_path),
+            "relative": twin_then(attempt.run, attempt.twin_path).path,
             "flags": attempt.nas_flags,
         },
         "files": _files(files),

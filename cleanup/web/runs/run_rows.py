@@ -151,15 +151,20 @@ def filtered(user: AnyUser, chosen: dict[str, str], now: datetime) -> RunQuerySe
     if chosen.get("opens") == WITHIN_A_DAY:
         runs = runs.filter(opening_within_a_day(now))
     for word in [*dict.fromkeys(chosen.get("q", "").split())][:WORDS]:
-        titled = list(Project.objects.filter(title__icontains=word).values_list("code", flat=True)[:FEW])
-        in_path = Q(run_path__icontains=word)
-        # An index alone answers a condition on the path.
-        runs = runs.filter(in_path | Q(project__in=titled) if titled else in_path)
+        runs = runs.filter(with_word(word))
     scanned = {"q"} if state == State.CLEARED else SCANNED
-    return _narrowed(runs) if chosen.keys() & scanned else runs
+    return narrowed(runs) if chosen.keys() & scanned else runs
 
 
-def _narrowed(runs: RunQuerySet) -> RunQuerySet:
+def with_word(word: str) -> Q:
+    """The runs with a word in their path, or in their project's title."""
+    titled = list(Project.objects.filter(title__icontains=word).values_list("code", flat=True)[:FEW])
+    in_path = Q(run_path__icontains=word)
+    # An index alone answers a condition on the path.
+    return in_path | Q(project__in=titled) if titled else in_path
+
+
+def narrowed(runs: RunQuerySet) -> RunQuerySet:
     """The same runs by key, if they are few: a search without an index then runs only once."""
     keys = list(runs.order_by().values_list("pk", flat=True)[: FEW + 1])
     return Run.objects.filter(pk__in=keys) if len(keys) <= FEW else runs

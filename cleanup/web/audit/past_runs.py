@@ -1,0 +1,163 @@
+"""Runs of the past: found by what is known of them, with their receipts, and whether the NAS still has them."""
+
+import re
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+from django import forms
+from django.contrib.auth.models import User
+from django.core.exceptions import PermissionDenied
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.http import HttpResponse
+from django.shortcuts import get_object_or_404, render
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.http import urlencode
+from django.views.decorators.http import require_POST, require_safe
+
+from cleanup.lab.people import permissions
+from cleanup.ledger import period
+from cleanup.models import ClearAttempt, Instrument, Phase, Project, Run, RunQuerySet
+from cleanup.rules.states import State
+from cleanup.runs.proofs import still_there
+from cleanup.web.caching import wants_fragment
+from cleanup.web.paging import CLEARED_ORDER, page_of
+from cleanup.web.requests import SignedIn
+from cleanup.web.runs import run_rows
+from cleanup.web.runs.forms import SearchField
+
+_NAME = {"autocomplete": "off", "spellcheck": "false"}
+_ANY_DAY = [MinValueValidator(date(1970, 1, 1)), MaxValueValidator(date(9998, 12, 31))]
+_DAY = re.compile(r"\d{4}-\d\d-\d\d")
+_FIELDS = ("q", "equipment", "project", "person", "since", "until")
+# Phases after which the run is gone from the staging disk.
+_CLEARED_IN = (Phase.COMMITTED, Phase.DONE)
+
+
+class DayInput(forms.DateInput):
+    """A browser's own field for a day, empty where the address names none."""
+
+    def __init__(self) -> None:
+        super().__init__(attrs={"type": "date"}, format="%Y-%m-%d")
+
+    def format_value(self, value: Any) -> str | None:  # noqa: ANN401
+        shown = super().format_value(value)
+        return shown if shown and _DAY.fullmatch(shown) else None
+
+
+class PastRunForm(forms.Form):
+    """Drops what is no day, and cuts what is too long: every address leads to a page."""
+
+    q = SearchField()
+    equipment = forms.CharField(label="Instrument", required=False, max_length=255)
+    project = forms.CharField(required=False, max_length=255)
+    person = forms.CharField(label="Asked for by", required=False, max_length=150)
+    since = forms.DateField(label="Cleared from", required=False, validators=_ANY_DAY)
+    until = forms.DateField(label="Cleared to", required=False, validators=_ANY_DAY)
+
+    def __init__(self, data: Any) -> None:  # noqa: ANN401
+        super().__init__(data, auto_id="past-%s", label_suffix="")
+        self.fields["q"].label = "Words of the path or the title"
+        for name in ("equipment", "project", "person"):
+            listed = {} if name == "person" else {"list": f"known-{name}"}
+            self.fields[name].widget = forms.TextInput(attrs={**_NAME, **listed})
+        for name in ("since", "until"):
+            self.fields[name].widget = DayInput()
+
+    def chosen(self) -> dict[str, Any]:
+        """What is asked for, by the names of the fields."""
+        self.is_valid()
+        return {name: self.cleaned_data[name] for name in _FIELDS if self.cleaned_data.get(name)}
+
+
+@dataclass(frozen=True)
+class PastRun:
+    """A cleared run and the attempt that cleared it; None: another program did."""
+
+    run: Run
+    clear: ClearAttempt | None
+
+    @property
+    def is_partial(self) -> bool:
+        return self.clear is not None and self.clear.incomplete
+
+
+@require_safe
+def past_run_list(request: SignedIn) -> HttpResponse:
+    """The cleared runs that a user may see, the latest first."""
+    seen = _seen(request)
+    form = PastRunForm(request.GET)
+    chosen = form.chosen()
+    runs = _found(seen, chosen)
+    after, before = request.GET.get("after", ""), request.GET.get("before", "")
+    page = page_of(runs, CLEARED_ORDER, among=seen, after=after, before=before)
+    links = {
+        "previous": page.before and _address(chosen, before=page.before),
+        "next": page.after and _address(chosen, after=page.after),
+        "first": page.before and _address(chosen),
+    }
+    context = {
+        "form": form,
+        "chosen": chosen,
+        "rows": _rows(page.keys),
+        "links": links,
+        "known": _known(request.user),
+    }
+    return render(request, "cleanup/audit/past_runs.html", context)
+
+
+@require_POST
+def ask_nas(request: SignedIn, pk: int) -> HttpResponse:
+    """Ask the NAS for one cleared run."""
+    run = get_object_or_404(_seen(request).select_related("root"), pk=pk)
+    (row,) = _rows([run.pk])
+    answer = still_there.ask(run, row.clear, timezone.now())
+    template = "cleanup/audit/_on_nas.html" if wants_fragment(request) else "cleanup/audit/on_nas.html"
+    return render(request, template, {"row": row, "run": run, "answer": answer})
+
+
+def _seen(request: SignedIn) -> RunQuerySet:
+    """The cleared runs that a user may see: an auditor all. Raises PermissionDenied."""
+    user = request.user
+    if not (user.has_perm(permissions.AUDIT) or user.has_perm(permissions.VIEW)):
+        raise PermissionDenied
+    runs = Run.objects.all() if user.has_perm(permissions.AUDIT) else permissions.runs(user)
+    return runs.filter(state=State.CLEARED)
+
+
+def _found(runs: RunQuerySet, chosen: dict[str, Any]) -> RunQuerySet:
+    same = {"equipment": "equipment", "project": "project", "person": "cleared_for"}
+    runs = runs.filter(**{column: chosen[name] for name, column in same.items() if name in chosen})
+    if since := chosen.get("since"):
+        runs = runs.filter(cleared_at__gte=period.Period(since, since).begins_at)
+    if until := chosen.get("until"):
+        runs = runs.filter(cleared_at__lt=period.Period(until, until).ends_at)
+    words = [*dict.fromkeys(chosen.get("q", "").split())][: run_rows.WORDS]
+    for word in words:
+        runs = runs.filter(run_rows.with_word(word))
+    return run_rows.narrowed(runs) if words else runs
+
+
+def _rows(keys: list[int]) -> list[PastRun]:
+    runs = Run.objects.select_related("root").defer("facts").in_bulk(keys)
+    attempts = (
+        ClearAttempt.objects.clears().filter(run__in=keys, phase__in=_CLEARED_IN).select_related("proof__accepted")
+    )
+    clears = {attempt.run_id: attempt for attempt in attempts.order_by("created_at").defer("decision", "decided_by")}
+    return [PastRun(runs[key], clears.get(key)) for key in keys if key in runs]
+
+
+def _known(user: User) -> dict[str, list[str]]:
+    """Names that the form suggests; older ones may be typed."""
+    if user.has_perm(permissions.AUDIT):
+        instruments = Instrument.objects.order_by("equipment").values_list("equipment", flat=True).distinct()
+        projects = Project.objects.order_by("code").values_list("code", flat=True)
+        return {"equipment": [*instruments[: run_rows.OFFERED]], "project": [*projects[: run_rows.OFFERED]]}
+    codes = [code for code, _words in run_rows.project_choices(user)]
+    return {"equipment": run_rows.equipment_choices(user), "project": codes}
+
+
+def _address(chosen: dict[str, Any], **changes: str) -> str:
+    wanted = {**{name: str(value) for name, value in chosen.items()}, **changes}
+    return reverse("past-run-list") + (f"?{urlencode(wanted)}" if wanted else "")

@@ -1,0 +1,189 @@
+"""Runs of the past: how they are found, by whom, and what the NAS says of them now."""
+
+import re
+import shutil
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Group, User
+from django.test import Client
+from django.utils.http import urlencode
+
+from cleanup.clears import protocol
+from cleanup.lab.nas import nas_breaker
+from cleanup.models import Access, ClearAttempt, Project, Requester, Run, StagingRoot
+from cleanup.rules.facts import Finding
+from cleanup.rules.reasons import Reason
+from cleanup.runs import discovery
+from cleanup.storage.nas import client as nas_client
+from cleanup.web import paging
+from tests.tools.lab import Lab
+from tests.tools.rows import clear_rows, run_row
+
+NAME = "FLOW_01/PROJ-0060/Runs/Run_2026-04-10T14-32"
+
+
+def signed_in(client: Client, group: str = "auditor") -> Client:
+    user = User.objects.create_user(f"one-{group}")
+    user.groups.add(Group.objects.get(name=group))
+    client.force_login(user)
+    return client
+
+
+def found(client: Client, **asked: str) -> list[int]:
+    page = client.get(f"/audit/runs/?{urlencode(asked)}")
+    assert page.status_code == 200
+    return [int(key) for key in re.findall(r'<tr role="row" id="past-(\d+)">', page.content.decode())]
+
+
+@pytest.fixture
+def past(db: None, now: datetime) -> list[Run]:
+    """Five cleared runs, a day apart, the latest first; the last was cleared by the wizard. One run is staged."""
+    lab, other = (
+        StagingRoot.objects.create(name=name, host="lab-pc", path=f"/srv/{name}", token=name, nas_path="/mnt/nas")
+        for name in ("lab", "other")
+    )
+    Project.objects.create(code="PROJ-1", title="Dose response")
+    made = []
+    for number in range(5):
+        path = f"{('FLOW_01', 'CONFOCAL_01')[number % 2]}/PROJ-{number % 3}/Runs/Run_2026-04-1{number}T14-32"
+        at = now - number * timedelta(days=1)
+        run = run_row(
+            other if number == 3 else lab,
+            path,
+            first_seen_at=now,
+            state="cleared",
+            here=False,
+            cleared_at=at,
+            cleared_for=("ada", "bob", "", "ada", "")[number],
+            cleared_by="wizard" if number == 4 else "",
+        )
+        if number != 4:
+            clear_rows(run, at, files=10, size=1000, actor=run.cleared_for, twin_path=f"/mnt/nas/then/{number}")
+        made.append(run)
+    run_row(lab, "FLOW_01/PROJ-0/Runs/Run_2026-05-01T14-32", first_seen_at=now, state="sync_verified")
+    return made
+
+
+def test_runs_are_found_by_what_is_known_of_them(past: list[Run], client: Client) -> None:
+    keys = [run.pk for run in past]
+    auditor = signed_in(client)
+    assert found(auditor) == keys
+    assert found(auditor, equipment="CONFOCAL_01") == [keys[1], keys[3]]
+    assert found(auditor, project="PROJ-0", person="ada") == [keys[0], keys[3]]
+    assert found(auditor, since="2026-06-13", until="2026-06-14") == [keys[1], keys[2]]
+    assert found(auditor, q="flow 04-12") == [keys[2]]
+    assert found(auditor, q="dose response") == [keys[1], keys[4]]
+    assert found(auditor, q="nothing") == found(auditor, person="eve") == []
+    assert found(auditor, since="2026-07-01", until="2026-01-01") == []
+    # What is no day is said and not looked for.
+    page = auditor.get("/audit/runs/?since=yesterday&until=9999-12-31&equipment=" + "x" * 300)
+    assert page.content.decode().count("this is not understood") == 3 and found(auditor, since="0001-01-01") == keys
+    text = auditor.get("/audit/runs/").content.decode()
+    assert "/mnt/nas/then/0" in text and f'href="/runs/{keys[0]}/receipt/"' in text
+    assert "by the wizard" in text and "/mnt/nas/FLOW_01/PROJ-1/Runs/Run_2026-04-14T14-32" in text
+    assert 'href="/runs/' + f'{keys[0]}/"' not in text  # an auditor may not open the run itself
+
+
+def test_pages_go_on_where_the_last_one_ended(past: list[Run], client: Client, monkeypatch: Any) -> None:
+    monkeypatch.setattr(paging.page_of, "__kwdefaults__", {**(paging.page_of.__kwdefaults__ or {}), "size": 2})
+    auditor, keys = signed_in(client), [run.pk for run in past]
+    page = auditor.get("/audit/runs/")
+    seen = []
+    while True:
+        seen.append([row.run.pk for row in page.context["rows"]])
+        if not (following := page.context["links"]["next"]):
+            break
+        page = auditor.get(following)
+    assert seen == [keys[:2], keys[2:4], keys[4:]]
+    assert [row.run.pk for row in auditor.get(page.context["links"]["previous"]).context["rows"]] == keys[2:4]
+
+
+def test_others_see_their_places_alone(past: list[Run], client: Client) -> None:
+    operator = signed_in(client, "operator")
+    assert found(operator) == [run.pk for run in past]
+    user = User.objects.get(username="one-operator")
+    user.groups.clear()
+    user.user_permissions.set(Group.objects.get(name="viewer").permissions.all())
+    Access.objects.create(user=user, root=StagingRoot.objects.get(name="other"))
+    assert found(client) == [past[3].pk] == found(client, equipment="CONFOCAL_01")
+    assert client.post(f"/audit/runs/{past[0].pk}/nas/").status_code == 404
+    user.user_permissions.clear()
+    assert client.get("/audit/runs/").status_code == 403
+
+
+def test_a_page_asks_the_database_a_few_times(
+    past: list[Run], client: Client, django_assert_max_num_queries: Any
+) -> None:
+    auditor = signed_in(client)
+    with django_assert_max_num_queries(12):
+        assert len(found(auditor)) == 5
+
+
+# The NAS
+
+
+@pytest.fixture
+def cleared(lab: Lab, root: StagingRoot, now: datetime) -> Run:
+    """A run with four data files, two of them ours, cleared by ada."""
+    lab.run(NAME, files={"a.tif": b"x" * 1000, "sub/b.tif": b"y" * 500})
+    discovery.discover(root, now=now)
+    protocol.clear_run(Run.objects.with_root().get(), requester=Requester.OPERATOR, actor="ada", note="", now=now)
+    return Run.objects.get()
+
+
+def answer(client: Client, run: Run) -> str:
+    page = client.post(f"/audit/runs/{run.pk}/nas/", headers={"HX-Request": "true"})
+    assert page.status_code == 200
+    return " ".join(re.sub("<[^>]*>", "", page.content.decode()).split())
+
+
+def test_the_nas_says_whether_it_has_the_run_still(cleared: Run, lab: Lab, client: Client) -> None:
+    auditor = signed_in(client)
+    assert cleared.cleared_for == "ada" and found(auditor, person="ada") == [cleared.pk]
+    there = answer(auditor, cleared)
+    assert "Yes, the NAS still has it: 4 files, 1.56 kB. Each file has the name and the size" in there
+    (lab.twin(NAME) / "sub/b.tif").write_bytes(b"y" * 499)
+    assert "Missing, or of another size: sub/b.tif" in answer(auditor, cleared)
+    (lab.twin(NAME) / "sub/b.tif").unlink()
+    told = answer(auditor, cleared)
+    assert "Not as it was: the NAS has 3 files, 1.06 kB; when the run was cleared it had 4 files, 1.56 kB" in told
+    whole = auditor.post(f"/audit/runs/{cleared.pk}/nas/").content.decode()  # without scripts: a page
+    assert "<h1>Is it still on the NAS?</h1>" in whole and "sub/b.tif" in whole
+    shutil.rmtree(lab.twin(NAME))
+    assert "No: there is no such run on the NAS now." in answer(auditor, cleared)
+
+
+def test_without_the_plan_numbers_are_compared(cleared: Run, lab: Lab, client: Client) -> None:
+    attempt = cleared.attempts.get()
+    ClearAttempt.objects.update(plan_sha256="0" * 64)
+    auditor = signed_in(client)
+    assert "That is as much as when the run was cleared (4 files, 1.56 kB). Single files" in answer(auditor, cleared)
+    (lab.twin(NAME) / "a.tif").unlink()
+    assert "Not as it was: the NAS has 3 files, " in answer(auditor, cleared)
+    ClearAttempt.objects.filter(pk=attempt.pk).update(proof=None)
+    assert "The NAS has 3 files, " in answer(auditor, cleared)
+
+
+def test_what_cannot_be_learnt_is_not_called_gone(
+    cleared: Run, root: StagingRoot, lab: Lab, client: Client, monkeypatch: Any
+) -> None:
+    auditor = signed_in(client)
+    assert "Yes" in answer(auditor, cleared)
+
+    def silent(*_args: Any, **_named: Any) -> Any:
+        raise nas_client.NasError(Finding(Reason.NAS_TIMEOUT, "silent for 60 s"), ill=True)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(nas_client.NasReader, "read", silent)
+        told = answer(auditor, cleared)
+    assert "Not known:" in told and "silent for 60 s" in told and "does not say that the data is gone" in told
+    # Then it is not asked for five minutes, as anywhere else.
+    assert nas_breaker.NOT_ASKED in answer(auditor, cleared)
+    StagingRoot.objects.update(host="elsewhere")
+    assert "host elsewhere reads this NAS" in answer(auditor, cleared)
+    StagingRoot.objects.update(host=root.host, nas_path=f"{lab.nas}/moved")
+    assert "lies beneath no NAS root that the run has now" in answer(auditor, cleared)
+    StagingRoot.objects.update(nas_path="")
+    assert "Not known:" in answer(auditor, cleared)
