@@ -6,6 +6,7 @@ from cleanup.web.clears.batches import batch_detail, batch_list, batch_progress,
 from cleanup.web.clears.confirm import clear_run, clear_runs
 from cleanup.web.holds import extend_hold, hold_list, hold_run, release_hold
 from cleanup.web.instruments import bench, bench_now, bench_qr, instrument_card, instrument_list
+from cleanup.web.notice import notice
 from cleanup.web.overview.overview import overview, overview_now
 from cleanup.web.policies.edit import change_policy
 from cleanup.web.policies.policy_list import policy_detail, policy_list, promote_policy, promote_root, rehearse_policy
@@ -65,6 +66,7 @@ urlpatterns = [
     path("bench/<uuid:token>/", bench, name="bench"),
     path("bench/<uuid:token>/now/", bench_now, name="bench-now"),
     path("bench/<uuid:token>/qr.svg", bench_qr, name="bench-qr"),
+    path("notice/<uuid:token>/", notice, name="notice"),
     path("instruments/", instrument_list, name="instrument-list"),
     path("instruments/<int:pk>/card/", instrument_card, name="instrument-card"),
     path("login/", SignIn.as_view(), name="login"),

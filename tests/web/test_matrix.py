@@ -130,6 +130,7 @@ NEEDS: dict[str, Need] = {
     "bench": Need(None, of="instrument"),
     "bench-now": Need(None, of="instrument"),
     "bench-qr": Need(None, of="instrument"),
+    "notice": Need(None, of="instrument"),
     "login": Need(None),
     "logout": Need(None),
     # Pages about the user alone, which other tests cover.
@@ -137,7 +138,8 @@ NEEDS: dict[str, Need] = {
     "change-password": Need(None),
     "sign-out-everywhere": Need(None),
 }
-OPEN = {"bench", "bench-now", "bench-qr", "login", "logout", "account", "change-password", "sign-out-everywhere"}
+OPEN = {"bench", "bench-now", "bench-qr", "notice", "login", "logout", "account", "change-password"}
+OPEN |= {"sign-out-everywhere"}
 # What lists must leave out for some users.
 # Parts of such pages, which only htmx gets.
 PARTS = {"overview-now", "sweep-changes"}
