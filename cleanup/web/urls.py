@@ -2,6 +2,7 @@ from django.contrib.auth.views import LogoutView
 from django.urls import path
 
 from cleanup.web.account import ChangePassword, SignIn, account, sign_out_everywhere
+from cleanup.web.audit.charts import chart, chart_page, charts
 from cleanup.web.clears.batches import batch_detail, batch_list, batch_progress, pause_batch, resume_batch, stop_batch
 from cleanup.web.clears.confirm import clear_run, clear_runs
 from cleanup.web.holds import extend_hold, hold_list, hold_run, release_hold
@@ -63,6 +64,9 @@ urlpatterns = [
     path("problems/<int:pk>/gone/", mark_gone, name="mark-gone"),
     path("problems/<int:pk>/moved/", move_runs, name="move-runs"),
     path("problems/gone/", mark_all_gone, name="mark-all-gone"),
+    path("audit/charts/", charts, name="audit-charts"),
+    path("audit/charts/<slug:name>.svg", chart, name="audit-chart"),
+    path("audit/charts/<slug:name>/", chart_page, name="audit-chart-page"),
     path("bench/<uuid:token>/", bench, name="bench"),
     path("bench/<uuid:token>/now/", bench_now, name="bench-now"),
     path("bench/<uuid:token>/qr.svg", bench_qr, name="bench-qr"),

@@ -126,7 +126,10 @@ NEEDS: dict[str, Need] = {
     "mark-all-gone": Need("change_run", methods=FORM, answers=ASKS),
     "instrument-list": Need(LOOK),
     "instrument-card": Need(LOOK, of="instrument"),
-    # These have rules of their own, and tests of their own below.
+    "audit-charts": Need(LOOK),
+    # These have rules of their own, and tests of their own below or beside.
+    "audit-chart": Need(None, of="chart"),
+    "audit-chart-page": Need(None, of="chart"),
     "bench": Need(None, of="instrument"),
     "bench-now": Need(None, of="instrument"),
     "bench-qr": Need(None, of="instrument"),
@@ -139,7 +142,7 @@ NEEDS: dict[str, Need] = {
     "sign-out-everywhere": Need(None),
 }
 OPEN = {"bench", "bench-now", "bench-qr", "notice", "login", "logout", "account", "change-password"}
-OPEN |= {"sign-out-everywhere"}
+OPEN |= {"sign-out-everywhere", "audit-chart", "audit-chart-page"}
 # What lists must leave out for some users.
 # Parts of such pages, which only htmx gets.
 PARTS = {"overview-now", "sweep-changes"}
@@ -319,6 +322,7 @@ def _of_an_instrument(there: SimpleNamespace, equipment: str, number: int, now) 
         str(instrument.token),
     ]
     return {
+        "chart": SimpleNamespace(name="age"),
         "instrument": instrument,
         "run": staged,
         "cleared": gone,
@@ -358,7 +362,7 @@ def address_of(pattern: URLPattern, need: Need, place: SimpleNamespace) -> str:
     about = getattr(place, need.of) if need.of else None
     kwargs = {}
     for name in pattern.pattern.converters:
-        key = {"number": "version", "token": "token"}.get(name, "pk")
+        key = {"number": "version", "token": "token", "name": "name"}.get(name, "pk")
         kwargs[name] = getattr(about, key)
     return reverse(str(pattern.name), kwargs=kwargs)
 
