@@ -58,10 +58,13 @@ def _happened(kept: KeptTimes, promise: Promise) -> Iterator[str]:
         yield f"The time is not known for {runs(unknown)}."
     if lengths and promise.scheduled and promise.retain_hours:
         yield _earlier(kept, promise.retain_hours)
-    weaker = sum(number for level, number in kept.levels.items() if level not in _BYTES)
+    untold = kept.levels.get("", 0)
+    weaker = sum(number for level, number in kept.levels.items() if level not in _BYTES) - untold
+    if untold:
+        yield f"How the copy was compared is not known for {runs(untold)}."
     if weaker:
         yield f"Not every byte was compared for {runs(weaker)}."
-    elif kept.clears:
+    if kept.clears and not untold and not weaker:
         yield "Every byte was compared for all of them." if len(kept.clears) > 1 else "Every byte was compared."
     if kept.by_others:
         by = f"{runs(kept.by_others)} {_were(kept.by_others)} cleared by another program"

@@ -84,13 +84,13 @@ def _lines(limits: Limits, outlook: Outlook | None, end: int, now: datetime, fir
         return
     if limits.free_start_bytes is not None:
         share = max(100 - 100 * limits.free_start_bytes / outlook.total_bytes, 0)
-        yield PlotSeries(title="limit: clearing begins above", values=[(0, share), (end, share)], dashes="9 5")
+        yield PlotSeries(title="limit", values=[(0, share), (end, share)], dashes="9 5")
     if outlook.pace is not None and outlook.pace > 0:
         until = min(now + AHEAD, outlook.full_at or now + AHEAD)
         begins = outlook.used_bytes
         ends = begins + outlook.pace * max((until - outlook.at) / _DAY, 0)
         yield PlotSeries(
-            title="forecast if nothing is cleared",
+            title="forecast",
             values=[
                 (_position(at, first), min(100 * size / outlook.total_bytes, 100))
                 for at, size in ((outlook.at, begins), (until, ends))
@@ -145,12 +145,11 @@ def _table(days: Sequence[DiskDay], freed: Mapping[date, int], title: str) -> Ta
     rows: list[tuple[Any, ...]] = []
     for day in sorted({*known, *freed}, reverse=True):
         each = known.get(day)
-        measured = (None, None, "") if each is None else (each.used_bytes, each.total_bytes, f"{_share(each):.1f} %")
+        measured = (None, "") if each is None else (each.used_bytes, f"{_share(each):.1f} %")
         rows.append((f"{day}", *measured, freed.get(day, 0)))
     columns = (
         Column("day", "Day"),
         Column("used_bytes", "In use at most", Kind.BYTES),
-        Column("total_bytes", "Size of the disk", Kind.BYTES),
         Column("share", "Share"),
         Column("freed_bytes", "Freed (logical)", Kind.BYTES),
     )

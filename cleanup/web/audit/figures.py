@@ -131,7 +131,7 @@ def age(sight: Sight, now: datetime) -> Figure:
 def _days(each: StagedAge) -> str:
     if each.most is None:
         return f"≥{each.least.days}"
-    return f"{each.least.days} to {each.most.days}" if each.least else f"<{each.most.days}"
+    return f"{each.least.days}-{each.most.days}" if each.least else f"<{each.most.days}"
 
 
 def reasons(sight: Sight) -> Figure:

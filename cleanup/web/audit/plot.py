@@ -1,5 +1,6 @@
 """Plots as SVG: without scripts, with the colours of both themes and of paper inside."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -28,6 +29,7 @@ COLOURS = (
     ("#8f3400", "#ff8a4d"),
     ("#6b736d", "#98a29b"),
 )
+_NOUGHTS = re.compile(r"\.0+ |(?<=\.\d)0+ ")
 _GONE = {"script", "desc"}
 _SVG = "{http://www.w3.org/2000/svg}"
 
@@ -74,7 +76,11 @@ def draw(plot: Plot, *, narrow: bool = False) -> bytes:
         margin_bottom=6 + left_over * _LEGEND_ROW,  # pygal forgets a last row that is not full
         legend_at_bottom_columns=columns,
         truncate_legend=_LEGEND_TEXT[width],
-        value_formatter=plot.say,
+        value_formatter=lambda number: _NOUGHTS.sub(" ", plot.say(number)),
+        # Names of the ends of these axes stand out; a narrow one has room for few.
+        margin_right=6 if plot.kind is PlotKind.STACKED else 28,
+        max_scale=3 if narrow and plot.kind is PlotKind.BARS else 6,
+        min_scale=2,
         style=_style(width),
         show_y_labels=is_drawn,
         show_y_guides=is_drawn,
@@ -101,9 +107,7 @@ _COMMON: dict[str, Any] = {
     "legend_at_bottom": True,
     "legend_box_size": 12,
     "margin": 6,
-    "margin_right": 28,
     "spacing": 12,
-    "max_scale": 6,
     "truncate_label": -1,
     "no_data_text": "Nothing yet",
     "tooltip_fancy_mode": False,
