@@ -152,11 +152,11 @@ def reasons(sight: Sight) -> Figure:
             title=title,
             columns=(
                 Column("reason", "Reason"),
-                Column("sentence", "In words"),
                 Column("runs", "Runs", Kind.COUNT),
                 Column("bytes", "Logical bytes", Kind.BYTES),
+                Column("sentence", "In words"),
             ),
-            rows=[(each.reason, sentence(each.reason), each.runs, each.bytes) for each in found],
+            rows=[(each.reason, each.runs, each.bytes, sentence(each.reason)) for each in found],
         ),
         notes=("Only runs that stay until a person acts; runs that wait for time alone are not among them.",),
     )
