@@ -127,7 +127,7 @@ def _foreseen(
     names = {name for one in foreseen.passes for name in one.by_instrument}
     coming = list(forecasts.shown(foreseen, {name for name in names if sight.places.include(root.pk, name)}))
     for one in coming[:_TOLD]:
-        yield f"Automatic clearing to come: {evening_mail.say_pass(one, now)}"
+        yield f"Automatic clearing to come, {evening_mail.say_pass(one, now)}."
 
 
 def _said(root: StagingRoot, outlook: Outlook | None, days: int) -> str:

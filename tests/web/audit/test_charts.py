@@ -12,6 +12,9 @@ from django.test import Client
 from django.urls import reverse
 
 from cleanup.models import Access, DiskUsage, Instrument, RetentionPolicy, StagingRoot, Status
+from cleanup.monitoring import forecasts
+from cleanup.monitoring.forecasts import Coming, Foreseen
+from cleanup.rules.announcements import AnnouncedAmount
 from cleanup.web.audit.charts import CHARTS
 from tests.tools.rows import clear_rows, run_row
 
@@ -147,6 +150,19 @@ def test_a_disk_with_its_clears_limit_and_forecast(scene, now):
     # The ninth clear is older than the first measurement.
     assert sum("dot" in node.get("class", "").split() for node in picture.iter()) == 7
     assert "Nothing yet" in texts_of(picture_of(viewer, "disks", root=scene.west.pk))
+
+
+def test_passes_to_come_are_told_by_place(scene, now):
+    policy = RetentionPolicy.objects.add_version(author="admin", now=now, rehearse=False, mode="scheduled")
+    amounts = {"FLOW_02": AnnouncedAmount(runs=3, bytes=5 * GB), "CRYO_01": AnnouncedAmount(runs=1, bytes=GB)}
+    at = now + timedelta(hours=3)
+    coming = Foreseen(at=now, until=now + timedelta(days=1), passes=[Coming(at=at, by_instrument=amounts)])
+    forecasts.keep(scene.east, coming, policy.version)
+    address, query = reverse("audit-chart-page", args=["disks"]), {"root": scene.east.pk}
+    said = r"Automatic clearing to come, [^<]+: {}\."
+    assert re.search(said.format("4 runs, 6.00 GB"), signed_in("auditor").get(address, query).content.decode())
+    mine = signed_in("viewer", root=scene.east, equipment="FLOW_02")
+    assert re.search(said.format("3 runs, 5.00 GB"), mine.get(address, query).content.decode())
 
 
 def test_viewers_see_their_places_and_not_what_was_freed(scene):
