@@ -2,6 +2,7 @@ from django.contrib.auth.views import LogoutView
 from django.urls import path
 
 from cleanup.web.account import ChangePassword, SignIn, account, sign_out_everywhere
+from cleanup.web.audit.charts import chart, chart_page, charts
 from cleanup.web.audit.entries import entry_list
 from cleanup.web.audit.files import audit_ledger, audit_table
 from cleanup.web.audit.freed import freed
@@ -11,6 +12,7 @@ from cleanup.web.clears.batches import batch_detail, batch_list, batch_progress,
 from cleanup.web.clears.confirm import clear_run, clear_runs
 from cleanup.web.holds import extend_hold, hold_list, hold_run, release_hold
 from cleanup.web.instruments import bench, bench_now, bench_qr, instrument_card, instrument_list
+from cleanup.web.notice import notice
 from cleanup.web.overview.overview import overview, overview_now
 from cleanup.web.policies.edit import change_policy
 from cleanup.web.policies.policy_list import policy_detail, policy_list, promote_policy, promote_root, rehearse_policy
@@ -73,9 +75,13 @@ urlpatterns = [
     path("problems/gone/", mark_all_gone, name="mark-all-gone"),
     path("audit/", freed, name="audit"),
     path("audit/entries/", entry_list, name="audit-entries"),
+    path("audit/charts/", charts, name="audit-charts"),
+    path("audit/charts/<slug:name>.svg", chart, name="audit-chart"),
+    path("audit/charts/<slug:name>/", chart_page, name="audit-chart-page"),
     path("bench/<uuid:token>/", bench, name="bench"),
     path("bench/<uuid:token>/now/", bench_now, name="bench-now"),
     path("bench/<uuid:token>/qr.svg", bench_qr, name="bench-qr"),
+    path("notice/<uuid:token>/", notice, name="notice"),
     path("instruments/", instrument_list, name="instrument-list"),
     path("instruments/<int:pk>/card/", instrument_card, name="instrument-card"),
     path("audit/tables/<slug:name>.<slug:kind>", audit_table, name="audit-table"),

@@ -143,10 +143,14 @@ NEEDS: dict[str, Need] = {
     "audit-month": Need(AUDIT, words={"month": "2026-06"}),
     "past-run-list": Need(LOOK),
     "ask-nas": Need(LOOK, of="cleared", methods=POST),
-    # These have rules of their own, and tests of their own below.
+    "audit-charts": Need(LOOK),
+    # These have rules of their own, and tests of their own below or beside.
+    "audit-chart": Need(None, of="chart"),
+    "audit-chart-page": Need(None, of="chart"),
     "bench": Need(None, of="instrument"),
     "bench-now": Need(None, of="instrument"),
     "bench-qr": Need(None, of="instrument"),
+    "notice": Need(None, of="instrument"),
     "login": Need(None),
     "logout": Need(None),
     # Pages about the user alone, which other tests cover.
@@ -154,7 +158,8 @@ NEEDS: dict[str, Need] = {
     "change-password": Need(None),
     "sign-out-everywhere": Need(None),
 }
-OPEN = {"bench", "bench-now", "bench-qr", "login", "logout", "account", "change-password", "sign-out-everywhere"}
+OPEN = {"bench", "bench-now", "bench-qr", "notice", "login", "logout", "account", "change-password"}
+OPEN |= {"sign-out-everywhere", "audit-chart", "audit-chart-page"}
 # What lists must leave out for some users.
 # Parts of such pages, which only htmx gets.
 PARTS = {"overview-now", "sweep-changes"}
@@ -338,6 +343,7 @@ def _of_an_instrument(there: SimpleNamespace, equipment: str, number: int, now) 
         str(instrument.token),
     ]
     return {
+        "chart": SimpleNamespace(name="age"),
         "instrument": instrument,
         "run": staged,
         "cleared": gone,
@@ -377,7 +383,7 @@ def address_of(pattern: URLPattern, need: Need, place: SimpleNamespace) -> str:
     about = getattr(place, need.of) if need.of else None
     kwargs = {}
     for name in pattern.pattern.converters:
-        key = {"number": "version", "token": "token"}.get(name, "pk")
+        key = {"number": "version", "token": "token", "name": "name"}.get(name, "pk")
         kwargs[name] = need.words[name] if name in need.words else getattr(about, key)
     return reverse(str(pattern.name), kwargs=kwargs)
 
