@@ -28,6 +28,7 @@ SCHEDULES = [
     ("cleanup reminders", "cleanup.tasks.remind", 60, None),
     ("cleanup announcements", "cleanup.tasks.announce", 5, None),
     (SWEEP, "cleanup.tasks.sweep", 60, settings.EXLAB_CLEAR_CLUSTER),
+    ("cleanup reconciliation", "cleanup.tasks.reconcile", 7 * 24 * 60, settings.EXLAB_CLEAR_CLUSTER),
 ]
 
 

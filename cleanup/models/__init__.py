@@ -22,6 +22,7 @@ from cleanup.models.ledger import LedgerEntry, LedgerKind, LedgerQuerySet
 from cleanup.models.likeness import Likeness, LikenessQuerySet
 from cleanup.models.orphans import Orphan, OrphanKind
 from cleanup.models.policies import RetentionPolicy, Superseded, Surprise
+from cleanup.models.reconciliation import Reconciliation
 from cleanup.models.roots import DiskUsage, Instrument, Project, StagingRoot
 from cleanup.models.runs import IngestEvent, RecordSight, Run, RunQuerySet, Status
 from cleanup.models.selections import KeptSelection
@@ -65,6 +66,7 @@ __all__ = [
     "Phase",
     "Project",
     "Proof",
+    "Reconciliation",
     "RecordSight",
     "Requester",
     "RetentionPolicy",

@@ -2,6 +2,7 @@ from django.contrib.auth.views import LogoutView
 from django.urls import path
 
 from cleanup.web.account import ChangePassword, SignIn, account, sign_out_everywhere
+from cleanup.web.audit.reconcile import reconcile
 from cleanup.web.clears.batches import batch_detail, batch_list, batch_progress, pause_batch, resume_batch, stop_batch
 from cleanup.web.clears.confirm import clear_run, clear_runs
 from cleanup.web.holds import extend_hold, hold_list, hold_run, release_hold
@@ -67,6 +68,7 @@ urlpatterns = [
     path("bench/<uuid:token>/qr.svg", bench_qr, name="bench-qr"),
     path("instruments/", instrument_list, name="instrument-list"),
     path("instruments/<int:pk>/card/", instrument_card, name="instrument-card"),
+    path("audit/reconcile/", reconcile, name="reconcile"),
     path("login/", SignIn.as_view(), name="login"),
     path("logout/", LogoutView.as_view(), name="logout"),
     path("account/", account, name="account"),
