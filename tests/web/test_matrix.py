@@ -71,6 +71,7 @@ class Need:
 
 LOOK, CLEAR, HOLD, GO_ON = "view_run", "clear_run", "hold_run", "go_on"
 SWEEPS, POLICIES, WRITE = "view_sweep", "view_retentionpolicy", "add_retentionpolicy"
+AUDIT = "audit"
 POST = ("POST",)
 ASKS = (200, 302, 422)
 
@@ -126,6 +127,7 @@ NEEDS: dict[str, Need] = {
     "mark-all-gone": Need("change_run", methods=FORM, answers=ASKS),
     "instrument-list": Need(LOOK),
     "instrument-card": Need(LOOK, of="instrument"),
+    "reconcile": Need(AUDIT),
     # These have rules of their own, and tests of their own below.
     "bench": Need(None, of="instrument"),
     "bench-now": Need(None, of="instrument"),
@@ -168,7 +170,7 @@ PERMISSIONS = {
     "none": set(),
     "viewer": VIEWING,
     "operator": OPERATING,
-    "admin": OPERATING | {WRITE, "change_run", "accept_bytes"},
+    "admin": OPERATING | {WRITE, "change_run", "accept_bytes", AUDIT},
 }
 
 ROLES = [

@@ -75,27 +75,29 @@ def _chunks(listed: list[str]) -> Iterator[list[str]]:
 
 
 def _unknown(ids: list[str], into: Mismatches) -> list[LostClear]:
-    found: dict[tuple[int, str, str], LostClear] = {}
+    found: dict[tuple[int, str, str], list[LostClear]] = {}
     for attempt in ids:
         try:
             story = tombstones.read_story(attempt)
-            if tombstones.is_recovered(story):
-                continue
-            lost = tombstones.judge(attempt, story)
+            if not tombstones.is_recovered(story):
+                lost = tombstones.judge(attempt, story)
+                found.setdefault(lost.key, []).append(lost)
         except DoubtedClear as doubt:
             _doubt(attempt, doubt, into)
-            continue
-        # Of two attempts on one and the same folder the earlier was undone, or the later had found nothing.
-        other = found.get(lost.key)
-        found[lost.key] = later = lost if other is None or lost.fenced_ns > other.fenced_ns else other
-        if other is not None:
-            earlier = other if later is lost else lost
-            said = DoubtedClear("a later attempt on the same folder is told of too", root=lost.root.name)
-            said.run_path = str(lost.path)
-            _doubt(earlier.attempt, said, into)
-    for lost in found.values():
-        _tell_of_lost(lost, into)
-    return list(found.values())
+    listed = []
+    for several in found.values():
+        last = max(several, key=lambda lost: lost.fenced_ns)
+        for lost in several:
+            # Of two attempts on one folder the earlier was undone, unless both wrote the same end: a run that comes
+            # back to its path gets the entry of its former clear again.
+            if lost is last or lost.says_the_same_as(last):
+                _tell_of_lost(lost, into)
+                listed.append(lost)
+            else:
+                said = "a later attempt on the same folder is told of too"
+                undone = DoubtedClear(said, root=lost.root.name, run_path=str(lost.path))
+                _doubt(lost.attempt, undone, into)
+    return listed
 
 
 def _doubt(attempt: str, doubt: DoubtedClear, into: Mismatches) -> None:
@@ -138,12 +140,10 @@ def _is_old(folder: str, name: str, now: datetime) -> bool:
 
 
 def _locks(found: Iterable[str], into: Mismatches) -> None:
-    keys = sorted(name for name in found if name.isascii() and name.isdecimal() and len(name) < 19)
-    unknown = []
-    for some in _chunks(keys):
-        known = set(Run.objects.filter(pk__in=map(int, some)).values_list("pk", flat=True))
-        unknown += [name for name in some if int(name) not in known]
-    if unknown:
+    # Keys only grow: a larger one was given by a database that is gone.
+    newest = Run.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
+    keys = sorted(int(name) for name in found if name.isascii() and name.isdecimal())
+    if unknown := [key for key in keys if key > newest]:
         said = f"{len(unknown):,} of {len(keys):,}, the first is {LOCKS}/{unknown[0]}"
         into.add(Mismatch(MismatchKind.LOCKS_UNKNOWN, detail=said))
 

@@ -5,8 +5,8 @@ It takes no lock that a clear takes. Its own lock keeps a second pass of this ho
 
 import logging
 import time
-from collections import Counter
 from collections.abc import Collection
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -18,7 +18,7 @@ from cleanup.lab.roots import opening
 from cleanup.lab.roots.opening import Unreachable
 from cleanup.models import Reconciliation, Run, StagingRoot
 from cleanup.monitoring.reconciliation import data_directory, disk, findings, history, nas, recovering
-from cleanup.monitoring.reconciliation.findings import Mismatch, Mismatches, MismatchKind
+from cleanup.monitoring.reconciliation.findings import Mismatches, MismatchKind
 from cleanup.monitoring.reconciliation.nas import Asked, Bounds
 from cleanup.monitoring.reconciliation.tombstones import DoubtedClear, LostClear
 from cleanup.rules.facts import Finding
@@ -32,7 +32,7 @@ _PROGRESS_SECONDS = 1.0
 
 @dataclass
 class Reconciled:
-    """The result of a pass. `recovered`: runs whose clears were brought back; `refused`: why others were not."""
+    """The result of a pass. `recovered`: runs whose clears were brought back. `after`: where the next pass goes on."""
 
     host: str
     started_at: datetime
@@ -70,9 +70,7 @@ def reconcile(
         result = _begun(now, bounds)
         keep = _Keeper(result, shown=shown)
         keep.note("data directory")
-        lost = data_directory.look(result.host, result.found, now=now)
-        if apply:
-            _recover(lost, result)
+        _look_at_data_directory(result, now=now, apply=apply)
         keep.note("ledger and history")
         history.look(result.host, result.found)
         for root in roots:
@@ -128,26 +126,28 @@ def last(host: str) -> Reconciliation | None:
     return Reconciliation.objects.filter(host=host).first()
 
 
-def _recover(lost: Collection[LostClear], result: Reconciled) -> None:
-    # In the order of the clears: a run may have been cleared, copied back and cleared again.
+def _look_at_data_directory(result: Reconciled, *, now: datetime, apply: bool) -> None:
+    # Once more after each recovery: a run may have been cleared, copied back and cleared again.
+    before = deepcopy(result.found)
+    while True:
+        result.found = deepcopy(before)
+        lost = data_directory.look(result.host, result.found, now=now)
+        if not (apply and _recover(lost, result)):
+            return
+
+
+def _recover(lost: Collection[LostClear], result: Reconciled) -> bool:
+    """Whether any came back."""
+    known = len(result.recovered)
     for each in sorted(lost, key=lambda clear: clear.fenced_ns):
         try:
             run = recovering.recover(each, now=timezone.now())
         except DoubtedClear as doubt:
-            said = f"{data_directory.TOMBSTONES}/{each.attempt}.tar.gz: {doubt}"
-            result.found.add(Mismatch(MismatchKind.DOUBTED_CLEAR, each.root.name, str(each.path), doubt.run, said))
+            logger.warning("%s: its clear is not recovered from %s: %s", each.path, each.attempt, doubt)
             continue
         logger.info("%s: its clear was recovered from the tombstone of %s", run.run_path, each.attempt)
         result.recovered.append(run)
-    recovered = {(run.root.name, run.run_path) for run in result.recovered}
-    kept = [
-        each
-        for each in result.found.listed
-        if each.kind is not MismatchKind.LOST_CLEAR or (each.root, each.run_path) not in recovered
-    ]
-    result.found.listed = kept
-    result.found.counts[MismatchKind.LOST_CLEAR] -= len(result.recovered)
-    result.found.counts += Counter()  # drops what is nought
+    return len(result.recovered) > known
 
 
 def _look_at_disk(root: StagingRoot, result: Reconciled, now: datetime) -> None:

@@ -59,6 +59,12 @@ class LostClear:
     def fenced_ns(self) -> int:
         return int(self.story.get("fenced_ns") or 0)
 
+    def says_the_same_as(self, other: "LostClear") -> bool:
+        """Whether both records end with the same clear."""
+        if self.record.history and other.record.history:
+            return self.record.history[-1].digest == other.record.history[-1].digest
+        return self.record.cleared_at is not None and self.record.cleared_at == other.record.cleared_at
+
     @property
     def cleared_at(self) -> datetime | None:
         """The instant of the clear, as its record says it."""
@@ -217,8 +223,9 @@ def _expect_continued(run: Run, record: Record) -> None:
 
 
 def _is_that_clear(run: Run, record: Record) -> bool:
-    # Discovery takes a missing run as cleared by another program where the NAS was told of our clear.
-    if not run.cleared_by:
+    # Discovery takes a missing run as cleared by another program where the NAS was told of our clear. A run that came
+    # back may have been cleared twice, in a folder of the same number.
+    if not (run.cleared_by or run.ledger.filter(kind=LedgerKind.RECOVERED).exists()):
         return False
     if record.history:
         return [event.digest for event in run.history] == [entry.digest for entry in record.history]
