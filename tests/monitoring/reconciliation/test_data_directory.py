@@ -14,7 +14,7 @@ from tests.monitoring.reconciliation.scene import FIRST, SECOND, Place
 from tests.monitoring.reconciliation.scene import place as place
 from tests.monitoring.reconciliation.scene import untouched as untouched
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.one_engine]
 
 UNKNOWN = "7" * 32
 

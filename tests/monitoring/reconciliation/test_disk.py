@@ -19,7 +19,7 @@ from tests.monitoring.reconciliation.scene import place as place
 from tests.monitoring.reconciliation.scene import untouched as untouched
 from tests.tools.lab import METADATA, date_everything
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.one_engine]
 
 NEW = "CONFOCAL_01/PROJ-0042/Runs/Run_2026-04-30T09-00"
 

@@ -16,7 +16,7 @@ from tests.monitoring.reconciliation.scene import place as place
 from tests.monitoring.reconciliation.scene import untouched as untouched
 from tests.tools.lab import METADATA
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.one_engine]
 
 
 def test_a_copy_that_is_gone_is_told_for_staged_and_for_cleared_runs(

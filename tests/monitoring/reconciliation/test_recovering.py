@@ -9,19 +9,21 @@ from unittest import mock
 import pytest
 from django.utils import timezone
 
-from cleanup.clears import nas_history, protocol
+from cleanup.clears import nas_history, protocol, queue
 from cleanup.ledger import chain
-from cleanup.models import LedgerEntry, LedgerHead, LedgerLink, Run
+from cleanup.models import LedgerEntry, LedgerHead, LedgerLink, Requester, Run
 from cleanup.monitoring.reconciliation import recovering
+from cleanup.monitoring.reconciliation.findings import MismatchKind
 from cleanup.monitoring.reconciliation.tombstones import DoubtedClear
 from cleanup.storage.data_directory.datadir import DataDir
+from tests.faults import children
 from tests.monitoring.reconciliation.scene import FIRST, SECOND, Place
 from tests.monitoring.reconciliation.scene import place as place
 from tests.monitoring.reconciliation.scene import untouched as untouched
 from tests.tools.baseline import Baseline
 from tests.tools.lab import Lab
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.one_engine]
 
 HISTORY = ["staging", "complete", "sync_queued", "sync_verified", "cleared"]
 
@@ -55,6 +57,7 @@ def expect_recovered(run: Run) -> None:
     assert str(run.root.nas_path) in row.detail
 
 
+@pytest.mark.both_engines
 def test_the_history_comes_back(place: Place, untouched: Callable[..., Any]) -> None:
     """Takes a clear and several looks: two seconds."""
     place.clear(SECOND)
@@ -84,6 +87,7 @@ def test_the_history_comes_back(place: Place, untouched: Callable[..., Any]) -> 
     assert LedgerEntry.objects.totals()["runs"] == 1
 
 
+@pytest.mark.both_engines
 def test_a_run_that_the_backup_did_not_know_gets_a_row(place: Place) -> None:
     fourth = "FLOW_01/PROJ-0060/Runs/Run_2026-04-20T16-20"
     backup = Baseline()
@@ -239,6 +243,34 @@ def test_what_may_be_no_clear_is_only_told(
     assert (done.recovered, rows()) == ([], before)
 
 
+@pytest.mark.parametrize(
+    "at",
+    [
+        "cleanup.clears.protocol:_commit:before:1",
+        "cleanup.ledger.entries:write_ledger:after:1",
+        "cleanup.clears.protocol:_commit:after:1",
+        "cleanup.storage.staging.removal:_unlink_planned:after:5",
+    ],
+)
+def test_a_killed_clear_is_told_and_all_of_it_stays(
+    place: Place, untouched: Callable[..., Any], subprocess_env: dict[str, str], at: str
+) -> None:
+    """Kills a process, before the commit and after it, and restores the backup: a second each."""
+    backup = Baseline()
+    attempt = queue.new_attempt(place.run(), requester=Requester.OPERATOR, actor="mkhan", now=timezone.now())
+    env = {**subprocess_env, "EXLAB_DATA_DIR": str(place.data)}
+    children.kill_at(at, env, "clear", timezone.now(), str(attempt.pk))
+    assert (place.data / "tombstones" / f"{attempt.pk.hex}.tar.gz").exists()
+    backup.restore()
+    before = rows()
+    with untouched():
+        done = place.reconcile(apply=True)
+    kinds = {each.kind: each.detail for each in done.found.listed}
+    assert {"doubted_clear", "stray_fence"} <= set(kinds)
+    assert "lies in its fence" in kinds[MismatchKind.DOUBTED_CLEAR]
+    assert (done.recovered, rows()) == ([], before)
+
+
 def seen_since(run: Run) -> None:
     """A tombstone from before the last look: the run stood at its path after that attempt."""
     Run.objects.filter(pk=run.pk).update(looked_at=timezone.now())
@@ -271,6 +303,7 @@ def test_rows_that_tell_another_story_stay(place: Place, change: Callable[[Run],
     assert (done.recovered, rows()) == ([], before)
 
 
+@pytest.mark.both_engines
 def test_two_who_recover_write_one_row(place: Place) -> None:
     backup = Baseline()
     place.clear()

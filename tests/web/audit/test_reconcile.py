@@ -70,7 +70,7 @@ def test_it_shows_what_differs_with_a_next_step(
         "3 to look at",
         "Ended",
         "1,204 runs seen on the disks · 900 copies asked for · 4 of which the NAS did not tell · 300 not asked for yet",
-        "lab could not be looked at whole:",
+        "lab was not looked at, or not whole:",
         "no token file at its top",
     ):
         assert words in page, words
