@@ -86,7 +86,7 @@ def _as_lines(done: Reconciled) -> list[str]:
     more = done.found.counts.total() - len(done.found.listed)
     if more:
         lines.append(f"{more:,} more of these kinds are counted and not listed")
-    lines += [f"{each['root']}: {each['reason']} {each['detail']}".rstrip() for each in done.problems]
+    lines += [f"{each['root'] or done.host}: {each['reason']} {each['detail']}".rstrip() for each in done.problems]
     lines += [f"{run.run_path}: its clear is in the database again" for run in done.recovered]
     lines.append(
         f"{done.found.counts.total():,} mismatches; {values.runs(done.runs)} on the disks; "

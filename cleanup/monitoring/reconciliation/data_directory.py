@@ -17,6 +17,7 @@ from cleanup.monitoring.reconciliation.tombstones import DoubtedClear, LostClear
 TOMBSTONES, PLANS, LOCKS, RECEIPTS = "tombstones", "plans", "locks", "receipts"
 _TOMBSTONE = re.compile(r"([0-9a-f]{32})\.tar\.gz")
 _PLAN = re.compile(r"([0-9a-f]{32})")
+_RECEIPT = re.compile(r"receipt-([0-9a-f]{32})-\d+\.json")
 _AT_ONCE = 500
 _STAYED = (Phase.REFUSED, Phase.ABORTED)
 # A receipt is written a little after its clear.
@@ -76,10 +77,11 @@ def _chunks(listed: list[str]) -> Iterator[list[str]]:
 
 def _unknown(ids: list[str], into: Mismatches) -> list[LostClear]:
     found: dict[tuple[int, str, str], list[LostClear]] = {}
+    told = tombstones.recovered_plans() if ids else set()
     for attempt in ids:
         try:
             story = tombstones.read_story(attempt)
-            if not tombstones.is_recovered(story):
+            if story["plan_sha256"] not in told:
                 lost = tombstones.judge(attempt, story)
                 found.setdefault(lost.key, []).append(lost)
         except DoubtedClear as doubt:
@@ -150,21 +152,20 @@ def _locks(found: Iterable[str], into: Mismatches) -> None:
 
 def _receipts(host: str, found: Collection[str], into: Mismatches, *, now: datetime) -> None:
     # Clears from before the first receipt have none.
-    dated = [os.lstat(_in(RECEIPTS, name)).st_mtime for name in found]
+    dated = [os.lstat(_in(RECEIPTS, name)).st_mtime for name in found if _RECEIPT.fullmatch(name)]
     if not dated:
         return
     since = datetime.fromtimestamp(min(dated), UTC)
     ended = ClearAttempt.objects.clears().filter(host=host, phase=Phase.DONE).order_by("pk")
     wanted = ended.filter(Q(phase_at__gte=since) & Q(phase_at__lt=now - _RECEIPT_GRACE))
-    rows = {
-        row[0].hex: row for row in wanted.values_list("pk", "run_id", "run__run_path", "run__root__name").iterator()
-    }
+    named = wanted.values_list("pk", "run_id", "run__run_path", "run__root__name")
+    rows = {row[0].hex: row for row in named.iterator()}
     for attempt in receipts_lacking(found, rows):
         _key, run, path, root = rows[attempt]
         into.add(Mismatch(MismatchKind.RECEIPT_MISSING, root, path, run, f"the attempt {attempt}"))
 
 
 def receipts_lacking(found: Iterable[str], attempts: Iterable[str]) -> list[str]:
-    """The attempts (hex) of which no name in a folder of receipts tells; a name begins with the attempt's id."""
-    there = {name.replace("-", "")[:32] for name in found}
+    """The attempts (hex) of which no name in a folder of receipts tells."""
+    there = _ids(found, _RECEIPT)
     return [attempt for attempt in attempts if attempt not in there]

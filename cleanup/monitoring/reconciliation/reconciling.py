@@ -3,15 +3,17 @@
 It takes no lock that a clear takes. Its own lock keeps a second pass of this host out.
 """
 
+import contextlib
 import logging
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 from django.conf import settings
+from django.db import InterfaceError, OperationalError
 from django.utils import timezone
 
 from cleanup.lab.roots import opening
@@ -22,6 +24,7 @@ from cleanup.monitoring.reconciliation.findings import Mismatches, MismatchKind
 from cleanup.monitoring.reconciliation.nas import Asked, Bounds
 from cleanup.monitoring.reconciliation.tombstones import DoubtedClear, LostClear
 from cleanup.rules.facts import Finding
+from cleanup.rules.reasons import Reason
 
 logger = logging.getLogger(__name__)
 
@@ -45,8 +48,8 @@ class Reconciled:
     recovered: list[Run] = field(default_factory=list)
     after: dict[str, int] = field(default_factory=dict)
 
-    def tell(self, root: StagingRoot, finding: Finding) -> None:
-        told = {"root": root.name, "reason": str(finding.reason), "detail": finding.detail}
+    def tell(self, root: StagingRoot | None, finding: Finding) -> None:
+        told = {"root": root.name if root else "", "reason": str(finding.reason), "detail": finding.detail}
         if told not in self.problems:
             self.problems.append(told)
 
@@ -70,12 +73,14 @@ def reconcile(
         result = _begun(now, bounds)
         keep = _Keeper(result, shown=shown)
         keep.note("data directory")
-        _look_at_data_directory(result, now=now, apply=apply)
+        with _safely(result, None):
+            _look_at_data_directory(result, now=now, apply=apply)
         keep.note("ledger and history")
         history.look(result.host, result.found)
         for root in roots:
             keep.note(f"staging root {root.name}")
-            _look_at_disk(root, result, now)
+            with _safely(result, root):
+                _look_at_disk(root, result, now)
         if bounds is not None:
             _ask(roots, result, bounds, keep)
         keep.end()
@@ -126,6 +131,18 @@ def last(host: str) -> Reconciliation | None:
     return Reconciliation.objects.filter(host=host).first()
 
 
+@contextlib.contextmanager
+def _safely(result: Reconciled, root: StagingRoot | None) -> Iterator[None]:
+    """One bad root must not hide the others; the log has the trace."""
+    try:
+        yield
+    except (OperationalError, InterfaceError):
+        raise
+    except Exception as error:
+        logger.exception("comparing %s failed", root or "the data directory")
+        result.tell(root, Finding(Reason.LOOK_FAILED, type(error).__name__))
+
+
 def _look_at_data_directory(result: Reconciled, *, now: datetime, apply: bool) -> None:
     # Once more after each recovery: a run may have been cleared, copied back and cleared again.
     before = deepcopy(result.found)
@@ -169,14 +186,14 @@ def _ask(roots: Collection[StagingRoot], result: Reconciled, bounds: Bounds, kee
             result.after[str(root.pk)] = asked.after
             keep.note(f"copies of {root.name} on the NAS", rarely=True)
 
-        with opening.reader_for(root) as readers:
+        with _safely(result, root), opening.reader_for(root) as readers:
             after = int(result.after.get(str(root.pk), 0))
             asked = nas.look(root, readers, result.found, bounds, after=after, progress=count)
-        count(asked)
-        if not asked.waiting:
-            del result.after[str(root.pk)]
-        for problem in asked.problems:
-            result.tell(root, problem)
+            count(asked)
+            if not asked.waiting:
+                del result.after[str(root.pk)]
+            for problem in asked.problems:
+                result.tell(root, problem)
 
 
 class _Keeper:

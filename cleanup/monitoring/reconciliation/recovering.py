@@ -8,7 +8,7 @@ from django.db.models import F, Q
 
 from cleanup.lab.nas import shared_twins
 from cleanup.ledger import book, entries
-from cleanup.models import ClearAttempt, IngestEvent, Phase, Run
+from cleanup.models import ClearAttempt, IngestEvent, LedgerKind, Phase, Run
 from cleanup.monitoring.reconciliation import tombstones
 from cleanup.monitoring.reconciliation.tombstones import DoubtedClear, LostClear
 from cleanup.rules.states import State
@@ -22,8 +22,6 @@ def recover(lost: LostClear, *, now: datetime) -> Run:
 
     Disk and rows are asked once more before. Raises DoubtedClear, with nothing written.
     """
-    if tombstones.is_recovered(lost.story):
-        raise DoubtedClear("the ledger tells of it already", root=lost.root.name, run_path=str(lost.path))
     lost = tombstones.judge(lost.attempt, lost.story)
     with book.writing():
         run = _locked(lost, now)
@@ -42,6 +40,8 @@ def _locked(lost: LostClear, now: datetime) -> Run:
         return _new_row(lost, now)
     busy = Q(phase__in=[*ClearAttempt.ACTIVE, Phase.CONFLICT])
     run = Run.objects.select_for_update(of=("self",)).select_related("root").filter(pk=lost.run.pk).first()
+    if run is not None and run.ledger.filter(kind=LedgerKind.RECOVERED, plan_sha256=lost.story["plan_sha256"]).exists():
+        raise DoubtedClear("the ledger tells of it already", root=lost.root.name, run_path=str(lost.path))
     as_judged = run is not None and (run.state, run.cleared_by) == (lost.run.state, lost.run.cleared_by)
     if run is None or not as_judged or run.gone_at is not None or run.attempts.filter(busy).exists():
         raise DoubtedClear("the run was changed meanwhile", root=lost.root.name, run_path=str(lost.path))

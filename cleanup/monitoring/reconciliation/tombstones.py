@@ -57,7 +57,7 @@ class LostClear:
 
     @property
     def fenced_ns(self) -> int:
-        return int(self.story.get("fenced_ns") or 0)
+        return _fenced_ns(self.story)
 
     def says_the_same_as(self, other: "LostClear") -> bool:
         """Whether both records end with the same clear."""
@@ -71,20 +71,22 @@ class LostClear:
         return self.record.history[-1].at if self.record.history else self.record.cleared_at
 
 
-def is_recovered(story: dict[str, Any]) -> bool:
-    """Whether the ledger tells already of this tombstone; a plan names its attempt, so its digest is its own."""
-    plan = str(story.get("plan_sha256") or "")
-    return bool(plan) and LedgerEntry.objects.filter(kind=LedgerKind.RECOVERED, plan_sha256=plan).exists()
+def recovered_plans() -> set[str]:
+    """The plans of whose clears the ledger tells already; a plan names its attempt, so its digest is its own."""
+    return set(LedgerEntry.objects.filter(kind=LedgerKind.RECOVERED).order_by().values_list("plan_sha256", flat=True))
 
 
 def read_story(attempt: str) -> dict[str, Any]:
     """Read what a tombstone says. Raises DoubtedClear."""
     try:
-        return opening.data_dir().read_story(attempt)
+        story = opening.data_dir().read_story(attempt)
     except TombstoneError as error:
         raise DoubtedClear(f"it cannot be read: {error}") from None
     except ValueError:
-        raise DoubtedClear("it cannot be read: it holds no story") from None
+        story = {}
+    if not isinstance(story, dict) or not isinstance(story.get("plan_sha256"), str):
+        raise DoubtedClear("it cannot be read: it holds no story")
+    return story
 
 
 def judge(attempt: str, story: dict[str, Any]) -> LostClear:
@@ -97,10 +99,15 @@ def judge(attempt: str, story: dict[str, Any]) -> LostClear:
         record = _record(attempt, root, path)
         seen = f"{ino}:-:{_origin(attempt, record)}"
         run = _row(root, path, seen, record, _written_at(attempt))
-        _expect_gone(attempt, root, path, ino, int(story.get("fenced_ns") or 0))
+        _expect_gone(attempt, root, path, ino, _fenced_ns(story))
     except DoubtedClear as doubt:
         raise DoubtedClear(str(doubt), **place, run=run.pk if run else doubt.run) from None
     return LostClear(attempt, root, path, seen, story, record, run)
+
+
+def _fenced_ns(story: dict[str, Any]) -> int:
+    found = story.get("fenced_ns")
+    return found if isinstance(found, int) else 0
 
 
 def _place(story: dict[str, Any]) -> tuple[StagingRoot, RunPath]:

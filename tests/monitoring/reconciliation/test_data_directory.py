@@ -53,8 +53,10 @@ def test_receipts_that_lack_since_there_are_any(place: Place) -> None:
     ended = timezone.now() - timedelta(days=2)
     ClearAttempt.objects.update(phase_at=ended)
     (place.data / "receipts").mkdir()
-    receipt = place.data / "receipts" / f"{first.pk.hex}.1.json"
+    receipt = place.data / "receipts" / f"receipt-{first.pk.hex}-1.json"
     receipt.write_text("{}")
     os.utime(receipt, ((ended - timedelta(hours=1)).timestamp(),) * 2)
     assert place.found(bounds=None)["receipt_missing"] == [f"{SECOND} the attempt {second.pk.hex}"]
-    assert receipts_lacking([f"{first.pk}.json"], [first.pk.hex, UNKNOWN]) == [UNKNOWN]
+    assert receipts_lacking(
+        [f"receipt-{first.pk.hex}-12.json", "key-0123456789abcdef.pem"], [first.pk.hex, UNKNOWN]
+    ) == [UNKNOWN]

@@ -14,7 +14,7 @@ from cleanup import tasks
 from cleanup.lab import task_queues
 from cleanup.lab.roots import opening
 from cleanup.models import Reconciliation, Run
-from cleanup.monitoring.reconciliation import findings
+from cleanup.monitoring.reconciliation import data_directory, disk, findings
 from cleanup.monitoring.reconciliation.findings import LISTED, Mismatch, Mismatches, MismatchKind
 from cleanup.storage.data_directory.datadir import DataDir
 from tests.monitoring.reconciliation.scene import FIRST, SECOND, Place
@@ -65,6 +65,20 @@ def test_the_last_turn_leaves_the_rest_to_the_next_week(place: Place) -> None:
     assert not OrmQ.objects.exists()
     with opening.data_dir().lock("reconciliation"):
         assert tasks.reconcile() == "another reconciliation is under way"
+
+
+def test_one_bad_place_does_not_hide_the_others(place: Place) -> None:
+    shutil.move(place.lab.twin(), place.lab.base / "elsewhere")
+    with (
+        mock.patch.object(disk, "look", side_effect=KeyError),
+        mock.patch.object(data_directory, "look", side_effect=PermissionError),
+    ):
+        done = place.reconcile()
+    assert [each.kind for each in done.found.listed] == ["nas_missing"]
+    assert done.problems == [
+        {"root": "", "reason": "look_failed", "detail": "PermissionError"},
+        {"root": "lab", "reason": "look_failed", "detail": "KeyError"},
+    ]
 
 
 def test_of_each_kind_the_first_ones_are_kept() -> None:
