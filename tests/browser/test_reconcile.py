@@ -1,6 +1,5 @@
 """The page of the last comparison in a browser."""
 
-import os
 from datetime import timedelta
 from typing import Any
 
@@ -42,12 +41,6 @@ def test_it_is_good_to_read_and_fits_its_window(
     )
     page.goto(f"{live_server.url}/audit/reconcile/")
     expect(page.get_by_role("heading", name="lab-pc")).to_contain_text("215 to look at")
-    if shots := os.environ.get("SHOTS"):
-        for scheme in ("light", "dark"):
-            for width in (1280, 375):
-                page.emulate_media(color_scheme=scheme)
-                page.set_viewport_size({"width": width, "height": 900})
-                page.screenshot(path=f"{shots}/{scheme}-{width}.png", full_page=True)
     expect_good_to_read(page)
     page.get_by_role("link", name=f"See the run: {SAFE}").click()
     expect(page).to_have_url(f"{live_server.url}/runs/{runs[SAFE].pk}/")
