@@ -6,16 +6,19 @@ from django.conf import settings
 from django.db import InterfaceError, OperationalError
 from django.utils import timezone
 from django_q.conf import Conf
+from django_q.tasks import async_task
 
 from cleanup.clears import queue, receipt_delivery, recovery, retries, shell_removal
 from cleanup.clears.protocol import perform
 from cleanup.clears.run_action import Action
-from cleanup.lab import clocks
+from cleanup.lab import clocks, task_queues
 from cleanup.lab.roots import disk_usage
 from cleanup.ledger import anchors
 from cleanup.ledger.receipts import writing
 from cleanup.models import ByteCheck, ClearAttempt, Heartbeat, StagingRoot
 from cleanup.monitoring import evening_mail, monthly_mail
+from cleanup.monitoring.reconciliation import reconciling
+from cleanup.monitoring.reconciliation.nas import Bounds
 from cleanup.runs import discovery, run_status
 from cleanup.runs.holds import reminders
 from cleanup.runs.orphans import orphans
@@ -27,6 +30,9 @@ logger = logging.getLogger(__name__)
 
 # Some minutes of work: the next task goes on.
 JUDGED_AT_ONCE = 100_000
+# A week's reconciliation asks the NAS for so long in all, in tasks of a minute: clears that wait come between them.
+ASKED_SECONDS = 3600.0
+ASKED_AT_ONCE = 60.0
 
 
 def clear(attempt_id: str) -> str:
@@ -130,6 +136,28 @@ def anchor() -> str:
 def summarise() -> str:
     """Send the summary of the last month, once."""
     return f"{monthly_mail.send_last_month(timezone.now())} summaries"
+
+
+def reconcile() -> str:
+    """Compare database, disks, data directory and, as long as there is time, the NAS. Changes none of them."""
+    bounds = Bounds.of(seconds=min(ASKED_AT_ONCE, ASKED_SECONDS))
+    return _ask_later(reconciling.reconcile(_roots(), now=timezone.now(), bounds=bounds), ASKED_SECONDS - ASKED_AT_ONCE)
+
+
+def reconcile_further(seconds: float) -> str:
+    """Ask for the copies for which `reconcile` had no time, for at most so long."""
+    done = reconciling.ask_further(_roots(), Bounds.of(seconds=min(ASKED_AT_ONCE, seconds)))
+    return _ask_later(done, seconds - ASKED_AT_ONCE)
+
+
+def _ask_later(done: reconciling.Reconciled | None, seconds: float) -> str:
+    if done is None:
+        return "another reconciliation is under way"
+    if done.waiting and seconds > 0:
+        queue_of_host = task_queues.queue_for(settings.EXLAB_HOST)
+        async_task("cleanup.tasks.reconcile_further", seconds, cluster=queue_of_host, task_name="reconcile further")
+    found = done.found.counts.total()
+    return f"{found} mismatches, {done.runs} runs, {done.asked} copies asked for, {done.waiting} waiting"
 
 
 def heartbeat() -> None:

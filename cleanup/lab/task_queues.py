@@ -30,6 +30,7 @@ SCHEDULES = [
     ("cleanup anchors", "cleanup.tasks.anchor", 1440, None),
     ("cleanup monthly summary", "cleanup.tasks.summarise", 60, None),
     (SWEEP, "cleanup.tasks.sweep", 60, settings.EXLAB_CLEAR_CLUSTER),
+    ("cleanup reconciliation", "cleanup.tasks.reconcile", 7 * 24 * 60, settings.EXLAB_CLEAR_CLUSTER),
 ]
 
 

@@ -17,7 +17,7 @@ def by_month(period: Period) -> dict[tuple[date, str], int]:
     months = report.table("months", period)
     keys = [column.name for column in months.columns]
     rows = (dict(zip(keys, row, strict=True)) for row in months.rows)
-    return {(date.fromisoformat(f"{row['month']}-01"), row["equipment"]): row["bytes"] for row in rows}
+    return {(date.fromisoformat(f"{row['month']}-01"), row["equipment"]): row["logical_bytes"] for row in rows}
 
 
 def by_day(root: StagingRoot, since: datetime, now: datetime, seen: Q) -> dict[date, int]:

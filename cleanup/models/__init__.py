@@ -25,6 +25,7 @@ from cleanup.models.likeness import Likeness, LikenessQuerySet
 from cleanup.models.orphans import Orphan, OrphanKind
 from cleanup.models.policies import RetentionPolicy, Superseded, Surprise
 from cleanup.models.receipts import Receipt
+from cleanup.models.reconciliation import Reconciliation
 from cleanup.models.roots import DiskUsage, Instrument, Project, StagingRoot
 from cleanup.models.runs import IngestEvent, RecordSight, Run, RunQuerySet, Status
 from cleanup.models.selections import KeptSelection
@@ -74,6 +75,7 @@ __all__ = [
     "Project",
     "Proof",
     "Receipt",
+    "Reconciliation",
     "RecordSight",
     "Requester",
     "RetentionPolicy",

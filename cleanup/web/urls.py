@@ -8,6 +8,7 @@ from cleanup.web.audit.files import audit_ledger, audit_table
 from cleanup.web.audit.freed import freed
 from cleanup.web.audit.months import audit_month
 from cleanup.web.audit.past_runs import ask_nas, past_run_list
+from cleanup.web.audit.reconcile import reconcile
 from cleanup.web.clears.batches import batch_detail, batch_list, batch_progress, pause_batch, resume_batch, stop_batch
 from cleanup.web.clears.confirm import clear_run, clear_runs
 from cleanup.web.holds import extend_hold, hold_list, hold_run, release_hold
@@ -89,6 +90,7 @@ urlpatterns = [
     path("audit/months/<slug:month>/", audit_month, name="audit-month"),
     path("audit/runs/", past_run_list, name="past-run-list"),
     path("audit/runs/<int:pk>/nas/", ask_nas, name="ask-nas"),
+    path("audit/reconcile/", reconcile, name="reconcile"),
     path("login/", SignIn.as_view(), name="login"),
     path("logout/", LogoutView.as_view(), name="logout"),
     path("account/", account, name="account"),

@@ -26,6 +26,7 @@ from tests.tools.checkout import CHECKOUT
 from tests.tools.lab import RUN_PATH, Lab
 
 NAMES = {name for name, *_rest in task_queues.SCHEDULES}
+LONG = {"cleanup.tasks.sweep", "cleanup.tasks.heartbeat", "cleanup.tasks.reconcile"}
 
 pytestmark = pytest.mark.django_db
 
@@ -48,6 +49,7 @@ def test_they_exist_after_migrate() -> None:
         "cleanup.tasks.announce": 5,
         "cleanup.tasks.anchor": 1440,
         "cleanup.tasks.sweep": 60,
+        "cleanup.tasks.reconcile": 7 * 24 * 60,
     }
     assert set(Schedule.objects.values_list("schedule_type", "repeats")) == {(Schedule.MINUTES, -1)}
     for func in what:
@@ -56,7 +58,7 @@ def test_they_exist_after_migrate() -> None:
 
 def test_long_work_runs_on_a_cluster_of_its_own() -> None:
     long = Schedule.objects.filter(cluster=settings.EXLAB_CLEAR_CLUSTER)
-    assert set(long.values_list("func", flat=True)) == {"cleanup.tasks.sweep", "cleanup.tasks.heartbeat"}
+    assert set(long.values_list("func", flat=True)) == LONG
     assert settings.EXLAB_CLEAR_CLUSTER in settings.Q_CLUSTER["ALT_CLUSTERS"]
 
 
@@ -110,10 +112,7 @@ def test_a_host_that_is_served_apart_has_rows_and_queues_of_its_own() -> None:
     own = task_queues.rows_of("labpc-2")
     assert set(own.values_list("name", flat=True)) == NAMES
     assert set(own.values_list("cluster", flat=True)) == {"exlab@labpc-2", f"{clear}@labpc-2"}
-    assert set(own.filter(cluster=f"{clear}@labpc-2").values_list("func", flat=True)) == {
-        "cleanup.tasks.sweep",
-        "cleanup.tasks.heartbeat",
-    }
+    assert set(own.filter(cluster=f"{clear}@labpc-2").values_list("func", flat=True)) == LONG
     assert set(task_queues.rows_of("labpc-3").values_list("pk", flat=True)) == {row["pk"] for row in common}
 
 

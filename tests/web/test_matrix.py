@@ -144,6 +144,7 @@ NEEDS: dict[str, Need] = {
     "past-run-list": Need(LOOK),
     "ask-nas": Need(LOOK, of="cleared", methods=POST),
     "audit-charts": Need(LOOK),
+    "reconcile": Need(AUDIT),
     # These have rules of their own, and tests of their own below or beside.
     "audit-chart": Need(None, of="chart"),
     "audit-chart-page": Need(None, of="chart"),

@@ -37,6 +37,7 @@ __all__ = [
     "Records",
     "by_file",
     "by_name",
+    "origin_in",
     "origin_of",
     "read",
 ]
@@ -156,6 +157,15 @@ def origin_of(run: int) -> str:
         raise IngestError("ingest_unreadable", f"creation.json: {os.strerror(error.errno or 0)}") from None
     except IngestError as error:
         raise IngestError(error.reason, f"creation.json: {error.detail}") from None
+    return _origin(said)
+
+
+def origin_in(creation: bytes) -> str:
+    """As `origin_of`, from the bytes of `creation.json`. Raises IngestError."""
+    return _origin(ingest.load_strictly(creation, ingest.MAX_BYTES))
+
+
+def _origin(said: dict[str, Any]) -> str:
     lasting = {key: value for key, value in said.items() if key not in _CHANGING}
     canonical = json.dumps(lasting, sort_keys=True, separators=(",", ":"))
     return OF_CREATION + hashlib.sha256(canonical.encode()).hexdigest()[:32]

@@ -1,0 +1,1 @@
+"""Reconciliation: whether database, disks, NAS and data directory tell the same."""
