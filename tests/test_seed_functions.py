@@ -321,7 +321,14 @@ class TestClearRun:
         assert (attempt.actor, attempt.note, attempt.requester) == ("ada", "disk is full", "operator")
         assert survey(neighbour) == before
 
-    @pytest.mark.parametrize("named", FORMS)
+    @pytest.mark.parametrize(
+        "named",
+        [
+            a_run,
+            a_path,
+            *(pytest.param(form, marks=pytest.mark.exhaustive) for form in FORMS if form not in (a_run, a_path)),
+        ],
+    )
     def test_and_so_does_the_one_for_coroutines(self, scene: Scene, named: Callable[[Scene], Any]) -> None:
         freed = async_to_sync(aclear_run)(named(scene), now=scene.now, actor="ada", note="disk is full")
         assert freed == (scene.files, scene.bytes)

@@ -68,6 +68,7 @@ def test_a_shell_and_a_conflict_are_good_to_read(page: Page, live_server, shell_
         expect_good_to_read(page)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.browser_context_args(java_script_enabled=False)
 def test_a_click_removes_a_shell_without_scripts(page: Page, live_server, shell_and_conflict, sign_in):
     sign_in("operator")

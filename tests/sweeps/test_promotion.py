@@ -94,7 +94,8 @@ def second_pc(lab: Lab, now: datetime, name: str = "second") -> tuple[StagingRoo
 
 
 @pytest.mark.both_engines
-@pytest.mark.parametrize("runs", [5, pytest.param(300, marks=[pytest.mark.exhaustive, pytest.mark.timeout(900)])])
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("runs", [5, pytest.param(300, marks=pytest.mark.timeout(900))])
 def test_an_archive_goes_when_its_first_nights_are_over(
     lab: Lab, root: StagingRoot, write: Any, now: datetime, runs: int
 ) -> None:
@@ -138,6 +139,7 @@ def test_a_second_pc_rehearses_its_own_first_nights(
     assert theirs <= went(night(now + 3 * NIGHT + HOUR))
 
 
+@pytest.mark.exhaustive
 def test_a_surprise_there_begins_its_nights_anew_and_is_no_affair_of_the_first_pc(
     lab: Lab, first: dict[int, str], promoted: RetentionPolicy, now: datetime
 ) -> None:
