@@ -710,7 +710,9 @@ def test_counting_and_deciding_need_no_django_at_all(lab: Lab) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("call", ["clear_run(path)", "asyncio.run(aclear_run(path))"])
+@pytest.mark.parametrize(
+    "call", ["clear_run(path)", pytest.param("asyncio.run(aclear_run(path))", marks=pytest.mark.exhaustive)]
+)
 def test_a_plain_program_clears_a_run(scene: Scene, subprocess_env: dict[str, str], call: str) -> None:
     """Takes 1 s: an interpreter with Django starts."""
     program = (

@@ -280,6 +280,7 @@ def test_a_clear_that_keeps_its_locks_elsewhere_is_left_alone_too(
     scene.assert_cleared()
 
 
+@pytest.mark.exhaustive
 def test_a_sweep_that_was_killed_is_taken_up_by_the_next(
     scene: Scene, policy: Callable[..., Any], subprocess_env: dict[str, str]
 ) -> None:

@@ -545,7 +545,9 @@ def operations(scene: Scene, orphan: Orphan) -> list[Operation]:
     return seam.operations
 
 
-@pytest.mark.parametrize("meddled", [False, True], ids=["alone", "data comes"])
+@pytest.mark.parametrize(
+    "meddled", [pytest.param(False, id="alone"), pytest.param(True, id="data comes", marks=pytest.mark.exhaustive)]
+)
 def test_a_crash_at_every_operation(scene: Scene, left: Path, meddled: bool) -> None:
     """Takes some seconds: a removal is killed before each operation, and recovery settles it."""
     orphan = listed_shell(scene)

@@ -156,6 +156,7 @@ def test_a_surprise_there_begins_its_nights_anew_and_is_no_affair_of_the_first_p
     assert waiting.nights == 2, "since the surprise"
 
 
+@pytest.mark.exhaustive
 def test_a_person_ends_the_first_nights_and_only_once(
     lab: Lab, first: dict[int, str], promoted: RetentionPolicy, now: datetime
 ) -> None:
@@ -277,6 +278,7 @@ def test_more_hours_hold_at_once(first: dict[int, str], promoted: RetentionPolic
     assert went(night(now + HOUR)) == {first[12], first[20]}
 
 
+@pytest.mark.exhaustive
 def test_one_edit_upon_another(first: dict[int, str], promoted: RetentionPolicy, write: Any, now: datetime) -> None:
     assert write(retain_hours=48).rehearsal == "rehearsing"
     assert write(retain_hours=100).rehearsal == "rehearsing"
@@ -355,6 +357,7 @@ def test_a_limit_that_is_tightened_takes_by_the_approved_one_meanwhile(
     assert not Sweep.objects.filter(kind=SweepKind.TIMED).latest("pk").pressure["meanwhile"]["runs_over"]
 
 
+@pytest.mark.exhaustive
 def test_a_budget_is_the_smaller_one_meanwhile(
     first: dict[int, str], promoted: RetentionPolicy, write: Any, now: datetime
 ) -> None:

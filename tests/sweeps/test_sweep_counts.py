@@ -223,6 +223,7 @@ _settings = {
 }
 
 
+@pytest.mark.exhaustive
 @given(example=_examples)
 @settings(max_examples=3, **_settings)  # type: ignore[arg-type]
 def test_a_pass_counts_what_its_rows_say(example: Example, labs: Iterator[Path]) -> None:  # noqa: F811
