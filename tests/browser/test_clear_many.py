@@ -95,6 +95,7 @@ def test_a_stale_preview_queues_nothing_and_is_shown_anew(
     assert ClearBatch.objects.get().attempts.count() == 3
 
 
+@pytest.mark.exhaustive
 def test_a_double_click_is_one_batch(
     page: Page, live_server: Any, runs: dict[str, Run], sign_in: Callable[..., None]
 ) -> None:

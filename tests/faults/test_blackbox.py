@@ -390,6 +390,7 @@ def _on_a_server() -> None:
         pytest.skip("SQLite's commit is the process's own work and ends with it")
 
 
+@pytest.mark.exhaustive
 @pytest.mark.usefixtures("_on_a_server")
 def test_a_commit_that_outlives_its_client_is_not_undone(box: Box) -> None:
     """The client is killed; the server commits a little later."""

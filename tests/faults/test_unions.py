@@ -26,7 +26,7 @@ from tests.tools.lab import RUN_PATH, Lab, snapshot
 pytestmark = [pytest.mark.django_db, pytest.mark.skipif(not is_root(), reason="only root may mount")]
 
 # A real sshfs takes a second. The plain run has one of each kind of question about it.
-_SSHFS_LATER = {"not allowed", "markers", "names beside the twin"}
+_SSHFS_LATER = {"not allowed", "markers", "names beside the twin", "no sign"}
 
 
 def marks_of(name: str, what: str) -> list[pytest.MarkDecorator]:
@@ -126,7 +126,7 @@ def test_each_sign_tells_alone(
         assert expect_refused(scene) in PROVES_NOTHING
 
 
-@pytest.mark.parametrize("name", sorted(ALONE))
+@pytest.mark.parametrize("name", [pytest.param(name, marks=marks_of(name, "no sign")) for name in sorted(ALONE)])
 def test_without_any_sign_the_only_copy_would_go(
     staged: Callable[..., Scene], lab: Lab, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -273,6 +273,7 @@ def test_what_is_approved_still_goes_while_fewer_hours_are_rehearsed(
     assert went(night(now + 2 * HOUR)) == {first[6]}
 
 
+@pytest.mark.exhaustive
 def test_more_hours_hold_at_once(first: dict[int, str], promoted: RetentionPolicy, write: Any, now: datetime) -> None:
     assert write(retain_hours=240).rehearsal == "promoted"
     assert went(night(now + HOUR)) == {first[12], first[20]}
