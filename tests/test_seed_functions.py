@@ -321,7 +321,14 @@ class TestClearRun:
         assert (attempt.actor, attempt.note, attempt.requester) == ("ada", "disk is full", "operator")
         assert survey(neighbour) == before
 
-    @pytest.mark.parametrize("named", FORMS)
+    @pytest.mark.parametrize(
+        "named",
+        [
+            a_run,
+            a_path,
+            *(pytest.param(form, marks=pytest.mark.exhaustive) for form in FORMS if form not in (a_run, a_path)),
+        ],
+    )
     def test_and_so_does_the_one_for_coroutines(self, scene: Scene, named: Callable[[Scene], Any]) -> None:
         freed = async_to_sync(aclear_run)(named(scene), now=scene.now, actor="ada", note="disk is full")
         assert freed == (scene.files, scene.bytes)
@@ -703,7 +710,9 @@ def test_counting_and_deciding_need_no_django_at_all(lab: Lab) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("call", ["clear_run(path)", "asyncio.run(aclear_run(path))"])
+@pytest.mark.parametrize(
+    "call", ["clear_run(path)", pytest.param("asyncio.run(aclear_run(path))", marks=pytest.mark.exhaustive)]
+)
 def test_a_plain_program_clears_a_run(scene: Scene, subprocess_env: dict[str, str], call: str) -> None:
     """Takes 1 s: an interpreter with Django starts."""
     program = (

@@ -37,6 +37,7 @@ def expect_page(page: Page, words: str) -> None:
     assert page.locator("link[rel=stylesheet]").count() == 1
 
 
+@pytest.mark.exhaustive
 def test_back_to_a_page_that_renews_a_part_of_itself_shows_the_page(
     page: Page, live_server: Any, runs: dict[str, Run], root: Any, sign_in: Callable[..., None]
 ) -> None:
@@ -148,6 +149,7 @@ def sign_in_by_form(page: Page, live_server: Any, password: str) -> None:
     expect(page.get_by_role("button", name="Sign out")).to_be_visible()
 
 
+@pytest.mark.exhaustive
 def test_a_page_that_was_kept_aside_is_loaded_anew(
     opened: Callable[..., BrowserContext], live_server: Any, runs: dict[str, Run], operator: str
 ) -> None:
@@ -174,6 +176,7 @@ def tab_with(context: BrowserContext, address: str) -> Page:
     return found[0]
 
 
+@pytest.mark.exhaustive
 def test_a_tab_that_is_opened_again_shows_the_page(
     opened: Callable[..., BrowserContext], live_server: Any, runs: dict[str, Run], operator: str
 ) -> None:

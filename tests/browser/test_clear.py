@@ -118,6 +118,7 @@ def test_a_refusal_is_told_in_the_row(page: Page, live_server, runs, lab, sign_i
     assert (lab.staging / SAFE).exists()
 
 
+@pytest.mark.exhaustive
 def test_a_touched_run_goes_when_every_byte_is_the_same(page: Page, live_server, runs, lab, sign_in):
     sign_in()
     page.goto(f"{live_server.url}/runs/")
@@ -129,6 +130,7 @@ def test_a_touched_run_goes_when_every_byte_is_the_same(page: Page, live_server,
     assert not (lab.staging / TOUCHED).exists()
 
 
+@pytest.mark.exhaustive
 def test_a_run_that_changed_meanwhile_is_refused_without_an_attempt(page: Page, live_server, runs, lab, root, sign_in):
     from cleanup.runs import discovery
 
@@ -211,6 +213,7 @@ def test_everything_works_without_scripts(page: Page, live_server, runs, lab):
     expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
 
 
+@pytest.mark.exhaustive
 def test_viewers_see_all_and_clear_nothing(page: Page, live_server, runs, sign_in):
     sign_in("viewer")
     page.goto(f"{live_server.url}/runs/")
@@ -220,6 +223,7 @@ def test_viewers_see_all_and_clear_nothing(page: Page, live_server, runs, sign_i
     expect(page.locator("main")).to_contain_text(Reason.NOT_IN_MANIFEST.sentence)
 
 
+@pytest.mark.exhaustive
 def test_the_sums_filter_and_the_way_back_works(page: Page, live_server, runs, sign_in):
     sign_in()
     page.goto(f"{live_server.url}/runs/")
@@ -232,6 +236,7 @@ def test_the_sums_filter_and_the_way_back_works(page: Page, live_server, runs, s
     expect(page.locator("tbody tr")).to_have_count(2)
 
 
+@pytest.mark.exhaustive
 def test_an_ended_session_leads_to_the_sign_in_and_back(page: Page, live_server, runs, sign_in):
     from django.contrib.sessions.models import Session
 

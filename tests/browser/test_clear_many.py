@@ -77,6 +77,7 @@ def test_many_runs_with_a_pause_and_the_real_cluster(
     expect_good_to_read(page)
 
 
+@pytest.mark.exhaustive
 def test_a_stale_preview_queues_nothing_and_is_shown_anew(
     page: Page, live_server: Any, runs: dict[str, Run], policy: Any, sign_in: Callable[..., None]
 ) -> None:
@@ -94,6 +95,7 @@ def test_a_stale_preview_queues_nothing_and_is_shown_anew(
     assert ClearBatch.objects.get().attempts.count() == 3
 
 
+@pytest.mark.exhaustive
 def test_a_double_click_is_one_batch(
     page: Page, live_server: Any, runs: dict[str, Run], sign_in: Callable[..., None]
 ) -> None:
@@ -120,6 +122,7 @@ def test_the_place_of_the_keyboard_is_kept_while_a_batch_renews_itself(
     expect(link).to_be_focused()
 
 
+@pytest.mark.exhaustive
 def test_a_run_that_has_changed_is_asked_about_once_more(
     page: Page, live_server: Any, runs: dict[str, Run], policy: Any, sign_in: Callable[..., None]
 ) -> None:
@@ -138,6 +141,7 @@ def test_a_run_that_has_changed_is_asked_about_once_more(
     expect(dialog).to_have_count(0)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.browser_context_args(java_script_enabled=False)
 def test_many_runs_without_scripts(page: Page, live_server: Any, runs: dict[str, Run], lab: Any) -> None:
     User.objects.create_user("asmith", password="a long password").groups.add(Group.objects.get(name="operator"))

@@ -20,6 +20,7 @@ pytestmark = pytest.mark.one_engine
 ZURICH = ZoneInfo("Europe/Zurich")
 
 
+@pytest.mark.exhaustive
 def test_a_hold_to_the_end_of_a_day_in_zurich(page: Page, live_server, runs, lab, root, sign_in, settings):
     """Takes 6 s: a real browser."""
     settings.TIME_ZONE = "Europe/Zurich"

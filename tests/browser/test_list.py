@@ -83,6 +83,7 @@ def test_a_reason_is_told_and_taken_out(listed, page: Page, live_server, runs):
     expect(page).to_have_url(f"{live_server.url}/runs/?kind=experimental")
 
 
+@pytest.mark.exhaustive
 def test_what_is_picked_survives_pages_filters_and_orders(listed, page: Page, many, runs):
     listed()
     page.get_by_role("checkbox", name=f"Select {runs[SAFE].leaf}", exact=True).check()
@@ -211,6 +212,7 @@ def test_rows_follow_what_happens_elsewhere(listed, page: Page, runs):
     expect(page.locator("#announce")).to_contain_text("Refused")
 
 
+@pytest.mark.exhaustive
 @pytest.mark.browser_context_args(java_script_enabled=False)
 def test_without_scripts(listed, page: Page, live_server, many, runs):
     listed()

@@ -49,6 +49,7 @@ def test_the_pages_are_good_to_read_and_fit_their_window(page: Page, live_server
     expect_good_to_read(page)
 
 
+@pytest.mark.exhaustive
 def test_a_renamed_folder_and_many_missing_runs(page: Page, live_server, missing, sign_in):
     sign_in("admin")
     page.goto(f"{live_server.url}/problems/")

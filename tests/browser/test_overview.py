@@ -92,7 +92,7 @@ def test_with_every_part_of_the_bar_and_every_note_it_is_good_to_read(page: Page
     expect_good_to_read(page)
 
 
-@pytest.mark.parametrize("who", ["viewer", "operator"])
+@pytest.mark.parametrize("who", [pytest.param("viewer", marks=pytest.mark.exhaustive), "operator"])
 def test_without_scripts_it_says_the_same(browser, live_server, runs, sign_in, context, who):
     Heartbeat.objects.create(cluster="exlab-clear", host="h", at=timezone.now())
     sign_in(who)

@@ -52,6 +52,7 @@ def test_a_page_is_good_to_read_and_fits_its_window(page: Page, live_server, sig
     assert trouble == []
 
 
+@pytest.mark.exhaustive
 def test_an_admin_promotes_by_a_click(page: Page, live_server, sign_in, rehearsed, trouble):
     sign_in("admin")
     page.goto(live_server.url + "/policies/")
@@ -95,6 +96,7 @@ def test_an_admin_writes_a_policy_by_keyboard(page: Page, live_server, sign_in, 
     expect(page.get_by_label("Keep after the verification")).to_be_visible()
 
 
+@pytest.mark.exhaustive
 def test_without_scripts_the_preview_is_a_page(browser, browser_context_args, live_server, sign_in, runs, context):
     sign_in("admin")
     plain = browser.new_context(**browser_context_args, java_script_enabled=False)

@@ -68,6 +68,7 @@ def test_a_shell_and_a_conflict_are_good_to_read(page: Page, live_server, shell_
         expect_good_to_read(page)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.browser_context_args(java_script_enabled=False)
 def test_a_click_removes_a_shell_without_scripts(page: Page, live_server, shell_and_conflict, sign_in):
     sign_in("operator")
@@ -101,6 +102,7 @@ def test_an_admin_looks_again_and_marks_a_run_as_gone(page: Page, live_server, f
     expect(chip).to_have_text(str(before - 2))
 
 
+@pytest.mark.exhaustive
 def test_from_a_problem_to_the_runs_that_it_is_about(page: Page, live_server, found, runs, sign_in):
     sign_in("viewer")
     page.goto(f"{live_server.url}/problems/")

@@ -66,7 +66,10 @@ def out_of_reach(runs, lab):
     return runs[QUEUED]
 
 
-@pytest.mark.parametrize("state", [held_for_long, partly_cleared, gone, out_of_reach])
+SEEN, ALSO = (partly_cleared, gone), (held_for_long, out_of_reach)
+
+
+@pytest.mark.parametrize("state", [*SEEN, *(pytest.param(state, marks=pytest.mark.exhaustive) for state in ALSO)])
 def test_every_state_is_good_to_read(page: Page, live_server, runs, lab, sign_in, state):
     sign_in()
     run = state(runs, lab)

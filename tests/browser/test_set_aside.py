@@ -26,6 +26,7 @@ def clear(page: Page, address: str) -> None:
     protocol.perform(ClearAttempt.objects.get(phase=Phase.QUEUED), now=timezone.now())
 
 
+@pytest.mark.exhaustive
 @pytest.mark.both_engines
 def test_a_run_with_a_file_more_and_one_with_thumbs(page: Page, live_server, runs, lab, root, sign_in):
     """Takes 5 s: a real browser."""

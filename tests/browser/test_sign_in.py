@@ -15,7 +15,7 @@ from tests.browser.looks import expect_good_to_read
 pytestmark = pytest.mark.one_engine
 
 
-LOOKS = [(375, "dark"), (1280, "light")]
+LOOKS = [(375, "dark"), pytest.param(1280, "light", marks=pytest.mark.exhaustive)]
 
 
 @pytest.fixture(autouse=True)

@@ -54,6 +54,7 @@ def test_an_operator_asks_why_and_lets_the_sweeps_go_on(page: Page, live_server,
     expect(page.get_by_text("“the new microscope”")).to_be_visible()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.both_engines
 def test_an_operator_sees_what_a_sweep_would_clear(page: Page, live_server, runs, subprocess_env, sign_in):
     RetentionPolicy.objects.add_version(

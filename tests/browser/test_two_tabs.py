@@ -24,6 +24,7 @@ def bar(page: Page) -> Any:
     return page.locator("#selection")
 
 
+@pytest.mark.exhaustive
 @pytest.mark.browser_context_args
 def test_two_tabs(
     context: BrowserContext, page: Page, live_server: Any, runs: dict[str, Run], sign_in: Callable[..., None]

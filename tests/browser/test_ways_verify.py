@@ -2,6 +2,7 @@
 
 import shutil
 
+import pytest
 from django.utils import timezone
 from playwright.sync_api import Page, expect
 
@@ -34,6 +35,7 @@ def verify_again(page: Page) -> None:
     tasks.verify_again(str(check.pk))
 
 
+@pytest.mark.exhaustive
 def test_a_damaged_copy_is_kept_named_mended_and_then_cleared(page: Page, live_server, runs, lab, sign_in):
     """Takes 10 s: two clears and two comparisons."""
     sign_in("operator")

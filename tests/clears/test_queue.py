@@ -205,6 +205,7 @@ def test_what_was_queued_anew_a_moment_ago_is_not_queued_twice(
     assert OrmQ.objects.count() == 1
 
 
+@pytest.mark.exhaustive
 def test_two_thousand_that_wait_for_half_an_hour_have_one_row_each(scene: Scene, now: datetime) -> None:
     """Two workers, many deaths; takes 5 s for 20,000 looks at rows."""
     first = request_clear(scene.run, actor="ada", now=now)

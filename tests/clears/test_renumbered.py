@@ -148,6 +148,7 @@ def _noting(act: Callable[..., Any], seen: list[bytes]) -> Callable[..., Any]:
     return noted
 
 
+@pytest.mark.exhaustive
 def test_sshfs_whose_names_are_forgotten_under_the_fence(
     lab: Lab, now: datetime, db: None, tmp_path: Path, enter: Enter, monkeypatch: pytest.MonkeyPatch
 ) -> None:

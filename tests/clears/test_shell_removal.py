@@ -123,7 +123,14 @@ def assert_back(scene: Scene) -> None:
 # A clear that does not happen
 
 
-@pytest.mark.parametrize("left", ["all", "no record", "no lock", "the folder alone"])
+@pytest.mark.parametrize(
+    "left",
+    [
+        "all",
+        "the folder alone",
+        *(pytest.param(left, marks=pytest.mark.exhaustive) for left in ("no record", "no lock")),
+    ],
+)
 def test_a_shell_is_moved_aside_and_the_run_goes_back(scene: Scene, left: str) -> None:
     record, lock = left not in ("no record", "the folder alone"), left not in ("no lock", "the folder alone")
     attempt = refuse(scene, lambda: make_shell(scene.path, record=record, lock=lock))
@@ -168,7 +175,16 @@ def test_shells_after_one_another_get_names_of_their_own(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize(
-    "what", ["data", "a longer history", "another run's record", "a hold file", "a link", "a log", "a file"]
+    "what",
+    [
+        "data",
+        "another run's record",
+        "a hold file",
+        *(
+            pytest.param(what, marks=pytest.mark.exhaustive)
+            for what in ("a longer history", "a link", "a log", "a file")
+        ),
+    ],
 )
 def test_anything_more_is_a_conflict(scene: Scene, what: str) -> None:
     def make() -> None:
@@ -529,7 +545,9 @@ def operations(scene: Scene, orphan: Orphan) -> list[Operation]:
     return seam.operations
 
 
-@pytest.mark.parametrize("meddled", [False, True], ids=["alone", "data comes"])
+@pytest.mark.parametrize(
+    "meddled", [pytest.param(False, id="alone"), pytest.param(True, id="data comes", marks=pytest.mark.exhaustive)]
+)
 def test_a_crash_at_every_operation(scene: Scene, left: Path, meddled: bool) -> None:
     """Takes some seconds: a removal is killed before each operation, and recovery settles it."""
     orphan = listed_shell(scene)

@@ -122,7 +122,9 @@ def _library() -> str:
     return BY_THE_LIBRARY
 
 
-@pytest.mark.parametrize("how", [*TAKERS, "the library that is installed"])
+@pytest.mark.parametrize(
+    "how", [*(pytest.param(how, marks=pytest.mark.exhaustive) for how in TAKERS), "the library that is installed"]
+)
 def test_a_wizard_that_takes_its_lock_all_the_while(run: Run, lab: Lab, now: datetime, how: str) -> None:
     """Takes some seconds each: half a gigabyte is read while the wizard asks ten times a second."""
     taking = BY_HAND.format(how=TAKERS[how]) if how in TAKERS else _library()

@@ -22,6 +22,7 @@ from cleanup.lab.nas.nas_transport import OneReader
 from cleanup.lab.roots import opening
 from cleanup.storage.nas import client, server, way_to_twin
 from cleanup.storage.root_files import markers
+from cleanup.storage.staging import record_locks
 from tests.faults.scene import is_root
 
 REQUIRE = "EXLAB_REQUIRE_FAULTS"
@@ -62,12 +63,17 @@ def opened_elsewhere(path: Path, mode: str) -> Any:
     return running(f"file = open({str(path)!r}, {mode!r}); print('open', flush=True); input()")
 
 
-def flocked_elsewhere(path: Path) -> Any:
+@contextmanager
+def flocked_elsewhere(path: Path) -> Iterator["subprocess.Popen[str]"]:
+    """Hold a lock all the while; so it makes no difference how long this process waits for it."""
     flags = "os.O_RDONLY" if path.is_dir() else "os.O_RDWR | os.O_CREAT"
-    return running(
+    program = (
         f"import fcntl, os; file = os.open({str(path)!r}, {flags}); "
         "fcntl.flock(file, fcntl.LOCK_EX); print('held', flush=True); input()"
     )
+    with pytest.MonkeyPatch.context() as patch, running(program) as process:
+        patch.setattr(record_locks, "PATIENCE_SECONDS", 0.1)
+        yield process
 
 
 # Filesystems

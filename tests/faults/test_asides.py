@@ -32,7 +32,9 @@ def test_killed_anywhere(stage: Stage, moved: bool) -> None:
     expect_none(asides.explore(stage, moved=moved), at_least=10)
 
 
-@pytest.mark.parametrize("moved", [False, True], ids=["set aside", "put back"])
+@pytest.mark.parametrize(
+    "moved", [pytest.param(False, id="set aside"), pytest.param(True, id="put back", marks=pytest.mark.exhaustive)]
+)
 def test_without_power_anywhere(stage: Stage, moved: bool) -> None:
     """Takes 2 s."""
     expect_none(asides.explore(stage, moved=moved, lost=Lost()), at_least=10)

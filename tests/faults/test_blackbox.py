@@ -340,6 +340,7 @@ def _lose_the_reader(box: Box, what: str, when: str, reason: str) -> None:
     report.explored("NAS reader lost", 1, 0)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.one_engine
 def test_the_command_itself_killed_before_the_fence(box: Box, tmp_path: Path) -> None:
     """From the start of Python, not as a fork that has loaded everything."""
@@ -389,6 +390,7 @@ def _on_a_server() -> None:
         pytest.skip("SQLite's commit is the process's own work and ends with it")
 
 
+@pytest.mark.exhaustive
 @pytest.mark.usefixtures("_on_a_server")
 def test_a_commit_that_outlives_its_client_is_not_undone(box: Box) -> None:
     """The client is killed; the server commits a little later."""

@@ -134,7 +134,7 @@ def schedule(*, rehearse: bool) -> None:
 @pytest.mark.parametrize(
     "commands",
     [
-        [("sweep", "--dry-run")],
+        pytest.param([("sweep", "--dry-run")], marks=pytest.mark.exhaustive),
         pytest.param(
             [("discover",), ("evaluate",), ("sweep", "--dry-run", "--as-scheduled"), ("sweep", "--dry-run")],
             marks=pytest.mark.exhaustive,

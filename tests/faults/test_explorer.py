@@ -48,19 +48,21 @@ def test_a_clear_whose_machine_loses_its_power_anywhere_loses_nothing(stage: Sta
     expect_none(explorer.crashes(stage, lost=Lost(), every=4, skip=skip()), at_least=12)
 
 
-@pytest.mark.parametrize("record", ["sync_state", "both"])
+@pytest.mark.parametrize("record", ["sync_state", pytest.param("both", marks=pytest.mark.exhaustive)])
 def test_a_clear_by_another_record_that_is_killed_anywhere(tmp_path: Path, now: datetime, record: str) -> None:
     """Takes 2 s each: every fourth step."""
     with staged(tmp_path / record, now, record=record) as stage:
         expect_none(explorer.crashes(stage, every=4, skip=skip()), at_least=12)
 
 
+@pytest.mark.exhaustive
 def test_a_clear_by_another_record_whose_machine_loses_its_power(tmp_path: Path, now: datetime) -> None:
     """Takes 2 s: every fourth step."""
     with staged(tmp_path / "sync_state", now, record="sync_state") as stage:
         expect_none(explorer.crashes(stage, lost=Lost(), every=4, skip=skip()), at_least=12)
 
 
+@pytest.mark.exhaustive
 def test_a_clear_of_a_run_that_was_copied_back(tmp_path: Path, now: datetime) -> None:
     """Takes 5 s: every eighth step, killed and without power, and some changes."""
     with staged(tmp_path / "returned", now, returned=True) as stage:
@@ -80,6 +82,7 @@ def accepted(base: Path, now: datetime) -> Iterator[Stage]:
         yield stack.enter_context(staged(base, now, accepted=True, allow_same_filesystem=False))
 
 
+@pytest.mark.exhaustive
 def test_a_clear_by_accepted_bytes(tmp_path: Path, now: datetime) -> None:
     """Takes 4 s: every eighth step, killed and without power, and some changes."""
     with accepted(tmp_path / "accepted", now) as stage:
@@ -130,6 +133,7 @@ def on_subvolumes(base: Path, now: datetime) -> Iterator[Stage]:
         yield stack.enter_context(staged(base / "disk/stage", now, make_folder=mounts.subvolume))
 
 
+@pytest.mark.exhaustive
 def test_a_committed_subvolume_is_always_cleared(tmp_path: Path, now: datetime) -> None:
     """Takes 3 s: every other step after the commit, on a real btrfs."""
     with on_subvolumes(tmp_path, now) as stage:
@@ -154,6 +158,7 @@ def doubting_once(attempt: ClearAttempt, *_: object) -> Finding | None:
 _DOUBTED: list[ClearAttempt] = []
 
 
+@pytest.mark.exhaustive
 def test_a_clear_whose_twin_has_other_numbers_each_time(tmp_path: Path, now: datetime) -> None:
     """Takes 3 s: every fourth step, where the run is fenced twice."""
     doubting = mock.patch.object(nas_questions, "compare_blocks", doubting_once)

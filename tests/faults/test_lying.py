@@ -87,6 +87,7 @@ def where_it_is_missed(sign: Sign, base: Path, now: datetime, *, leave_out: bool
     return {violation.promise for explored in found for violation in explored.violations}
 
 
+@pytest.mark.exhaustive
 def test_a_worker_whose_nas_forgets_the_copy_but_not_its_name(
     tmp_path: Path, now: datetime, subprocess_env: dict[str, str]
 ) -> None:

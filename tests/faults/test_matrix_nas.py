@@ -407,6 +407,8 @@ CASES = {
 
 
 RARE = {
+    "a file is written while it is read",
+    "one file of the twin is slow",
     "nas is a union, at size",
     "a staging marker in the twin's metadata",
     "a staging marker, at size",

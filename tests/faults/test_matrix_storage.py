@@ -488,6 +488,8 @@ CASES = {
 
 
 RARE = {
+    "a kernel without openat2",
+    "three failures in a row",
     "killed, and the plan another",
     "killed, and the disk unplugged",
     "the name of the fence is taken",

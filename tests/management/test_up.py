@@ -174,6 +174,7 @@ def test_serves_the_demonstration_and_ends_without_a_trace(start: Callable[..., 
     assert again.stop() == 0, again.errors.read_text()
 
 
+@pytest.mark.exhaustive
 def test_clusters_and_watchdog_give_signs_of_life_under_the_names_that_are_listened_for(
     start: Callable[..., Running],
 ) -> None:
@@ -189,7 +190,7 @@ def test_clusters_and_watchdog_give_signs_of_life_under_the_names_that_are_liste
     assert running.stop() == 0
 
 
-@pytest.mark.parametrize("word", ["qcluster", "gunicorn"])
+@pytest.mark.parametrize("word", ["qcluster", pytest.param("gunicorn", marks=pytest.mark.exhaustive)])
 def test_the_death_of_one_child_stops_the_others(start: Callable[..., Running], word: str) -> None:
     running = start()
     running.wait_until_up()
@@ -199,6 +200,7 @@ def test_the_death_of_one_child_stops_the_others(start: Callable[..., Running], 
     assert members(running.sessions) == set()
 
 
+@pytest.mark.exhaustive
 def test_orphans_keep_a_second_one_from_starting_and_one_command_ends_them(
     start: Callable[..., Running], data: Path, tmp_path: Path
 ) -> None:

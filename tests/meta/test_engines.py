@@ -13,7 +13,7 @@ from django.db import DatabaseError, connection, transaction
 from django.utils import timezone
 
 from cleanup.models import RetentionPolicy, triggers
-from tests.tools import engines
+from tests.tools import distribution, engines
 from tests.tools.checkout import CHECKOUT
 
 pytestmark = pytest.mark.one_worker
@@ -93,6 +93,24 @@ def test_an_engine_has_its_workers_do_about_equally_much(number: int) -> None:
             parts = [sum(engines.worker_for(name, workers) == part for name in mine) for part in range(workers)]
             assert sum(parts) == len(mine)
             assert max(parts) - min(parts) < 60
+
+
+class Dealt:
+    """A test that may take some seconds, or one without a limit of its own."""
+
+    def __init__(self, name: str, seconds: int) -> None:
+        self.nodeid = f"tests/{name}"
+        self.seconds = seconds
+
+    def get_closest_marker(self, name: str) -> pytest.Mark | None:
+        return pytest.mark.timeout(self.seconds).mark if name == "timeout" and self.seconds else None
+
+
+def test_those_that_take_long_are_dealt_out_the_longest_first() -> None:
+    given = [Dealt("b.py::test", 600), Dealt("a.py::test", 0), Dealt("c.py::test[x]", 900), Dealt("a.py::test_b", 600)]
+    turns = distribution.turns_of(given)  # type: ignore[arg-type]
+    assert turns == {"c.py::test[x]": 0, "a.py::test_b": 1, "b.py::test": 2}
+    assert turns == distribution.turns_of(reversed(given)), "every worker deals alike"  # type: ignore[call-overload]
 
 
 @pytest.mark.django_db

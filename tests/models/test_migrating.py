@@ -107,6 +107,7 @@ def test_an_upgrade_fills_the_new_tables(upgraded: None) -> None:
     assert Group.objects.get(name="viewer").permissions.filter(codename="view_clearbatch").exists()
 
 
+@pytest.mark.exhaustive
 def test_back_to_the_columns_and_up_again(upgraded: None, tables: Tables) -> None:
     Run.objects.filter(leaf="verified").update(tone=Status.GO, judged=1)
     Run.objects.filter(leaf="cleared").update(doubts=3, judged=3)

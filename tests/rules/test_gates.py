@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cleanup.rules.decisions import Decision, Gate, GateResult, Verdict
@@ -482,8 +482,22 @@ policies = st.builds(
 )
 
 
-@given(some_facts=any_facts | nearly_good, policy=policies, now=instants | st.just(NOW))
+_grounds: dict[str, Any] = {"some_facts": any_facts | nearly_good, "policy": policies, "now": instants | st.just(NOW)}
+
+
+@given(**_grounds)
+@settings(max_examples=20)
 def test_no_run_is_clearable_without_its_grounds(some_facts: Facts, policy: Policy, now: datetime) -> None:
+    expect_grounds(some_facts, policy, now)
+
+
+@pytest.mark.exhaustive
+@given(**_grounds)
+def test_no_run_is_ever_clearable_without_its_grounds(some_facts: Facts, policy: Policy, now: datetime) -> None:
+    expect_grounds(some_facts, policy, now)
+
+
+def expect_grounds(some_facts: Facts, policy: Policy, now: datetime) -> None:
     decision = evaluate(some_facts, policy, now)
     assert decision == evaluate(some_facts, policy, now)
     for result in decision.gates:

@@ -94,7 +94,8 @@ def second_pc(lab: Lab, now: datetime, name: str = "second") -> tuple[StagingRoo
 
 
 @pytest.mark.both_engines
-@pytest.mark.parametrize("runs", [5, pytest.param(300, marks=[pytest.mark.exhaustive, pytest.mark.timeout(900)])])
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("runs", [5, pytest.param(300, marks=pytest.mark.timeout(900))])
 def test_an_archive_goes_when_its_first_nights_are_over(
     lab: Lab, root: StagingRoot, write: Any, now: datetime, runs: int
 ) -> None:
@@ -138,6 +139,7 @@ def test_a_second_pc_rehearses_its_own_first_nights(
     assert theirs <= went(night(now + 3 * NIGHT + HOUR))
 
 
+@pytest.mark.exhaustive
 def test_a_surprise_there_begins_its_nights_anew_and_is_no_affair_of_the_first_pc(
     lab: Lab, first: dict[int, str], promoted: RetentionPolicy, now: datetime
 ) -> None:
@@ -154,6 +156,7 @@ def test_a_surprise_there_begins_its_nights_anew_and_is_no_affair_of_the_first_p
     assert waiting.nights == 2, "since the surprise"
 
 
+@pytest.mark.exhaustive
 def test_a_person_ends_the_first_nights_and_only_once(
     lab: Lab, first: dict[int, str], promoted: RetentionPolicy, now: datetime
 ) -> None:
@@ -270,11 +273,13 @@ def test_what_is_approved_still_goes_while_fewer_hours_are_rehearsed(
     assert went(night(now + 2 * HOUR)) == {first[6]}
 
 
+@pytest.mark.exhaustive
 def test_more_hours_hold_at_once(first: dict[int, str], promoted: RetentionPolicy, write: Any, now: datetime) -> None:
     assert write(retain_hours=240).rehearsal == "promoted"
     assert went(night(now + HOUR)) == {first[12], first[20]}
 
 
+@pytest.mark.exhaustive
 def test_one_edit_upon_another(first: dict[int, str], promoted: RetentionPolicy, write: Any, now: datetime) -> None:
     assert write(retain_hours=48).rehearsal == "rehearsing"
     assert write(retain_hours=100).rehearsal == "rehearsing"
@@ -353,6 +358,7 @@ def test_a_limit_that_is_tightened_takes_by_the_approved_one_meanwhile(
     assert not Sweep.objects.filter(kind=SweepKind.TIMED).latest("pk").pressure["meanwhile"]["runs_over"]
 
 
+@pytest.mark.exhaustive
 def test_a_budget_is_the_smaller_one_meanwhile(
     first: dict[int, str], promoted: RetentionPolicy, write: Any, now: datetime
 ) -> None:

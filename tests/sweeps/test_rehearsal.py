@@ -551,6 +551,7 @@ def test_a_real_pass_rehearses_and_a_person_clears(
     assert surprises(root, now + HOUR) == {}
 
 
+@pytest.mark.exhaustive
 @pytest.mark.both_engines
 @pytest.mark.django_db(transaction=True)
 def test_from_the_first_night_to_the_first_clear_and_back_to_rehearsal(

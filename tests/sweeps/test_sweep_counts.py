@@ -221,6 +221,7 @@ _settings = {
 }
 
 
+@pytest.mark.exhaustive
 @given(example=_examples)
 @settings(max_examples=3, **_settings)  # type: ignore[arg-type]
 def test_a_pass_counts_what_its_rows_say(example: Example, labs: Iterator[Path]) -> None:  # noqa: F811
@@ -245,7 +246,10 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize(
+    "fault",
+    ["left", "fails", "killed", *(pytest.param(one, marks=pytest.mark.exhaustive) for one in ("dies", "stopped"))],
+)
 def test_partial_failed_and_interrupted_passes_add_up(fault: str, tmp_path: Path) -> None:
     runs = tuple(Built("CONFOCAL_01", hours, "", "", 100) for hours in (500, 400, 1))
     wide = {"mode": "scheduled", "rehearse": False, "retain_hours": 24.0}

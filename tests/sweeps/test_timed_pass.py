@@ -83,6 +83,7 @@ def test_without_rehearsal_it_clears_at_once(scenes: dict[str, Scene], clock: An
     assert staged() == [LATER, LAST]
 
 
+@pytest.mark.exhaustive
 def test_a_hold_is_a_surprise_and_the_nights_begin_anew(
     scenes: dict[str, Scene], clock: Any, policy: Callable[..., Any]
 ) -> None:
@@ -117,6 +118,7 @@ def test_a_clear_that_finds_other_bytes_sends_the_policy_back(
     assert Sweep.objects.latest("pk").would_clear == 1  # of OLD is known that its bytes differ
 
 
+@pytest.mark.exhaustive
 def test_what_a_person_clears_meanwhile_is_no_surprise(
     scenes: dict[str, Scene], clock: Any, policy: Callable[..., Any]
 ) -> None:

@@ -6,6 +6,7 @@ file. `one_worker` keeps a file's tests together, for their order.
 """
 
 import os
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -30,10 +31,23 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not engines.WORKER or _EACH_VARIABLE not in os.environ:
         return
     on_this_engine = [item for item in items if _engine_of(item) in (None, engines.ENGINE)]
-    mine = [item for item in on_this_engine if engines.is_for_this_worker(_unit(item))]
+    turns = turns_of(on_this_engine)
+    mine = [item for item in on_this_engine if engines.is_for_this_worker(_unit(item), turns.get(_unit(item)))]
     config.workeroutput["wanted"] = [_unit(item) for item in on_this_engine]  # type: ignore[attr-defined]
     config.hook.pytest_deselected(items=[item for item in items if item not in set(mine)])
     items[:] = mine
+
+
+def turns_of(items: Iterable[pytest.Item]) -> dict[str, int]:
+    """The turn of each test that may take longer than most: these are dealt out, the longest first.
+
+    By their names alone one worker might get most of them, and the others would wait for it.
+    """
+    seconds: dict[str, float] = {}
+    for item in items:
+        if mark := item.get_closest_marker("timeout"):
+            seconds[_unit(item)] = max([seconds.get(_unit(item), 0), *mark.args])
+    return {unit: turn for turn, unit in enumerate(sorted(seconds, key=lambda unit: (-seconds[unit], unit)))}
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -104,9 +104,10 @@ def engine_for(name: str) -> str:
     return BOTH[number % 2 if number % 32 > 3 else 0]
 
 
-def is_for_this_worker(name: str) -> bool:
-    workers = int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
-    return worker_for(name, (workers + 1 - _NUMBER % 2) // 2) == _NUMBER // 2
+def is_for_this_worker(name: str, turn: int | None = None) -> bool:
+    """Whether this worker runs a test: by its name, or by its `turn` among those that are dealt out."""
+    workers = (int(os.environ["PYTEST_XDIST_WORKER_COUNT"]) + 1 - _NUMBER % 2) // 2
+    return (worker_for(name, workers) if turn is None else turn % workers) == _NUMBER // 2
 
 
 def worker_for(name: str, workers: int) -> int:

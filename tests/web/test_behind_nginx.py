@@ -175,6 +175,7 @@ def test_as_the_guide_has_it(proxied) -> None:
         assert aside.status == 301
 
 
+@pytest.mark.exhaustive
 def test_a_proxy_that_is_not_set_up_completely_is_told_which_setting_helps(proxied) -> None:
     """A proxy that is not named; and nginx's usual `Host $host`, which loses the port. Takes 10 s: three
     times two servers.

@@ -147,7 +147,7 @@ def test_subvolumes_are_refused_but_for_a_trial(
     assert ClearAttempt.objects.latest("created_at").nas_flags == "allow_same_filesystem"
 
 
-@pytest.mark.parametrize("mode", ["off", "minimal", "writes", "full"])
+@pytest.mark.parametrize("mode", ["off", pytest.param("minimal", marks=pytest.mark.exhaustive), "writes", "full"])
 def test_rclone_needs_its_flag_and_its_cache_off(
     lab: Lab, far: Path, tmp_path: Path, now: datetime, enter: mounts.Enter, mode: str
 ) -> None:

@@ -63,7 +63,9 @@ def test_the_first_look_counts_however_often_it_is_looked_at(scene: Scene) -> No
     assert clear(scene, scene.now + LATER).phase == "done"
 
 
-@pytest.mark.parametrize("change", ["bytes", "chmod", "size"])
+@pytest.mark.parametrize(
+    "change", ["bytes", *(pytest.param(change, marks=pytest.mark.exhaustive) for change in ("chmod", "size"))]
+)
 def test_any_change_meanwhile_begins_it_anew(scene: Scene, change: str) -> None:
     path = scene.path / TILE
     content = path.read_bytes()

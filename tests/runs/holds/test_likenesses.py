@@ -126,15 +126,10 @@ def a_copy_of_it(lab: Lab) -> str:
     return new
 
 
-KINDS = [
-    project_renamed,
-    equipment_renamed,
-    leaf_renamed,
-    copied_and_rewritten,
-    rewritten_by_another_host,
-    merely_renamed,
-    changed_meanwhile,
-    a_copy_of_it,
+KINDS = [project_renamed, copied_and_rewritten, merely_renamed, changed_meanwhile]
+MORE_KINDS = [
+    pytest.param(kind, marks=pytest.mark.exhaustive)
+    for kind in (equipment_renamed, leaf_renamed, rewritten_by_another_host, a_copy_of_it)
 ]
 
 
@@ -142,7 +137,7 @@ def run_at(path: str) -> Run:
     return Run.objects.with_root().staged().get(run_path=path)
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", [*KINDS, *MORE_KINDS], ids=lambda kind: kind.__name__)
 def test_a_held_run_stays_held(
     lab: Lab, root: StagingRoot, known: Run, now: datetime, kind: Callable[[Lab], str]
 ) -> None:
@@ -423,6 +418,7 @@ def test_runs_that_merely_began_in_the_same_second_are_not_alike(
     assert not Likeness.objects.exists()
 
 
+@pytest.mark.exhaustive
 def test_what_many_runs_share_makes_only_a_held_one_alike(
     lab: Lab, root: StagingRoot, now: datetime, policy: Callable[..., Any]
 ) -> None:

@@ -111,7 +111,12 @@ CHANGES: dict[str, Callable[[Scene], None]] = {
 }
 
 
-@pytest.mark.parametrize("change", CHANGES)
+ALSO = {"another file of the twin has another inode", "the twin has another time"}
+
+
+@pytest.mark.parametrize(
+    "change", [pytest.param(change, marks=[pytest.mark.exhaustive] if change in ALSO else []) for change in CHANGES]
+)
 def test_whatever_has_changed_on_either_side_is_read_again(damaged: Scene, read: list[bytes], change: str) -> None:
     swept(damaged.now)
     CHANGES[change](damaged)

@@ -114,6 +114,7 @@ def test_one_slow_twin_starves_no_other(lab: Lab, runs: list[str], settings: Any
         assert outcome(after) == [(LATER, "cleared", "retention"), (SLOW, "cleared", "retention")]
 
 
+@pytest.mark.exhaustive
 def test_the_third_that_hangs_stops_the_asking_and_the_next_sweep_begins_with_the_others(
     lab: Lab, runs: list[str], settings: Any
 ) -> None:

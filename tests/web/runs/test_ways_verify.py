@@ -135,6 +135,7 @@ def test_an_acceptance_is_withdrawn(people, damaged, now):
     assert (attempt.phase, ClearAttempt.objects.filter(phase="done").count()) == ("refused", 0)
 
 
+@pytest.mark.exhaustive
 def test_an_acceptance_is_withdrawn_amid_a_clear(people, damaged, now, monkeypatch):
     """An admin who sees the mistake during a long comparison need not wait for the clear."""
     check = verify(people.operator, damaged)
