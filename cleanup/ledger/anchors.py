@@ -118,8 +118,9 @@ def _write_at(place: _AnchoredPlace, anchor: Anchor) -> bool:
         place.append(anchor)
     except (NasError, OSError) as error:
         problem = str(error)
-        logger.warning("the ledger's head cannot be written down in %s: %s", place.path, problem)
         row, _new = AnchorPlace.objects.get_or_create(**kept)
+        if row.problem != problem:  # a NAS that may only be read is told once
+            logger.warning("the ledger's head cannot be written down in %s: %s", place.path, problem)
         since = row.since or anchor.at
         AnchorPlace.objects.filter(pk=row.pk).update(path=place.path, problem=problem, since=since)
         return False
