@@ -508,7 +508,9 @@ def test_a_command_that_clears_tells_at_its_end(
     call_command(*command, "--json")
     assert json.loads(capsys.readouterr().out)["cleared"] == 1
     assert states(scene.twin) == HISTORY
-    assert but_the_record(scene.lab) == before
+    after, receipts = but_the_record(scene.lab), f"{RUN_PATH}/{METADATA}/receipts"
+    assert {name: seen for name, seen in after.items() if name in before} == before
+    assert len(after.keys() - before.keys()) == 4 and all(name.startswith(receipts) for name in after.keys() - before)
     assert scene.run.attempts.get(phase="done").told_at is not None
 
 
