@@ -125,7 +125,7 @@ def _take(
 
 def _is_indexed(stretches: Sequence[_Stretch], values: Mapping[Dimension, str]) -> bool:
     """Whether an index leads to the rows in their order, so that days between need not be left out."""
-    return len(values) == 1 and not _INDEXED.isdisjoint(values) and len({one.zone for one in stretches}) == 1
+    return not _INDEXED.isdisjoint(values) and len({one.zone for one in stretches}) == 1
 
 
 def _some(stretches: Sequence[_Stretch], values: Mapping[Dimension, str], number: int) -> Iterator[list[_Stretch]]:
