@@ -17,6 +17,7 @@ from cleanup.models import DaySum, Dimension, LedgerEntry
 PAGE_SIZE = 50
 # Days in one question to the database.
 _DAYS_AT_ONCE = 20
+_INDEXED = {Dimension.EQUIPMENT, Dimension.PROJECT, Dimension.PERSON}
 
 # Where a page begins: a row's instant and key.
 Place = tuple[datetime, int]
@@ -37,6 +38,7 @@ class _Stretch:
 
     begins_at: datetime
     ends_at: datetime
+    zone: str
     entries: int
 
 
@@ -75,7 +77,9 @@ def _stretches(period: Period, values: Mapping[Dimension, str]) -> list[_Stretch
             found[day, zone] = found.get((day, zone), 0) + entries
         both = found if common is None else {key: min(common[key], found[key]) for key in common.keys() & found.keys()}
         common = both
-    stretches = [_Stretch(*_ends(day, ZoneInfo(zone)), entries) for (day, zone), entries in (common or {}).items()]
+    stretches = [
+        _Stretch(*_ends(day, ZoneInfo(zone)), zone, entries) for (day, zone), entries in (common or {}).items()
+    ]
     return sorted(stretches, key=lambda stretch: stretch.begins_at, reverse=True)
 
 
@@ -110,31 +114,38 @@ def _take(
     rows = LedgerEntry.objects.filter(condition).annotate(had_earlier=Exists(earlier))
     rows = rows.order_by(*((F("at").asc(), F("pk").asc()) if newer else (F("at").desc(), F("pk").desc())))
     found: dict[int, LedgerEntry] = {}
-    enough = 2 * number if len(values) < 2 else None
-    for days in _some(stretches[::-1] if newer else stretches, enough):
-        found |= {row.pk: row for row in rows.filter(_within(days))[: number - len(found)]}
+    stretches = stretches[::-1] if newer else stretches
+    for days in [stretches] if _is_indexed(stretches, values) else _some(stretches, values, number):
+        within = _within(days, whole=_is_indexed(stretches, values))
+        found |= {row.pk: row for row in rows.filter(within)[: number - len(found)]}
         if len(found) >= number:
             break
     return list(found.values())
 
 
-def _some(stretches: Sequence[_Stretch], enough: int | None) -> Iterator[list[_Stretch]]:
-    """The days in parts, each with rows `enough` for a page; None: it is not known how many rows have all values."""
+def _is_indexed(stretches: Sequence[_Stretch], values: Mapping[Dimension, str]) -> bool:
+    """Whether an index leads to the rows in their order, so that days between need not be left out."""
+    return not _INDEXED.isdisjoint(values) and len({one.zone for one in stretches}) == 1
+
+
+def _some(stretches: Sequence[_Stretch], values: Mapping[Dimension, str], number: int) -> Iterator[list[_Stretch]]:
+    """The days in parts, each with rows enough for a page, as far as the sums of one value tell."""
     part: list[_Stretch] = []
     for stretch in stretches:
         part.append(stretch)
-        if len(part) >= _DAYS_AT_ONCE or (enough is not None and sum(one.entries for one in part) > enough):
+        enough = len(values) < 2 and sum(one.entries for one in part) > 2 * number
+        if enough or len(part) >= _DAYS_AT_ONCE:
             yield part
             part = []
     if part:
         yield part
 
 
-def _within(days: Sequence[_Stretch]) -> Q:
-    """Days side by side become one range."""
+def _within(days: Sequence[_Stretch], *, whole: bool) -> Q:
+    """Days side by side become one range; `whole`: all of them, with what lies between."""
     ranges: list[tuple[datetime, datetime]] = []
     for day in sorted(days, key=lambda stretch: stretch.begins_at):
-        if ranges and day.begins_at <= ranges[-1][1]:
+        if ranges and (whole or day.begins_at <= ranges[-1][1]):
             ranges[-1] = (ranges[-1][0], max(ranges[-1][1], day.ends_at))
         else:
             ranges.append((day.begins_at, day.ends_at))
