@@ -13,7 +13,7 @@ from typing import Any
 from cleanup.ledger import clear_table, raw_table
 from cleanup.ledger.entry_filter import EntryFilter
 from cleanup.ledger.period import Period
-from cleanup.ledger.tables import Column, Kind, Table
+from cleanup.ledger.tables import Kind, Table
 from cleanup.rules.visible_names import visible
 
 BOM = b"\xef\xbb\xbf"
@@ -107,8 +107,3 @@ def _has_report() -> bool:
 
 def _report() -> Any:  # noqa: ANN401
     return import_module("cleanup.ledger.report")
-
-
-def columns_of(name: str) -> tuple[Column, ...]:
-    """The columns of one of our own tables, without its rows."""
-    return {raw_table.NAME: raw_table.COLUMNS, clear_table.NAME: clear_table.COLUMNS}[name]
