@@ -7,11 +7,13 @@ from django.db import InterfaceError, OperationalError
 from django.utils import timezone
 from django_q.conf import Conf
 
-from cleanup.clears import nas_history, queue, recovery, retries, shell_removal
+from cleanup.clears import queue, receipt_delivery, recovery, retries, shell_removal
 from cleanup.clears.protocol import perform
 from cleanup.clears.run_action import Action
 from cleanup.lab import clocks
 from cleanup.lab.roots import disk_usage
+from cleanup.ledger import anchors
+from cleanup.ledger.receipts import writing
 from cleanup.models import ByteCheck, ClearAttempt, Heartbeat, StagingRoot
 from cleanup.monitoring import evening_mail, monthly_mail
 from cleanup.runs import discovery, run_status
@@ -37,7 +39,10 @@ def clear(attempt_id: str) -> str:
     recovery.recover(now=now, runs=[run])
     clocks.look(breakers.read_clock(now), ask=False)  # no hold may end by a clock that jumped a moment ago
     attempt = perform(attempt, now=now) if attempt.is_clear else shell_removal.perform(attempt, now=now)
+    writing.write_due(now=timezone.now(), runs=[run])
     run_status.judge_runs([run.pk], timezone.now())
+    if not queue.is_followed(attempt):
+        anchors.write(now=timezone.now())
     return f"{run.run_path}: {attempt.phase} {attempt.reason}".strip()
 
 
@@ -50,6 +55,8 @@ def sweep() -> str:
     now = timezone.now()
     evening_mail.announce_all(_roots(), now)  # what was not announced yet is announced now, before the sweep
     swept = all_roots.sweep(now=now, timed=True, roots=_roots(), clock=breakers.read_clock(now))
+    writing.write_due(now=timezone.now())
+    anchors.write(now=timezone.now())
     said = f"scanned {swept.scanned}, candidates {swept.candidates}, cleared {swept.count(Action.CLEARED)}"
     problems = (f"{one.root}: {one.reason} {one.detail}".rstrip() for one in swept.problems)
     return "; ".join((said, *problems))
@@ -94,7 +101,9 @@ def recover() -> str:
     comparisons.settle_lost(host=settings.EXLAB_HOST, now=now)
     requeued = queue.enqueue_lost(host=settings.EXLAB_HOST, now=now)
     tried = retries.ask(now=timezone.now())
-    told = nas_history.tell(now=timezone.now())  # last, and by its own clock: a recovery may take hours
+    told = receipt_delivery.tell_and_deliver(
+        now=timezone.now()
+    )  # last, and by its own clock: a recovery may take hours
     return (
         f"rolled back {len(settled.rolled_back)}, rolled forward {len(settled.rolled_forward)}, "
         f"unsettled {len(settled.unsettled)}, queued again {requeued}, {f'tried again {tried}, ' if tried else ''}"
@@ -112,6 +121,10 @@ def remind() -> str:
 
 def announce() -> str:
     return f"{evening_mail.announce_all(_roots(), timezone.now())} announcements"
+
+
+def anchor() -> str:
+    return f"the ledger's head written down in {anchors.write(now=timezone.now(), daily=True)} places"
 
 
 def summarise() -> str:

@@ -18,6 +18,8 @@ SQLITE = "django.db.backends.sqlite3"
 
 # Wait this long for a server that does not answer.
 _CONNECT_SECONDS = "10"
+# Give up a server that has taken nothing of what was sent for this long (milliseconds).
+_UNANSWERED = "30000"
 _LONGEST_NAME = 63
 _POSTGRES_SCHEMES = ("postgres", "postgresql", "pgsql", "psql")
 _ENCODE = (
@@ -106,7 +108,7 @@ def _postgres(parts: _Parts) -> dict[str, Any]:
         hosts = ((folder, ""),)
     if not name or "/" in name or len(name) > _LONGEST_NAME:
         raise ValueError("it names no database behind the host; write postgres://USER:PASSWORD@HOST/NAME.")
-    options = {"connect_timeout": _CONNECT_SECONDS, **parts.options}
+    options = {"connect_timeout": _CONNECT_SECONDS, "tcp_user_timeout": _UNANSWERED, **parts.options}
     lives = options.pop("conn_max_age", "0")
     if not re.fullmatch("[0-9]{1,6}", lives) or set(options) - _libpq_options():
         raise ValueError("PostgreSQL knows none of the options behind its question mark, as in ?sslmode=require.")

@@ -15,8 +15,17 @@ NAME = "EXLAB_DATA_DIR"
 RESERVE = ".exlab-reserve"
 
 # The program's own names in it; others are not judged.
-_FOLDERS = ("locks", "plans", "removals", "static", "tombstones")
-_FILES = ("secret-key", "up.lock", RESERVE, "db.sqlite3", "db.sqlite3-wal", "db.sqlite3-shm", "db.sqlite3-journal")
+_FOLDERS = ("locks", "plans", "receipts", "removals", "static", "tombstones")
+_FILES = (
+    "secret-key",
+    "receipt-key",
+    "up.lock",
+    RESERVE,
+    "db.sqlite3",
+    "db.sqlite3-wal",
+    "db.sqlite3-shm",
+    "db.sqlite3-journal",
+)
 
 # With less space nothing can be recorded; the reserve counts, since it is given up when the disk is full.
 _LEAST_BYTES = 256 * 1024

@@ -51,6 +51,8 @@ MAY_REMOVE = {
     ("cleanup.demo", "make"): "the demonstration lab that it has just built, before anybody knows of it",
     ("cleanup.storage.data_directory.datadir", "*"): "locks, plans and the reserve of the data directory",
     ("cleanup.storage.nas.clock", "read"): "the empty folder that it has just made on the NAS, to see its time",
+    ("cleanup.storage.nas.laid_receipts", "_open_draft"): "our own draft of a receipt on the NAS",
+    ("cleanup.storage.nas.laid_receipts", "_name"): "that draft, which gets a name that was not there",
     ("cleanup.storage.nas.record", "_take_away"): "our own draft beside the record on the NAS",
     ("cleanup.storage.nas.record", "_replace"): "that draft, which takes the place of the record it extends",
 }

@@ -193,23 +193,28 @@ class AccessAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 class InstrumentAdmin(Placed):
     place = ("root", "equipment")
     actions = ("give_new_address",)
-    list_display = ("equipment_shown", "root", "public", "bench")
-    list_filter = (("root", RootFilter), "public")
+    list_display = ("equipment_shown", "root", "public", "notice", "bench")
+    list_filter = (("root", RootFilter), "public", "notice")
     list_select_related = ("root",)
     search_fields = ("equipment",)
-    fields = ("equipment_shown", "root", "public", "bench")
+    fields = ("equipment_shown", "root", "public", "notice", "bench")
     readonly_fields = ("equipment_shown", "root", "bench")
 
     @admin.display(description="instrument", ordering="equipment")
     def equipment_shown(self, instrument: Instrument) -> str:
         return visible(instrument.equipment)
 
-    @admin.display(description="bench page")
+    @admin.display(description="pages")
     def bench(self, instrument: Instrument) -> SafeString:
         page, card = reverse("bench", args=[instrument.token]), reverse("instrument-card", args=[instrument.pk])
-        return format_html('<a href="{}">Open</a> · <a href="{}">Print its QR code</a>', page, card)
+        return format_html(
+            '<a href="{}">Bench page</a> · <a href="{}">Print its QR code</a> · <a href="{}">Notice</a>',
+            page,
+            card,
+            reverse("notice", args=[instrument.token]),
+        )
 
-    @admin.action(description="Give a new address: printed QR codes end", permissions=["change"])
+    @admin.action(description="Give new addresses: printed QR codes end", permissions=["change"])
     def give_new_address(self, request: HttpRequest, chosen: "QuerySet[Instrument]") -> None:
         for instrument in chosen:
             if self.has_change_permission(request, instrument):

@@ -43,6 +43,7 @@ class RunAdmin(ReadOnly):
     )
     list_select_related = ("root",)
     search_fields = ("run_path", "project_name")
+    ordering = ("-pk",)
 
     @admin.display(description="run path", ordering="run_path")
     def path_shown(self, run: Run) -> str:
@@ -63,6 +64,7 @@ class IngestEventAdmin(ReadOnly):
     list_display = ("run", "position", "state", "at", "host", "first_seen_at")
     list_filter = ("state",)
     list_select_related = ("run",)
+    ordering = ("-pk",)
     search_fields = ("run__run_path",)
 
 
@@ -71,6 +73,7 @@ class ProofAdmin(ReadOnly):
     place = OF_A_RUN
     list_display = ("at", "run", "kind", "files", "size", "host")
     list_filter = ("level", ("accepted", admin.EmptyFieldListFilter))
+    ordering = ("-pk",)
     list_select_related = ("run",)
     search_fields = ("run__run_path",)
 

@@ -45,7 +45,9 @@ FINAL = frozenset(
 _PASS_SECONDS = 30.0
 
 
-class _NotTold(Exception):
+class Untold(Exception):
+    """Why the NAS takes nothing of a clear."""
+
     def __init__(self, finding: Finding) -> None:
         super().__init__(finding.detail)
         self.finding = finding
@@ -113,7 +115,7 @@ def _tell_one_nas(root: NasRoot, attempts: list[ClearAttempt], this: _Round) -> 
 def _tell_one(attempt: ClearAttempt, reader: Reader, now: datetime) -> bool:
     try:
         _hand_over(attempt, reader)
-    except _NotTold as error:
+    except Untold as error:
         _note(attempt, error.finding, now)
         return False
     except Exception:  # one history must not stop the others
@@ -130,33 +132,35 @@ def _hand_over(attempt: ClearAttempt, reader: Reader) -> None:
     run = attempt.run
     twin = twin_of(run)
     if not twin.root.path:
-        raise _NotTold(Finding(Reason.NAS_NOT_CONFIGURED))
+        raise Untold(Finding(Reason.NAS_NOT_CONFIGURED))
     if reader.given_up:
-        raise _NotTold(Finding(Reason.NAS_TIMEOUT, "it did not answer earlier in this pass"))
+        raise Untold(Finding(Reason.NAS_TIMEOUT, "it did not answer earlier in this pass"))
     try:
-        form = _form_of(attempt).name
+        form = form_of(attempt).name
         place = twin_then(run, attempt.twin_path).path
-        reader.tell(place, run.record_path or run.run_path, _final_history(attempt), attempt.pk.hex, form=form)
+        reader.tell(place, run.record_path or run.run_path, final_history(attempt), attempt.pk.hex, form=form)
     except client.NasError as error:
-        raise _NotTold(Finding(Reason(error.problem.reason), error.problem.detail)) from None
+        raise Untold(Finding(Reason(error.problem.reason), error.problem.detail)) from None
 
 
-def _form_of(attempt: ClearAttempt) -> RecordFormat:
+def form_of(attempt: ClearAttempt) -> RecordFormat:
+    """Return the format of the record that the clear published."""
     return records.by_file(fences.record_file(attempt.prepared).decode())
 
 
-def _final_history(attempt: ClearAttempt) -> list[dict[str, Any]]:
-    form = _form_of(attempt)
+def final_history(attempt: ClearAttempt) -> list[dict[str, Any]]:
+    """Return what the twin's record is told of a clear. Raises Untold."""
+    form = form_of(attempt)
     try:
         data = opening.data_dir().read_record(attempt.pk.hex, file=form.file.decode())
         return form.message(data, *record_places(attempt.run))
     except TombstoneError as error:
         reason = Reason.LOOK_FAILED if error.may_pass else Reason.TOMBSTONE_MISSING
-        raise _NotTold(Finding(reason, f"no final record in it: {error}")) from None
+        raise Untold(Finding(reason, f"no final record in it: {error}")) from None
     except records.NotCleared as error:
-        raise _NotTold(Finding(Reason(error.reason), f"the tombstone's record {error.detail}")) from None
+        raise Untold(Finding(Reason(error.reason), f"the tombstone's record {error.detail}")) from None
     except ingest.IngestError as error:
-        raise _NotTold(Finding(Reason(error.reason), f"in the tombstone: {error.detail}")) from None
+        raise Untold(Finding(Reason(error.reason), f"in the tombstone: {error.detail}")) from None
 
 
 def _note(attempt: ClearAttempt, finding: Finding, now: datetime, *, pause: timedelta | None = None) -> None:

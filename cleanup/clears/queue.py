@@ -156,6 +156,12 @@ def keeps_waiting(attempt: ClearAttempt) -> bool:
     return batch is not None and (batch.paused_at is not None or batch.stopped_at is not None)
 
 
+def is_followed(attempt: ClearAttempt) -> bool:
+    """Return whether its batch has other attempts to come, or under way."""
+    to_come = ClearAttempt.objects.filter(batch=attempt.batch, phase__in=[Phase.QUEUED, Phase.INTENT, Phase.COMMITTED])
+    return attempt.batch_id is not None and to_come.exclude(pk=attempt.pk).exists()
+
+
 def may_begin(attempt: ClearAttempt) -> bool:
     """Return whether an attempt's batch lets it begin; call it in the transaction that begins it.
 

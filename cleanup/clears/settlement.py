@@ -218,6 +218,7 @@ def _write_end(
         **tell,
     )
     if first_end or step.files or not complete:
+        ClearAttempt.objects.filter(pk=attempt.pk).update(receipt_after=now, receipt_tries=0)
         entries.write_ledger(
             attempt,
             LedgerKind.COMPLETED if first_end else LedgerKind.PARTIAL,

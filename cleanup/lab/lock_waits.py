@@ -17,6 +17,9 @@ from django.db.transaction import TransactionManagementError
 LONGEST_SECONDS = 10
 # A migration locks whole tables.
 _MIGRATION_SECONDS = 120
+# A program that stands still in a transaction keeps its locks, the ledger's head among them, until PostgreSQL ends its
+# session. No transaction of ours waits that long for anything but the database.
+IDLE_SECONDS = 30
 _SHOWN = 3
 # PostgreSQL cuts longer names (bytes).
 _LONGEST_NAME = 63
@@ -61,7 +64,8 @@ class LockSession:
 def limit(*, connection: BaseDatabaseWrapper, **kwargs: Any) -> None:  # noqa: ANN401
     """Let a new connection wait at most LONGEST_SECONDS; handles `connection_created`.
 
-    On PostgreSQL it also names the connection for others to see.
+    On PostgreSQL a transaction may stand still for IDLE_SECONDS, and so may a network that takes nothing. There it also
+    names the connection for others to see.
     """
     if connection.vendor != "postgresql":
         return  # SQLite is told when it is opened
@@ -69,16 +73,18 @@ def limit(*, connection: BaseDatabaseWrapper, **kwargs: Any) -> None:  # noqa: A
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT set_config('application_name', {name}, false)", [_what_runs()])
         _set_limit(cursor, connection, LONGEST_SECONDS)
+        _set_idle(cursor, connection, IDLE_SECONDS)
+        cursor.execute("SELECT set_config('tcp_user_timeout', %s, false)", [f"{IDLE_SECONDS}s"])
 
 
 def lift(*, using: str, **kwargs: Any) -> None:  # noqa: ANN401
-    """Let a migration wait longer; handles `pre_migrate`."""
-    _change(using, _MIGRATION_SECONDS)
+    """Let a migration wait longer, and compute between its statements; handles `pre_migrate`."""
+    _change(using, _MIGRATION_SECONDS, idle=0)
 
 
 def restore(*, using: str, **kwargs: Any) -> None:  # noqa: ANN401
     """Restore the limit after a migration; handles `post_migrate`."""
-    _change(using, LONGEST_SECONDS)
+    _change(using, LONGEST_SECONDS, idle=IDLE_SECONDS)
 
 
 @contextmanager
@@ -155,12 +161,19 @@ def _table_of(error: BaseException) -> str | None:
     return None
 
 
-def _change(using: str, seconds: int) -> None:
+def _change(using: str, seconds: int, *, idle: int) -> None:
     from django.db import connections
 
     changed = connections[using]
     with changed.cursor() as cursor:
         _set_limit(cursor, changed, seconds)
+        _set_idle(cursor, changed, idle)
+
+
+def _set_idle(cursor: Any, connection: BaseDatabaseWrapper, seconds: int) -> None:  # noqa: ANN401
+    # SQLite has one writer on one host, and nothing that could end a program which stands still.
+    if connection.vendor == "postgresql":
+        cursor.execute("SELECT set_config('idle_in_transaction_session_timeout', %s, false)", [f"{seconds}s"])
 
 
 def _set_limit(cursor: Any, connection: BaseDatabaseWrapper, seconds: int) -> None:  # noqa: ANN401

@@ -27,6 +27,7 @@ SCHEDULES = [
     ("cleanup discovery", "cleanup.tasks.discover", 5, None),
     ("cleanup reminders", "cleanup.tasks.remind", 60, None),
     ("cleanup announcements", "cleanup.tasks.announce", 5, None),
+    ("cleanup anchors", "cleanup.tasks.anchor", 1440, None),
     ("cleanup monthly summary", "cleanup.tasks.summarise", 60, None),
     (SWEEP, "cleanup.tasks.sweep", 60, settings.EXLAB_CLEAR_CLUSTER),
 ]

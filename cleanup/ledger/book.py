@@ -10,7 +10,7 @@ from contextvars import ContextVar
 
 from django.db import DatabaseError, transaction
 
-from cleanup.ledger import chain
+from cleanup.ledger import chain, sums
 from cleanup.models import LedgerEntry, LedgerHead, LedgerLink
 
 _AT_ONCE = 100
@@ -87,6 +87,7 @@ def _save(rows: list[LedgerEntry]) -> None:
     # The trigger refuses a row without its link; the link's own reference is asked for at the commit.
     LedgerLink.objects.bulk_create(links, batch_size=_AT_ONCE)
     LedgerEntry.objects.bulk_create(rows, batch_size=_AT_ONCE)
+    sums.add(rows)
     newest.save(update_fields=["position", "sha256", "last_entry"])
 
 

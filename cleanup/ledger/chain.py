@@ -49,7 +49,7 @@ FORM = max(FIELDS)
 
 def beginning(installation: uuid.UUID, *, began_after: int, unvouched: int) -> str:
     """Return the digest before the first link: of the installation and of how many rows lie before the chain."""
-    return _digest(f"exlab-ledger 1\n{installation}\n{began_after}\n{unvouched}\n".encode())
+    return digest(f"exlab-ledger 1\n{installation}\n{began_after}\n{unvouched}\n".encode())
 
 
 def content(entry: LedgerEntry, form: int = FORM) -> dict[str, Any]:
@@ -70,13 +70,14 @@ def canonical(values: dict[str, Any]) -> bytes:
 
 def content_digest(entry: LedgerEntry, form: int = FORM) -> str:
     """Return SHA-256 of a row's canonical content, in hex."""
-    return _digest(canonical(content(entry, form)))
+    return digest(canonical(content(entry, form)))
 
 
 def link_digest(before: str, content_sha256: str) -> str:
     """Return a link's digest from the digest before it and its row's, all in hex."""
-    return _digest(f"{before}\n{content_sha256}\n".encode("ascii"))
+    return digest(f"{before}\n{content_sha256}\n".encode("ascii"))
 
 
-def _digest(data: bytes) -> str:
+def digest(data: bytes) -> str:
+    """Return SHA-256 in hex."""
     return hashlib.sha256(data).hexdigest()

@@ -5,14 +5,12 @@ import io
 import json
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
-from importlib import import_module
-from importlib.util import find_spec
 from itertools import islice
 from typing import Any
 
-from cleanup.ledger import clear_table, raw_table
+from cleanup.ledger import clear_table, raw_table, report
 from cleanup.ledger.entry_filter import EntryFilter
-from cleanup.ledger.period import Period
+from cleanup.ledger.period import ALL_TIMES, Period
 from cleanup.ledger.tables import Kind, Table
 from cleanup.rules.visible_names import visible
 
@@ -25,17 +23,14 @@ _OWN: dict[str, Callable[[EntryFilter], Table]] = {raw_table.NAME: raw_table.tab
 
 def names() -> tuple[str, ...]:
     """The tables that there are as files."""
-    return (*_OWN, *_report().NAMES) if _has_report() else tuple(_OWN)
+    return (*_OWN, *report.NAMES)
 
 
 def table(name: str, period: Period | None) -> Table:
     """A table by its name, of a period or of all times. Raises KeyError for an unknown name."""
     if name in _OWN:
         return _OWN[name](EntryFilter.of(period))
-    if not _has_report():
-        raise KeyError(name)
-    found: Table = _report().table(name, period)
-    return found
+    return report.table(name, period or ALL_TIMES)
 
 
 def as_csv(table: Table, *, bom: bool = False) -> Iterator[bytes]:
@@ -99,11 +94,3 @@ def _some(rows: Iterable[tuple[Any, ...]]) -> Iterator[list[tuple[Any, ...]]]:
     source = iter(rows)
     while some := list(islice(source, _AT_ONCE)):
         yield some
-
-
-def _has_report() -> bool:
-    return find_spec("cleanup.ledger.report") is not None
-
-
-def _report() -> Any:  # noqa: ANN401
-    return import_module("cleanup.ledger.report")

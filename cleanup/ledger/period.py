@@ -34,6 +34,10 @@ class Period:
         return self.last < self.first
 
 
+# No clear was earlier, and none is written down for later.
+ALL_TIMES = Period(date(1970, 1, 1), date(9998, 12, 31))
+
+
 def of_year(year: int) -> Period:
     """Return a calendar year. Raises NoPeriod outside of 1 to 9998."""
     if not 1 <= year <= 9998:

@@ -28,7 +28,7 @@ def _index(name, *fields):
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('cleanup', '0023_audit'),
+        ('cleanup', '0026_day_sums'),
     ]
 
     operations = [

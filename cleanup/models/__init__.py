@@ -2,6 +2,7 @@
 
 from cleanup.models.access import Access
 from cleanup.models.alerts import Alert, AlertKind
+from cleanup.models.anchors import AnchorPlace, LedgerAnchor
 from cleanup.models.announcements import Announcement, Forecast, MonthlyMail
 from cleanup.models.base import AppendOnly, RunKind
 from cleanup.models.chain import LedgerHead, LedgerLink
@@ -14,6 +15,7 @@ from cleanup.models.clears import (
     Proof,
     Requester,
 )
+from cleanup.models.day_sums import DaySum, Dimension
 from cleanup.models.differences import Difference
 from cleanup.models.first_nights import RootEvent, RootNote
 from cleanup.models.holds import Hold, HoldQuerySet, HoldSource
@@ -22,6 +24,7 @@ from cleanup.models.ledger import LedgerEntry, LedgerKind, LedgerQuerySet
 from cleanup.models.likeness import Likeness, LikenessQuerySet
 from cleanup.models.orphans import Orphan, OrphanKind
 from cleanup.models.policies import RetentionPolicy, Superseded, Surprise
+from cleanup.models.receipts import Receipt
 from cleanup.models.roots import DiskUsage, Instrument, Project, StagingRoot
 from cleanup.models.runs import IngestEvent, RecordSight, Run, RunQuerySet, Status
 from cleanup.models.selections import KeptSelection
@@ -33,6 +36,7 @@ __all__ = [
     "Access",
     "Alert",
     "AlertKind",
+    "AnchorPlace",
     "Announcement",
     "AppendOnly",
     "AsideState",
@@ -40,7 +44,9 @@ __all__ = [
     "ByteCheck",
     "ClearAttempt",
     "ClearBatch",
+    "DaySum",
     "Difference",
+    "Dimension",
     "DiskUsage",
     "Forecast",
     "Heartbeat",
@@ -51,6 +57,7 @@ __all__ = [
     "IngestEvent",
     "Instrument",
     "KeptSelection",
+    "LedgerAnchor",
     "LedgerEntry",
     "LedgerHead",
     "LedgerKind",
@@ -66,6 +73,7 @@ __all__ = [
     "Phase",
     "Project",
     "Proof",
+    "Receipt",
     "RecordSight",
     "Requester",
     "RetentionPolicy",

@@ -117,13 +117,10 @@ class ClearAttempt(models.Model):
     Its id names the fence, the plan and the tombstone. Older rows lack newer fields.
     """
 
-    # Not stored: names of shells moved aside when the run went back to its path.
-    shells: tuple[str, ...] = ()
-    # Not stored: a challenge may lie in the fence, so the run's mtime may not be its own.
-    challenging: bool = False
+    shells: tuple[str, ...] = ()  # not stored: shells moved aside when the run went back to its path
+    challenging: bool = False  # not stored: a challenge may lie in the fence, so the run's mtime may not be its own
     ACTIVE: ClassVar = (Phase.QUEUED, Phase.INTENT, Phase.COMMITTED)
-    # Ended, and the run stayed.
-    FAILED: ClassVar = (Phase.REFUSED, Phase.ABORTED, Phase.CONFLICT)
+    FAILED: ClassVar = (Phase.REFUSED, Phase.ABORTED, Phase.CONFLICT)  # ended, and the run stayed
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     run = models.ForeignKey(Run, on_delete=models.PROTECT, related_name="attempts")
@@ -192,6 +189,9 @@ class ClearAttempt(models.Model):
     tell_tries = models.PositiveIntegerField("vain tries to tell the NAS", default=0)
     tell_reason = models.CharField("why the NAS was not told", max_length=40, blank=True)
     tell_detail = models.TextField(blank=True)
+    receipt_after = models.DateTimeField("a receipt is written after", null=True, blank=True)  # its rows say more
+    receipt_tries = models.PositiveIntegerField("vain tries to write a receipt", default=0)
+    receipt_problem = models.CharField("why there is no receipt yet", max_length=400, blank=True)
 
     objects = ClearAttemptQuerySet.as_manager()
 
@@ -211,6 +211,7 @@ class ClearAttempt(models.Model):
             models.Index(fields=["phase", "host"], name="attempt_by_phase"),
             models.Index(fields=["again_after"], condition=Q(again_after__isnull=False), name="attempt_to_try_again"),
             models.Index(fields=["tell_after"], condition=Q(tell_after__isnull=False), name="attempt_to_tell"),
+            models.Index(fields=["receipt_after"], condition=Q(receipt_after__isnull=False), name="attempt_to_attest"),
         ]
 
     def __str__(self) -> str:

@@ -42,6 +42,9 @@ class LedgerKind(models.TextChoices):
         return [cls.RESTORED, cls.KEY]
 
 
+_FREEING = Q(kind__in=[LedgerKind.COMPLETED, LedgerKind.PARTIAL])
+
+
 def measured_sums() -> dict[str, Any]:
     """The measured bytes, and the allocated bytes of the same rows.
 
@@ -56,7 +59,7 @@ def measured_sums() -> dict[str, Any]:
 
 class LedgerQuerySet(models.QuerySet["LedgerEntry"]):
     def freeing(self) -> Self:
-        return self.filter(kind__in=[LedgerKind.COMPLETED, LedgerKind.PARTIAL])
+        return self.filter(_FREEING)
 
     def totals(self) -> dict[str, int]:
         """What was really freed, by runs, files and bytes."""
@@ -132,7 +135,14 @@ class LedgerEntry(AppendOnly):
                 fields=["attempt"], condition=Q(kind="authorised"), name="one_authorised_entry_per_attempt"
             ),
         ]
-        indexes: ClassVar = [models.Index(fields=["at"], name="ledger_by_time")]
+        indexes: ClassVar = [
+            models.Index(fields=["at"], name="ledger_by_time"),
+            # For the rows behind a number of the audit.
+            models.Index(fields=["at", "id"], condition=_FREEING, name="ledger_freeing_by_time"),
+            models.Index(fields=["equipment", "at", "id"], condition=_FREEING, name="ledger_freeing_by_instrument"),
+            models.Index(fields=["project", "at", "id"], condition=_FREEING, name="ledger_freeing_by_project"),
+            models.Index(fields=["actor", "at", "id"], condition=_FREEING, name="ledger_freeing_by_person"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.kind} {self.run_path}"

@@ -65,6 +65,7 @@ class Instrument(models.Model):
     # The page's address, which the QR code holds.
     token = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     public = models.BooleanField("bench page opens without signing in", default=False)
+    notice = models.BooleanField("notice of how long data stays opens without signing in", default=False)
 
     class Meta:
         ordering = ("equipment", "root")

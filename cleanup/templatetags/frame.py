@@ -22,6 +22,7 @@ PLACES = {
     "policies": "policies",
     "instruments": "instruments",
     "bench": "instruments",
+    "audit": "freed",
 }
 
 

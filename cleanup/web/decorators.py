@@ -1,6 +1,8 @@
 """The permissions of pages."""
 
-from django.contrib.auth.decorators import permission_required
+from django.contrib.auth.decorators import permission_required, user_passes_test
+from django.contrib.auth.models import AnonymousUser, User
+from django.core.exceptions import PermissionDenied
 
 from cleanup.lab.people import permissions
 
@@ -8,6 +10,15 @@ may_look = permission_required(permissions.VIEW, raise_exception=True)
 may_clear = permission_required(permissions.CLEAR, raise_exception=True)
 may_hold = permission_required(permissions.HOLD, raise_exception=True)
 may_audit = permission_required(permissions.AUDIT, raise_exception=True)
+
+
+def _sees_receipts(user: User | AnonymousUser) -> bool:
+    if not (user.has_perm(permissions.VIEW) or user.has_perm(permissions.AUDIT)):
+        raise PermissionDenied
+    return True
+
+
+may_see_receipts = user_passes_test(_sees_receipts)
 
 # At most this many runs are judged before a page is shown; the page says that the rest follows.
 JUDGED_AT_ONCE = 300

@@ -2,19 +2,24 @@ from django.contrib.auth.views import LogoutView
 from django.urls import path
 
 from cleanup.web.account import ChangePassword, SignIn, account, sign_out_everywhere
+from cleanup.web.audit.charts import chart, chart_page, charts
+from cleanup.web.audit.entries import entry_list
 from cleanup.web.audit.files import audit_ledger, audit_table
+from cleanup.web.audit.freed import freed
 from cleanup.web.audit.months import audit_month
 from cleanup.web.audit.past_runs import ask_nas, past_run_list
 from cleanup.web.clears.batches import batch_detail, batch_list, batch_progress, pause_batch, resume_batch, stop_batch
 from cleanup.web.clears.confirm import clear_run, clear_runs
 from cleanup.web.holds import extend_hold, hold_list, hold_run, release_hold
 from cleanup.web.instruments import bench, bench_now, bench_qr, instrument_card, instrument_list
+from cleanup.web.notice import notice
 from cleanup.web.overview.overview import overview, overview_now
 from cleanup.web.policies.edit import change_policy
 from cleanup.web.policies.policy_list import policy_detail, policy_list, promote_policy, promote_root, rehearse_policy
 from cleanup.web.problems.missing import mark_all_gone, move_runs
 from cleanup.web.problems.problem_list import look_again, mark_gone, problem_list, remove_shell
-from cleanup.web.runs.detail import receipt, run_detail, run_live
+from cleanup.web.runs.detail import run_detail, run_live
+from cleanup.web.runs.receipts import receipt, receipt_file
 from cleanup.web.runs.run_list import run_changes, run_list, run_row
 from cleanup.web.runs.selection import select_runs
 from cleanup.web.runs.verified import run_verified
@@ -34,6 +39,9 @@ urlpatterns = [
     path("runs/<int:pk>/row/", run_row, name="run-row"),
     path("runs/<int:pk>/clear/", clear_run, name="clear-run"),
     path("runs/<int:pk>/receipt/", receipt, name="receipt"),
+    path("runs/<int:pk>/receipt.json", receipt_file, {"what": "receipt"}, name="receipt-file"),
+    path("runs/<int:pk>/receipt-files.jsonl", receipt_file, {"what": "list"}, name="receipt-list"),
+    path("runs/<int:pk>/receipt-key.pem", receipt_file, {"what": "key"}, name="receipt-key"),
     path("runs/<int:pk>/verified/", run_verified, name="run-verified"),
     path("runs/<int:pk>/answers/", answers, name="answers"),
     path("runs/<int:pk>/hold/", hold_run, name="hold-run"),
@@ -65,9 +73,15 @@ urlpatterns = [
     path("problems/<int:pk>/gone/", mark_gone, name="mark-gone"),
     path("problems/<int:pk>/moved/", move_runs, name="move-runs"),
     path("problems/gone/", mark_all_gone, name="mark-all-gone"),
+    path("audit/", freed, name="audit"),
+    path("audit/entries/", entry_list, name="audit-entries"),
+    path("audit/charts/", charts, name="audit-charts"),
+    path("audit/charts/<slug:name>.svg", chart, name="audit-chart"),
+    path("audit/charts/<slug:name>/", chart_page, name="audit-chart-page"),
     path("bench/<uuid:token>/", bench, name="bench"),
     path("bench/<uuid:token>/now/", bench_now, name="bench-now"),
     path("bench/<uuid:token>/qr.svg", bench_qr, name="bench-qr"),
+    path("notice/<uuid:token>/", notice, name="notice"),
     path("instruments/", instrument_list, name="instrument-list"),
     path("instruments/<int:pk>/card/", instrument_card, name="instrument-card"),
     path("audit/tables/<slug:name>.<slug:kind>", audit_table, name="audit-table"),

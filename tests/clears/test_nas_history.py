@@ -382,8 +382,8 @@ def test_a_nas_that_hangs_is_asked_once_in_a_pass(
     two: list[Cleared], hanging: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(nas_history, "_PASS_SECONDS", 0.2)  # over by the time when it is given up
-    final_history = mock.Mock(wraps=nas_history._final_history)
-    monkeypatch.setattr(nas_history, "_final_history", final_history)
+    final_history = mock.Mock(wraps=nas_history.final_history)
+    monkeypatch.setattr(nas_history, "final_history", final_history)
     started = time.monotonic()
     assert nas_history.tell(now=two[0].now) == 0
     assert time.monotonic() - started < 5
@@ -459,14 +459,14 @@ def test_while_another_process_is_at_it_nothing_is_asked(cleared: Cleared) -> No
 def test_one_that_fails_unexpectedly_does_not_keep_the_others(
     two: list[Cleared], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    final_history = nas_history._final_history
+    final_history = nas_history.final_history
 
     def fail(attempt: ClearAttempt) -> list[dict[str, Any]]:
         if attempt.pk == two[0].attempt.pk:
             raise ZeroDivisionError
         return final_history(attempt)
 
-    monkeypatch.setattr(nas_history, "_final_history", fail)
+    monkeypatch.setattr(nas_history, "final_history", fail)
     assert nas_history.tell(now=two[0].now) == 1
     assert story(two[0]) == (None, two[0].now + MINUTE, 1, "look_failed")
     assert story(two[1])[0] == two[0].now

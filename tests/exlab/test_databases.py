@@ -262,6 +262,9 @@ def test_a_server_that_is_silent_is_given_up() -> None:
 
 
 def test_a_server_is_given_up_after_ten_seconds_by_default() -> None:
-    assert connections.database(Path("/"))("postgres://lab@db/exlab")["OPTIONS"] == {"connect_timeout": "10"}
+    assert connections.database(Path("/"))("postgres://lab@db/exlab")["OPTIONS"] == {
+        "connect_timeout": "10",
+        "tcp_user_timeout": "30000",
+    }
     if connection.vendor == "postgresql":
         assert settings.DATABASES["default"]["OPTIONS"]["connect_timeout"] == "10"

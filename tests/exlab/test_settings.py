@@ -221,7 +221,10 @@ def test_the_parts_of_a_database_s_address(
 def test_options_of_a_database_s_address(monkeypatch: pytest.MonkeyPatch) -> None:
     text = "postgres://lab@db/exlab?sslmode=require&connect_timeout=3&conn_max_age=60"
     database = read_anew(monkeypatch, DATABASE_URL=text).DATABASES["default"]
-    assert (database["CONN_MAX_AGE"], database["OPTIONS"]) == (60, {"connect_timeout": "3", "sslmode": "require"})
+    assert (database["CONN_MAX_AGE"], database["OPTIONS"]) == (
+        60,
+        {"connect_timeout": "3", "tcp_user_timeout": "30000", "sslmode": "require"},
+    )
 
 
 @pytest.mark.parametrize(

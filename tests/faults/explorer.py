@@ -8,14 +8,17 @@ and `exhaustive` choose a sample, the same one every time.
 import contextlib
 import errno
 import os
+import signal
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from django.db import OperationalError
+from django.db import OperationalError, connection
 
 from cleanup.clears import protocol, queue, recovery
 from cleanup.models import ClearAttempt, Requester
+from tests.faults import children
 from tests.faults.invariants import (
     Broken,
     Violation,
@@ -367,6 +370,43 @@ def freezes(stage: Stage, *, every: int = 1, swept: bool = False, limit: int = N
             return explored
         renew(stage, found)
     return explored
+
+
+# Where a clear holds the ledger's head: when it commits, and when it ends.
+HEAD_HELD = ("cleanup.ledger.chain:content_digest:before:1", "cleanup.ledger.chain:content_digest:before:2")
+
+
+def freezes_at_the_head(stage: Stage, env: dict[str, str], write: Callable[[], Any]) -> tuple[Explored, list[float]]:
+    """A real worker is stopped while it holds the ledger's head, and `write` wants that too.
+
+    Also returns after how many seconds `write` came through. The worker goes on afterwards, and finds its session
+    ended.
+    """
+    explored, waited = Explored("frozen with the head"), []
+    for place in HEAD_HELD:
+        attempt = new_attempt(stage)
+        worker = children.pause_at(place, env, "clear", stage.now, attempt.pk.hex)
+        os.kill(worker.pid, signal.SIGSTOP)
+        try:
+            waited.append(_seconds_until(write))
+        finally:
+            os.kill(worker.pid, signal.SIGCONT)
+            with worker:
+                worker.communicate("go\n", timeout=60)
+        found = settle(stage, f"frozen at {place}")
+        explored.add(found)
+        stage.fresh()
+    return explored, waited
+
+
+def _seconds_until(write: Callable[[], Any]) -> float:
+    begun = time.monotonic()
+    while time.monotonic() - begun < 120:
+        with contextlib.suppress(OperationalError):
+            write()
+            break
+        connection.close()
+    return time.monotonic() - begun
 
 
 class Watched:

@@ -6,7 +6,7 @@
  3 not torn      at the run's path lies the complete run or nothing, at every moment
  4 once          one `cleared` entry, one `authorised`, one `completed`
  5 converges     after recovery nothing is active or left over, and another recovery and discovery change nothing
- 6 contained     nothing else has changed
+ 6 contained     nothing else has changed; receipts are laid on the NAS after the clear, under new names only
  7 fail closed   what cannot be known leads to nothing being removed
  8 own only      names that only look like ours, and neighbours, stay
  9 truthful      the ledger counts what went, no more and no less

@@ -25,6 +25,7 @@ from typing import Any
 
 from django.db import OperationalError, connection
 
+from cleanup.ledger import book
 from cleanup.storage import linux
 from tests.tools.checkout import CHECKOUT
 
@@ -147,7 +148,9 @@ def _function() -> str:
     for _ in range(_DEPTH):
         if frame is None:
             return ""
-        if frame.f_code.co_filename.startswith(_PRODUCT) and not frame.f_code.co_name.startswith("<"):
+        file = frame.f_code.co_filename
+        # The ledger's transaction is told by the function that began it.
+        if file.startswith(_PRODUCT) and file != book.__file__ and not frame.f_code.co_name.startswith("<"):
             return frame.f_code.co_name
         frame = frame.f_back
     return ""

@@ -10,7 +10,8 @@ import pytest
 from django.db import connection
 
 from cleanup.clears import nas_questions
-from cleanup.models import ClearAttempt
+from cleanup.ledger import book, verification
+from cleanup.models import ClearAttempt, LedgerEntry
 from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.runs.proofs import proofs
@@ -21,6 +22,7 @@ from tests.faults.explorer import Explored
 from tests.faults.means import Unavailable, skip_or_fail
 from tests.faults.seam import Lost
 from tests.faults.stage import Stage, staged
+from tests.ledger.book_rows import key_row
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -246,6 +248,15 @@ class TestExhaustive:
             with mock.patch.object(nas_questions, "compare_blocks", doubting_once):
                 expect_none(explorer.crashes(stage, lost=lost, every=2, skip=skip()), at_least=30)
                 expect_none(explorer.faults(stage, every=2, skip=skip(), exhaustive=False), at_least=25)
+
+    @pytest.mark.skipif("postgresql" not in connection.vendor, reason="SQLite has one host and ends no session")
+    def test_frozen_with_the_head(self, stage: Stage, now: datetime, subprocess_env: dict[str, str]) -> None:
+        """Takes 70 s: a worker is stopped twice until PostgreSQL ends its session."""
+        env = {**subprocess_env, "EXLAB_DATA_DIR": str(stage.data)}
+        explored, waited = explorer.freezes_at_the_head(stage, env, lambda: book.write(key_row(now)))
+        expect_none(explored, at_least=2)
+        assert all(10 < seconds < 42 for seconds in waited), waited
+        assert (verification.verify().bad, LedgerEntry.objects.filter(kind="key").count()) == (None, 2)
 
     def test_frozen_and_locks_swept(self, stage: Stage) -> None:
         expect_none(explorer.freezes(stage, swept=True), at_least=45)

@@ -46,6 +46,7 @@ def test_they_exist_after_migrate() -> None:
         "cleanup.tasks.remind": 60,
         "cleanup.tasks.summarise": 60,
         "cleanup.tasks.announce": 5,
+        "cleanup.tasks.anchor": 1440,
         "cleanup.tasks.sweep": 60,
     }
     assert set(Schedule.objects.values_list("schedule_type", "repeats")) == {(Schedule.MINUTES, -1)}

@@ -13,6 +13,7 @@ from cleanup import clear_run
 from cleanup.models import (
     AppendOnly,
     IngestEvent,
+    LedgerAnchor,
     LedgerEntry,
     LedgerLink,
     Proof,
@@ -27,10 +28,11 @@ from cleanup.sweeps import rehearsal
 from tests.faults.scene import set_scene
 from tests.tools.lab import Lab
 
-TABLES = [IngestEvent, LedgerEntry, LedgerLink, Proof, RecordSight, RetentionPolicy, RootNote, Surprise]
+TABLES = [IngestEvent, LedgerAnchor, LedgerEntry, LedgerLink, Proof, RecordSight, RetentionPolicy, RootNote, Surprise]
 # A number in each table that a test may try to change.
 COLUMNS = {
     IngestEvent: "position",
+    LedgerAnchor: "position",
     LedgerEntry: "files",
     LedgerLink: "form",
     Proof: "files",
@@ -52,6 +54,7 @@ def rows(lab: Lab, root: Any, now: datetime, policy: Any) -> Iterator[dict[type,
     run = set_scene(lab, root, now).run
     clear_run(run, now=now)
     RecordSight.objects.create(run=run, digest="0" * 64, first_seen_at=now)
+    LedgerAnchor.objects.create(position=1, sha256="0" * 64, at=now, place="data directory", host="labpc")
     rehearsal.note_surprise(run, [1], Reason.HELD, "by ada", now)
     before = contents()
     assert all(before.values())

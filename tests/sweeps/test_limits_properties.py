@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import time_machine
-from django.db import transaction
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -22,6 +21,7 @@ from cleanup.sweeps import breakers as sweep_breakers
 from cleanup.sweeps import taking
 from cleanup.sweeps.all_roots import sweep
 from tests.tools.archive import archive, clears_rows
+from tests.tools.database import sandbox
 from tests.tools.lab import Lab
 
 pytestmark = pytest.mark.django_db
@@ -132,7 +132,7 @@ def run_example(
     told = Told(at=now)
     patch.setattr(anomalies, "MIN_RUNS", NEVER_ABNORMAL)
     try:
-        with transaction.atomic(), time_machine.travel(now, tick=False) as traveller:
+        with sandbox(), time_machine.travel(now, tick=False) as traveller:
             archive(lab, root, now, runs=12)
             RetentionPolicy.objects.add_version(
                 author="ada", now=now, mode="scheduled", retain_hours=168, rehearse=False, max_share=share

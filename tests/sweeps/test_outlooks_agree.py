@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import time_machine
-from django.db import transaction
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -20,6 +19,7 @@ from cleanup.sweeps import breakers as sweep_breakers
 from cleanup.sweeps import one_root, outlook, policy_preview, rehearsal, taking
 from cleanup.sweeps.all_roots import sweep
 from tests.tools.archive import archive, clears_rows
+from tests.tools.database import sandbox
 from tests.tools.lab import Lab
 
 pytestmark = pytest.mark.django_db
@@ -150,7 +150,7 @@ def run_example(
     freed: list[int] = []
     patch.setattr(taking, "take", frees(freed))
     try:
-        with transaction.atomic(), time_machine.travel(now, tick=False) as traveller:
+        with sandbox(), time_machine.travel(now, tick=False) as traveller:
             archive(lab, root, now - DAY, runs=5, days=10)
             archive(lab, root, now - DAY + HOUR, runs=4, equipment="CONFOCAL_01", days=3)
             archive(lab, root, now - 2 * HOUR, runs=3, days=0.75)

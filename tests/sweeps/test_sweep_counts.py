@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
-from django.db import transaction
 from django.test import Client
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -30,6 +29,7 @@ from cleanup.sweeps.taking import Taking
 from tests.sweeps.test_sweep_properties import NOW, Built, Undo, labs  # noqa: F401
 from tests.sweeps.test_sweep_properties import Example as Runs
 from tests.sweeps.test_sweep_properties import build as build_runs
+from tests.tools.database import sandbox
 from tests.tools.lab import Lab
 
 pytestmark = pytest.mark.django_db
@@ -200,13 +200,11 @@ def facts(text: str) -> dict[str, int]:
 
 
 def run_example(example: Example, base: Path) -> Counter[str]:
-    undoing = transaction.atomic()
-    undoing._from_testcase = True  # type: ignore[attr-defined]  # else a clear would refuse to commit inside it
     seen: Counter[str] = Counter()
     client = Client()
     client.force_login(User.objects.get_or_create(username="root", is_superuser=True)[0])
     try:
-        with undoing:
+        with sandbox():
             seen = check(example, base, client)
             raise Undo
     except Undo:

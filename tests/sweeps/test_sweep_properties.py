@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.db import transaction
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -24,6 +23,7 @@ from cleanup.rules.policies.policy import Mode
 from cleanup.runs import discovery
 from cleanup.sweeps.all_roots import sweep
 from tests.faults.scene import everything
+from tests.tools.database import sandbox
 from tests.tools.lab import Lab
 
 pytestmark = [pytest.mark.django_db, pytest.mark.one_engine]
@@ -207,11 +207,9 @@ def labs(tmp_path: Path) -> Iterator[Any]:
 
 
 def run_example(example: Example, base: Path) -> list[str]:
-    undoing = transaction.atomic()
-    undoing._from_testcase = True  # type: ignore[attr-defined]  # else a clear would refuse to commit inside it
     gone: list[str] = []
     try:
-        with undoing:
+        with sandbox():
             gone = check(example, base)
             raise Undo
     except Undo:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from django.conf import settings
+from django.db import transaction
 
 from tests.tools import engines
 
@@ -16,6 +17,13 @@ def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: N
 
     if connection.vendor == "sqlite":
         settings.DATABASES["default"].setdefault("TEST", {})["NAME"] = str(engines.DATABASE_DIR / "test.sqlite3")
+
+
+def sandbox() -> transaction.Atomic:
+    """A transaction for a test to undo. The product's durable ones run inside it, as inside a test case's own."""
+    atomic = transaction.atomic()
+    atomic._from_testcase = True  # type: ignore[attr-defined]
+    return atomic
 
 
 @pytest.fixture(scope="session")

@@ -33,6 +33,7 @@ def clear_rows(run: Run, at: datetime, *, files: int, size: int, **fields: Any) 
     told = {name: getattr(run, name) for name in _OF_THE_RUN}
     told |= {name: getattr(attempt, name) for name in _OF_THE_ATTEMPT}
     told |= {"attempt": attempt, "root_name": run.root.name, "files": files, "bytes": size}
+    told["proof_level"] = attempt.proof.kind if attempt.proof else ""
     for kind in ("authorised", "completed"):
         book.write(LedgerEntry(at=at, kind=kind, run=run, **told))
     return attempt

@@ -14,12 +14,21 @@ from tests.tools.pages import SAFE
 
 pytestmark = pytest.mark.django_db
 
-PAGES = {"/": 25, "/runs/": 26, "/runs/{pk}/": 28, "/clear/?root=lab": 27, "/problems/": 27, "/sweeps/": 18}
+PAGES = {
+    "/": 25,
+    "/runs/": 26,
+    "/runs/{pk}/": 28,
+    "/clear/?root=lab": 27,
+    "/problems/": 27,
+    "/sweeps/": 18,
+    "/audit/": 22,
+}
 
 
 def test_a_clear(runs, policy: Callable[..., Any], now: datetime, django_assert_max_num_queries: Any) -> None:
     policy(proof="checksum")
-    with django_assert_max_num_queries(48):  # of which eight begin or end a transaction
+    # Of these eight begin or end a transaction, six bind two rows of the ledger, and two add them to the sums.
+    with django_assert_max_num_queries(54):
         clear_run(runs[SAFE], now=now, actor="ada")
     assert Run.objects.get(pk=runs[SAFE].pk).state == State.CLEARED
 
@@ -32,6 +41,7 @@ def test_a_page(
     many(60)
     run_status.judge_stale(now)
     address = page.format(pk=runs[SAFE].pk)
-    people.operator.get(address)  # what is asked once for each process
+    user = people.admin if page.startswith("/audit/") else people.operator
+    user.get(address)  # what is asked once for each process
     with django_assert_max_num_queries(PAGES[page]):
-        assert people.operator.get(address).status_code == 200
+        assert user.get(address).status_code == 200

@@ -35,10 +35,17 @@ class AbandonedReaders:
 
     def may_ask_again(self) -> bool:
         """Reads the database only once."""
+        return len(self._living()) < MOST
+
+    def none_lives(self) -> bool:
+        """Whether no reader hangs there. Reads the database only once."""
+        return not self._living()
+
+    def _living(self) -> list[Process]:
         if self._known is None:
             self.learn(NasBreaker.objects.filter(**self._key).first() or NasBreaker(**self._key))
         self._known = [known for known in self._known or () if known.is_living()]
-        return len(self._known) < MOST
+        return self._known
 
 
 def _processes(breaker: NasBreaker) -> list[Process]:

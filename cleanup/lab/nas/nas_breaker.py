@@ -15,6 +15,7 @@ from cleanup.lab.nas.nas_transport import Reader, Readers
 from cleanup.models import NasBreaker, Run, StagingRoot
 from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
+from cleanup.storage.data_directory.kept_receipts import KeptFile
 from cleanup.storage.nas import client, clock
 from cleanup.storage.nas.challenge import Ends
 from cleanup.storage.staging.beyond_bytes import BeyondBytes
@@ -77,10 +78,27 @@ class GuardedReader:
     ) -> bool:
         return self._guarded(lambda: self._reader.tell(twin, run_path, history, attempt, form=form))
 
+    def lay(
+        self, twin: str, run_path: str, history: list[dict[str, Any]], kept: KeptFile, *, form: str = "ingest"
+    ) -> None:
+        """No clear needs a receipt on the NAS, so a failure is not counted."""
+        self._expect_willing(note=False)
+        self._reader.lay(twin, run_path, history, kept, form=form)
+
     def clock(self) -> clock.Reading:
         return self._guarded(self._reader.clock)
 
     def _guarded(self, ask: Callable[[], T]) -> T:
+        self._expect_willing()
+        try:
+            answer = ask()
+        except client.NasError as error:
+            self._note(error.problem if error.ill else None)
+            raise
+        self._note(None)
+        return answer
+
+    def _expect_willing(self, *, note: bool = True) -> None:
         if self._reader.given_up:  # it would only repeat itself
             raise client.NasError(Finding(Reason.NAS_TIMEOUT, "it did not answer earlier in this pass"))
         breaker = self._state()
@@ -89,15 +107,9 @@ class GuardedReader:
             raise client.NasError(Finding(Reason(breaker.reason), f"{breaker.detail}; {NOT_ASKED}"))
         if not self._abandoned.may_ask_again():
             problem = Finding(Reason.NAS_TIMEOUT, f"{MOST} reading processes still hang in it")
-            self._note(problem)
+            if note:
+                self._note(problem)
             raise client.NasError(problem, ill=True)
-        try:
-            answer = ask()
-        except client.NasError as error:
-            self._note(error.problem if error.ill else None)
-            raise
-        self._note(None)
-        return answer
 
     def _state(self) -> NasBreaker:
         if self._breaker is None:

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 from cleanup.models import Run
 from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
+from cleanup.storage.data_directory.kept_receipts import KeptFile
 from cleanup.storage.nas import client, clock
 from cleanup.storage.nas.challenge import Ends
 from cleanup.storage.staging.beyond_bytes import BeyondBytes
@@ -40,6 +41,10 @@ class Reader(Protocol):
     def tell(
         self, twin: str, run_path: str, history: list[dict[str, Any]], attempt: str, *, form: str = "ingest"
     ) -> bool: ...
+
+    def lay(
+        self, twin: str, run_path: str, history: list[dict[str, Any]], kept: KeptFile, *, form: str = "ingest"
+    ) -> None: ...
 
     def clock(self) -> clock.Reading: ...
 
@@ -82,6 +87,11 @@ class NotAsked:
     ) -> bool:
         self.read(twin)
         return False
+
+    def lay(
+        self, twin: str, run_path: str, history: list[dict[str, Any]], kept: KeptFile, *, form: str = "ingest"
+    ) -> None:
+        self.read(twin)
 
     def clock(self) -> clock.Reading:
         self.read("")

@@ -3,11 +3,11 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 
 from django.db import DatabaseError, transaction
-from django.db.models import F, OuterRef, Q, Subquery
-from django.db.models.functions import Coalesce, Least
+from django.db.models import F, Max, OuterRef, Q, Subquery
+from django.db.models.functions import Coalesce, Least, TruncDate
 
 from cleanup.lab.roots import opening
 from cleanup.lab.roots.opening import Unreachable
@@ -135,3 +135,23 @@ def _look_out(first: DiskUsage, last: DiskUsage, freed: int) -> Outlook:
     pace = (grown + freed) / (span / _DAY)
     fills = pace > 0 and last.free_bytes / pace < FURTHEST / _DAY
     return replace(seen, since=first.at, pace=pace, full_at=last.at + last.free_bytes / pace * _DAY if fills else None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiskDay:
+    """The fullest moment of a disk on one day of the lab."""
+
+    day: date
+    used_bytes: int
+    total_bytes: int
+
+
+def by_day(root: StagingRoot, since: datetime, now: datetime) -> list[DiskDay]:
+    """The days with samples, oldest first; a disk that was replaced counts with its larger size."""
+    samples = DiskUsage.objects.filter(root=root, at__gte=since, at__lte=now).order_by()
+    used = F("total_bytes") - F("free_bytes")
+    days = samples.annotate(day=TruncDate("at")).values("day").annotate(used=Max(used), total=Max("total_bytes"))
+    return [
+        DiskDay(day=row["day"], used_bytes=max(row["used"], 0), total_bytes=row["total"])
+        for row in days.order_by("day")
+    ]

@@ -5,7 +5,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from cleanup.clears import clear_now, nas_history
+from cleanup.clears import clear_now, receipt_delivery
 from cleanup.clears.run_action import Action
 from cleanup.lab import clocks
 from cleanup.management.base import (
@@ -50,6 +50,6 @@ class Command(LabCommand):
         swept = clear_now.clear(runs, now=at, actor=actor, note=options["reason"], **how)
         self.report(options["json"], sweep_as_json(swept), sweep_as_text(swept))
         if not options["dry_run"]:
-            nas_history.tell(now=now(), runs=runs)
+            receipt_delivery.tell_and_deliver(now=now(), runs=runs)
         if swept.failed or swept.count(Action.REFUSED):
             sys.exit(FAILED)

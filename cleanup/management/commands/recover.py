@@ -5,7 +5,7 @@ from typing import Any
 
 from django.conf import settings
 
-from cleanup.clears import nas_history, queue, recovery, retries
+from cleanup.clears import queue, receipt_delivery, recovery, retries
 from cleanup.management.base import FAILED, LabCommand, now
 
 
@@ -29,7 +29,7 @@ class Command(LabCommand):
             ],
             "queued_again": queue.enqueue_lost(host=settings.EXLAB_HOST, now=at),
             "tried_again": retries.ask(now=now()),
-            "told": nas_history.tell(now=now()),
+            "told": receipt_delivery.tell_and_deliver(now=now()),
         }
         if settled.set_aside:
             answer["set_aside"] = [

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from cleanup.clears import nas_history
+from cleanup.clears import receipt_delivery
 from cleanup.lab.people import os_account
 from cleanup.management.base import (
     FAILED,
@@ -53,6 +53,6 @@ class Command(LabCommand):
         )
         self.report(options["json"], sweep_as_json(swept), sweep_as_text(swept))
         if not options["dry_run"]:
-            nas_history.tell(now=now())
+            receipt_delivery.tell_and_deliver(now=now())
         if swept.failed:
             sys.exit(FAILED)

@@ -11,19 +11,20 @@ import tarfile
 import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any, cast
 
 from cleanup.storage import handles, run_paths
 from cleanup.storage.data_directory import data_place
 from cleanup.storage.root_files import reserve
 from cleanup.storage.staging import desktop_files, manifest
-from cleanup.storage.staging.metadata import is_link_folder, may_be_lock
-from cleanup.storage.staging.plan import Plan, PlanError, decode
+from cleanup.storage.staging.metadata import RECEIPTS, is_link_folder, may_be_lock
+from cleanup.storage.staging.plan import Plan, PlanError, decode, streamed
+from cleanup.storage.staging.run_tree import Entry
 
 # With less than this free, the next commit may already fail on a database that lies here.
 LOW_WATER_BYTES = 2 * reserve.RESERVE_BYTES
 _TO_KEEP = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
-_PROVEN = "checksums.sha256"
+PROVEN = "checksums.sha256"
 
 
 # With these errors there is no tombstone, now and later; with any other system error a later read may succeed.
@@ -58,7 +59,15 @@ class DataDir:
             yield True
 
     def write_plan(self, attempt: str, data: bytes) -> None:
-        self._keep("plans", attempt, lambda file: file.write(data))
+        self.keep("plans", attempt, lambda file: file.write(data))
+
+    def planned(self, attempt: str, sha256: str) -> Iterator[Entry]:
+        """Yields the entries of a plan without reading it whole. Raises PlanError as `read_plan`, OSError."""
+        try:
+            with open(self._in("plans", attempt), "rb") as file:
+                yield from streamed(file, sha256)
+        except FileNotFoundError:
+            raise PlanError("the plan is gone") from None
 
     def read_plan(self, attempt: str, sha256: str) -> Plan:
         """Raises PlanError if the plan is gone, unreadable or another one."""
@@ -93,29 +102,30 @@ class DataDir:
                 _add(archive, "tombstone.json", json.dumps(story, indent=1, sort_keys=True).encode())
                 _add(archive, file, record)
                 if digests:
-                    _add(archive, _PROVEN, manifest.encode(digests))
+                    _add(archive, PROVEN, manifest.encode(digests))
                 _add_metadata(archive, run, desktop)
                 for path in sorted(desktop):
                     _add_file(archive, run, path, f"desktop/{os.fsdecode(path)}")
 
-        self._keep("tombstones", f"{attempt}.tar.gz", write)
+        self.keep("tombstones", f"{attempt}.tar.gz", write)
 
     def read_record(self, attempt: str, *, file: str = "ingest.json") -> bytes:
-        with self._tombstone(attempt) as archive:
+        with self.opened_tombstone(attempt) as archive:
             return _member(archive, file)
 
     def read_story(self, attempt: str) -> dict[str, Any]:
-        with self._tombstone(attempt) as archive:
+        with self.opened_tombstone(attempt) as archive:
             story: dict[str, Any] = json.loads(_member(archive, "tombstone.json"))
         return story
 
     def read_digests(self, attempt: str) -> dict[bytes, bytes]:
         """Returns the proven SHA-256 of a cleared run's files by path."""
-        with self._tombstone(attempt) as archive:
+        with self.opened_tombstone(attempt) as archive:
             return _digests(archive)
 
     @contextlib.contextmanager
-    def _tombstone(self, attempt: str) -> Iterator[tarfile.TarFile]:
+    def opened_tombstone(self, attempt: str) -> Iterator[tarfile.TarFile]:
+        """Opens an attempt's archive for a block."""
         try:
             with tarfile.open(self.tombstone_path(attempt), "r:gz") as archive:
                 yield archive
@@ -129,6 +139,12 @@ class DataDir:
 
     def tombstone_path(self, attempt: str) -> str:
         return self._in("tombstones", f"{attempt}.tar.gz")
+
+    def put_in_place(self, name: str, new: str) -> None:
+        """Lets a file of the data directory take another's place, durably. Raises OSError."""
+        os.rename(self._in("", name), self._in("", new))
+        with self._opened() as directory:
+            os.fsync(directory)
 
     def discard(self, attempt: str) -> None:
         """Removes plan and tombstone of an attempt that removed nothing."""
@@ -164,8 +180,8 @@ class DataDir:
                 os.fsync(above)  # else a power cut loses the new folder with the first plan in it
         return os.path.join(directory, name)
 
-    def _keep(self, folder: str, name: str, write: Callable[[io.BufferedWriter], object]) -> None:
-        # On return the file is there whole and durable, or not at all.
+    def keep(self, folder: str, name: str, write: Callable[[io.BufferedWriter], object]) -> None:
+        """Writes a file durably: it is there whole or not at all. Raises OSError."""
         with self._opened() as directory:
             reserve.with_reserve(
                 directory, lambda: _write_durably(self._in(folder, name), write), spare=LOW_WATER_BYTES
@@ -180,21 +196,25 @@ def _member(archive: tarfile.TarFile, name: str) -> bytes:
         return file.read()
 
 
+def _digest(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    with cast("IO[bytes]", archive.extractfile(member)) as file:
+        return hashlib.file_digest(file, "sha256").digest()  # type: ignore[arg-type]
+
+
 def _digests(archive: tarfile.TarFile) -> dict[bytes, bytes]:
     folder = run_paths.METADATA + b"/"
     digests: dict[bytes, bytes] = {}
     proven: dict[bytes, bytes] = {}  # measured, so they come before the manifest's
     for member in archive.getmembers():
         top, _, name = member.name.partition("/")
-        if member.name == _PROVEN:
-            proven = _listed(_member(archive, _PROVEN))
+        if member.name == PROVEN:
+            proven = _listed(_member(archive, PROVEN))
         elif top == "desktop" and member.isfile():
-            digests[os.fsencode(name)] = hashlib.sha256(_member(archive, member.name)).digest()
+            digests[os.fsencode(name)] = _digest(archive, member)
         elif top == "metadata" and member.isfile():
-            content = _member(archive, member.name)
-            digests[folder + os.fsencode(name)] = hashlib.sha256(content).digest()
+            digests[folder + os.fsencode(name)] = _digest(archive, member)
             if os.fsencode(name) == run_paths.MANIFEST:
-                digests |= _listed(content)
+                digests |= _listed(_member(archive, member.name))
     return digests | proven
 
 
@@ -217,7 +237,7 @@ def _write_durably(path: str, write: Callable[[io.BufferedWriter], object]) -> N
         with contextlib.suppress(FileNotFoundError):
             os.unlink(f"{path}.part")
         raise
-    with handles.opened(os.open(os.path.dirname(path), handles.DIRECTORY)) as directory:
+    with handles.opened(os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)) as directory:
         os.fsync(directory)
 
 
@@ -237,6 +257,9 @@ def _add_metadata(archive: tarfile.TarFile, run: int, desktop: Collection[bytes]
             raw = os.fsencode(name)
             if is_link_folder(raw):
                 continue  # it holds only another name of an empty lock
+            if raw == RECEIPTS:
+                _add_receipts(archive, metadata, desktop)
+                continue
             if desktop_files.is_folder(raw) or run_paths.METADATA + b"/" + raw in desktop:
                 continue
             try:
@@ -244,6 +267,14 @@ def _add_metadata(archive: tarfile.TarFile, run: int, desktop: Collection[bytes]
             except FileNotFoundError:
                 if not may_be_lock(raw):
                     raise
+
+
+def _add_receipts(archive: tarfile.TarFile, metadata: int, desktop: Collection[bytes]) -> None:
+    with handles.opened(handles.open_beneath(metadata, RECEIPTS)) as folder:
+        for name in sorted(map(os.fsencode, os.listdir(folder))):
+            path = RECEIPTS + b"/" + name
+            if not (desktop_files.is_folder(name) or run_paths.METADATA + b"/" + path in desktop):
+                _add_file(archive, folder, name, f"metadata/{os.fsdecode(path)}")
 
 
 def _add_file(archive: tarfile.TarFile, directory: int, path: bytes, name: str) -> None:

@@ -1,10 +1,12 @@
-"""The questions to a NAS and the one write there."""
+"""The questions to a NAS, and the writes there."""
 
 import base64
+import errno
 import os
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
+from cleanup.storage.data_directory.kept_receipts import KeptFile
 from cleanup.storage.nas import clock, extras, protocol
 from cleanup.storage.nas.challenge import Ends
 from cleanup.storage.nas.protocol import Listing, NasError, TwinFile, is_silence
@@ -14,6 +16,10 @@ from cleanup.storage.staging import beyond_bytes
 from cleanup.storage.staging.beyond_bytes import BeyondBytes
 
 __all__ = ["Abandoned", "Listing", "NasError", "NasReader", "TwinFile", "is_silence"]
+
+
+# Of a receipt's file, in one message.
+_PART = 1 << 20
 
 
 class NasReader(ReaderProcess):
@@ -93,6 +99,31 @@ class NasReader(ReaderProcess):
         self._ask({"twin": twin, "run_path": run_path, "history": history, "attempt": attempt, "form": form})
         told: bool = self._wait_for("told")
         return told
+
+    def anchor(self, installation: str, line: str) -> None:
+        """As `anchor_file.append`, at the top of the NAS root. Raises NasError with `nas_is_staging`."""
+        self._ask({"anchor": line, "installation": installation})
+        self._wait_for("anchored")
+
+    def anchors(self, installation: str) -> str:
+        """As `anchor_file.read`, at the top of the NAS root."""
+        self._ask({"anchors": installation})
+        found: str = self._wait_for("anchors")
+        return found
+
+    def lay(
+        self, twin: str, run_path: str, history: list[dict[str, Any]], kept: KeptFile, *, form: str = "ingest"
+    ) -> None:
+        """Lays a file beside the twin's record, in parts. Raises NasError as `laid_receipts.lay`, and OSError."""
+        told = {"twin": twin, "run_path": run_path, "history": history, "form": form}
+        with kept.open() as file:
+            at = 0
+            while at < kept.size:
+                if not (part := file.read(_PART)):
+                    raise OSError(errno.EIO, "it is shorter than it was", kept.path)
+                data = base64.b64encode(part).decode("ascii")
+                self._ask({**told, "lay": [kept.name, at, data, kept.size, kept.sha256]})
+                at = self._wait_for("laid")
 
     def clock(self) -> clock.Reading:
         """As `clock.read`. Raises clock.NoClock and NasError."""

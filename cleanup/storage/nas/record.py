@@ -1,4 +1,4 @@
-"""The end of a run's history, written to its twin's record: our only write to a run on the NAS.
+"""The end of a run's history, written to its twin's record. Besides receipts it is our only write to a run on the NAS.
 
 It replaces only a record found to be the beginning of ours; in doubt it writes nothing.
 """
@@ -55,8 +55,8 @@ class NotTold(Exception):
 
 
 @dataclass(frozen=True)
-class _OpenRecord:
-    # The descriptor stays open, so that no other file can get its inode.
+class OpenRecord:
+    """A twin's record as it was read; its descriptor stays open, so that no other file can get its inode."""
 
     form: RecordFormat
     descriptor: int
@@ -86,16 +86,16 @@ def tell(
     """
     try:
         path, known = run_paths.parse_run_path(run_path), records.by_name(form)
-        with _folder_of(root, twin) as folder, _wizard_locked(folder, known):
+        with folder_of(root, twin) as folder, _wizard_locked(folder, known):
             draft = draft_name(attempt)
             _take_away(folder, draft)
-            with _opened_record(folder, known) as record:
+            with opened_record(folder, known) as record:
                 data = known.told(record.data, path, history)
                 if data is None:
                     os.fsync(record.descriptor)
                 else:
                     _replace(folder, draft, record, data)
-            _sync(folder)  # also without a write: a crash may have stopped an earlier try before its sync
+            sync(folder)  # also without a write: a crash may have stopped an earlier try before its sync
             return data is not None
     except UnsafePath as error:
         raise NotTold("unsafe_path", str(error)) from None
@@ -111,7 +111,8 @@ def tell(
 
 
 @contextlib.contextmanager
-def _folder_of(root: int, twin: str) -> Iterator[int]:
+def folder_of(root: int, twin: str) -> Iterator[int]:
+    """Opens the metadata folder of a twin. Raises NotTold with `nas_missing_file`, OSError."""
     with contextlib.ExitStack() as stack:
         try:
             run = stack.enter_context(handles.opened(handles.open_beneath(root, os.fsencode(twin))))
@@ -143,14 +144,15 @@ def _expect_plain(descriptor: int, name: bytes) -> os.stat_result:
 
 
 @contextlib.contextmanager
-def _opened_record(folder: int, form: RecordFormat) -> Iterator[_OpenRecord]:
+def opened_record(folder: int, form: RecordFormat) -> Iterator[OpenRecord]:
+    """Reads the record in an open metadata folder. Raises NotTold, OSError."""
     try:
         descriptor = handles.open_beneath(folder, form.file, os.O_RDONLY | _WITHOUT_WAITING)
     except FileNotFoundError:
         raise NotTold("nas_missing_file", f"no {show(form.file)} on the NAS") from None
     with handles.opened(descriptor):
         status = _expect_plain(descriptor, form.file)
-        yield _OpenRecord(form, descriptor, _read(descriptor, form.max_bytes), status)
+        yield OpenRecord(form, descriptor, _read(descriptor, form.max_bytes), status)
 
 
 def _read(descriptor: int, max_bytes: int) -> bytes:
@@ -186,7 +188,7 @@ def _lies_at(folder: int, name: bytes, descriptor: int) -> bool:
     return os.path.samestat(found, os.fstat(descriptor))
 
 
-def _replace(folder: int, draft: bytes, record: _OpenRecord, data: bytes) -> None:
+def _replace(folder: int, draft: bytes, record: OpenRecord, data: bytes) -> None:
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     with handles.opened(os.open(draft, flags, 0o600, dir_fd=folder)) as descriptor:
         try:
@@ -219,7 +221,7 @@ def _make_alike(descriptor: int, like: os.stat_result) -> None:
         raise NotTold("nas_not_writable", "owner and mode of the record on the NAS cannot be kept")
 
 
-def _expect_unchanged(folder: int, record: _OpenRecord) -> None:
+def _expect_unchanged(folder: int, record: OpenRecord) -> None:
     found = os.stat(record.form.file, dir_fd=folder, follow_symlinks=False)
     if _marks(found) != _marks(record.status) or _read(record.descriptor, record.form.max_bytes) != record.data:
         raise NotTold("writer_active", "the record on the NAS was changed at this moment")
@@ -229,7 +231,8 @@ def _marks(status: os.stat_result) -> tuple[int, int, int, int]:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def _sync(folder: int) -> None:
+def sync(folder: int) -> None:
+    """Makes the names in a folder durable. Raises OSError."""
     # Some network filesystems cannot sync a folder; there the server makes the exchange durable.
     try:
         os.fsync(folder)

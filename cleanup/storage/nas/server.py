@@ -15,10 +15,10 @@ from typing import Any
 
 from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
-from cleanup.storage import errors, handles, hashing, linux, run_paths
+from cleanup.storage import anchor_file, errors, handles, hashing, linux, run_paths
 from cleanup.storage.mounts import places
 from cleanup.storage.mounts.mountinfo import UnknownMount
-from cleanup.storage.nas import challenge, clock, extras, protocol, way_to_twin
+from cleanup.storage.nas import challenge, clock, extras, laid_receipts, protocol, way_to_twin
 from cleanup.storage.nas import record as nas_record
 from cleanup.storage.nas.protocol import NasError
 from cleanup.storage.root_files import markers, tokens
@@ -69,10 +69,18 @@ def _answers(root: int, way: way_to_twin.Ways, request: Answer, beat: Callable[[
         yield {"unheard_of": _is_answering(root, os.fsencode(request["unheard_of"]))}
     elif "clock" in request:
         yield {"clock": _clock(root)}
+    elif "anchor" in request:
+        way.ask(root, b".", recent=False)
+        anchor_file.append(root, anchor_file.name_of(request["installation"]), request["anchor"].encode("ascii"))
+        yield {"anchored": True}
+    elif "anchors" in request:
+        yield {"anchors": anchor_file.read(root, anchor_file.name_of(request["anchors"])).decode("ascii", "replace")}
     elif "present" in request:
         yield {"present": _present(root, request["present"])}
     elif "record" in request:
         yield _record_named(root, request["twin"], request["record"])
+    elif "lay" in request:
+        yield {"laid": _lay(root, request)}
     elif "history" in request:
         where, how = (request["twin"], request["run_path"]), (request["history"], request["attempt"])
         yield {"told": nas_record.tell(root, *where, *how, form=request["form"])}
@@ -244,6 +252,13 @@ def _expect_no_marker(run: int, folder: bytes) -> list[str]:
         return []
     with handles.opened(descriptor):
         return _malformed(folder, markers.names_in(descriptor))
+
+
+def _lay(root: int, request: Answer) -> int:
+    name, at, data, size, sha256 = request["lay"]
+    part = laid_receipts.Part(os.fsencode(name), at, base64.b64decode(data), size, sha256)
+    where, form = (request["twin"], request["run_path"]), request["form"]
+    return laid_receipts.lay(root, *where, request["history"], part, form=form)
 
 
 def _clock(root: int) -> clock.Reading | str:

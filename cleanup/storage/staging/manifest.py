@@ -109,6 +109,18 @@ def parse(data: bytes) -> Manifest:
     return _read(lambda: stream.read(_PART))
 
 
+def stream(more: Callable[[], bytes]) -> Iterator[tuple[bytes, bytes]]:
+    """Yields path and digest of each line, without looking for repeats; `more` gives the next bytes.
+
+    Raises ManifestError as `read`.
+    """
+    number = 1
+    for lines in _whole_lines(more, lambda part: None):
+        paths, digests = _entries(lines, number)
+        number += lines.count(b"\n")
+        yield from ((path, digests[32 * at : 32 * at + 32]) for at, path in enumerate(paths))
+
+
 def encode(entries: Mapping[bytes, bytes]) -> bytes:
     """Returns the bytes of a manifest, names escaped as GNU does."""
     return b"".join(_line(path, digest) for path, digest in sorted(entries.items()))

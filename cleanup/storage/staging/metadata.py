@@ -20,6 +20,10 @@ STALE_DRAFT_SECONDS = 3600
 _RECORD = "|".join(re.escape(name) for name in RECORDS)
 _KNOWN = re.compile(rf"(?:{_RECORD})(?:\.lock)?|checksums\.sha256|wizard\.[^/]*\.log(?:\.\d{{1,3}})?".encode())
 _DRAFT = re.compile(rb"(?:[^/]+\.json|checksums\.sha256)\.[A-Za-z0-9_]{4,16}\.tmp")
+# What this program lays on the NAS beside the copy's record comes back with a run that is copied back.
+RECEIPTS = b"receipts"
+_RECEIPT = re.compile(rb"receipts/[^/]+")
+_LARGE_RECEIPT = re.compile(rb"receipts/(?:receipt-[0-9a-f]{32}-\d+\.json|files-[0-9a-f]{32}\.jsonl)")
 _LOCK = re.compile(rb"[^/]+\.json\.lock")
 # Where others may write `.exlab-wizard`, `filelock` 4.3 links a lock into
 # `.filelock-<process>/<random>/<random>/lock.db` and removes that afterwards; a crash leaves it behind.
@@ -38,6 +42,16 @@ class _File(Protocol):
 def is_known(name: bytes) -> bool:
     """Whether a file of this name belongs at the top of `.exlab-wizard`."""
     return _KNOWN.fullmatch(name) is not None
+
+
+def is_receipt(name: bytes, file: _File) -> bool:
+    """Whether this is the folder of receipts, or a plain file directly in it."""
+    return _RECEIPT.fullmatch(name) is not None if file.is_file else name == RECEIPTS
+
+
+def grows_with_the_run(name: bytes) -> bool:
+    """Whether a receipt's file is as long as the list of the run's files, or as its history."""
+    return _LARGE_RECEIPT.fullmatch(name) is not None
 
 
 def is_draft(name: bytes) -> bool:

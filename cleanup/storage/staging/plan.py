@@ -1,9 +1,12 @@
 """The plan of one clear: the entries that may go, written before the fence."""
 
 import hashlib
+import io
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from cleanup.storage.staging.run_tree import Entry
 
@@ -46,11 +49,27 @@ def decode(data: bytes, sha256: str) -> Plan:
     if hashlib.sha256(data).hexdigest() != sha256:
         raise PlanError("the plan is not the one that the attempt names")
     head_line, *lines = data.splitlines()
-    head = json.loads(head_line)
+    head = _head(head_line)
+    entries = tuple(map(_entry, lines))
+    return Plan(head["attempt"], head["run_path"], head["ino"], entries, head.get("modified_ns"))
+
+
+def streamed(file: io.BufferedReader, sha256: str) -> Iterator[Entry]:
+    """Yields the entries of an open plan, read twice. Raises PlanError as `decode`."""
+    if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
+        raise PlanError("the plan is not the one that the attempt names")
+    file.seek(0)
+    _head(file.readline())
+    yield from map(_entry, file)
+
+
+def _head(line: bytes) -> dict[str, Any]:
+    head: dict[str, Any] = json.loads(line)
     if head["format"] != FORMAT:
         raise PlanError(f"plan format {head['format']} is not known here")
-    entries = []
-    for line in lines:
-        path, *rest = json.loads(line)
-        entries.append(Entry(os.fsencode(path), *rest))
-    return Plan(head["attempt"], head["run_path"], head["ino"], tuple(entries), head.get("modified_ns"))
+    return head
+
+
+def _entry(line: bytes) -> Entry:
+    path, *rest = json.loads(line)
+    return Entry(os.fsencode(path), *rest)

@@ -7,6 +7,7 @@ from cleanup.storage.staging import desktop_files, metadata, near_misses
 from cleanup.storage.staging.run_tree import MANIFEST_PATH, SYNC_STATE_PATH, Entry, Scan
 
 MAX_METADATA_BYTES = 4 * 1024 * 1024
+MAX_RECEIPT_BYTES = 1 << 30
 
 
 def problems(scanned: Scan, now_ns: int) -> list[Finding]:
@@ -16,9 +17,14 @@ def problems(scanned: Scan, now_ns: int) -> list[Finding]:
     """
     top = METADATA + b"/"
     problems = [problem for entry in _within(scanned) if (problem := _unexpected(entry, _name_within(entry), now_ns))]
-    # Two files grow with the run; each has its own limit where it is read.
+    # Two files grow with the run; each has its own limit where it is read. Receipts grow too.
     apart = scanned.desktop | {MANIFEST_PATH, SYNC_STATE_PATH}
-    counted = {entry.path.removeprefix(top): entry.size for entry in scanned.metadata_files if entry.path not in apart}
+    sizes = {entry.path.removeprefix(top): entry.size for entry in scanned.metadata_files if entry.path not in apart}
+    receipts = sum(size for name, size in sizes.items() if metadata.grows_with_the_run(name))
+    if receipts > MAX_RECEIPT_BYTES:
+        said = f"{receipts} bytes of receipts, {MAX_RECEIPT_BYTES} at the most"
+        problems.append(Finding(Reason.UNEXPECTED_METADATA, said))
+    counted = {name: size for name, size in sizes.items() if not metadata.grows_with_the_run(name)}
     size = sum(counted.values())
     if size > MAX_METADATA_BYTES:
         said = f"{size} bytes of metadata, {MAX_METADATA_BYTES} at the most{near_misses.of_size(counted)}"
@@ -53,6 +59,8 @@ def _is_desktops(scanned: Scan, entry: Entry) -> bool:
 
 def _unexpected(entry: Entry, name: bytes, now_ns: int) -> Finding | None:
     if entry.is_file and metadata.is_known(name):
+        return None
+    if metadata.is_receipt(name, entry) and not desktop_files.is_open(name):
         return None
     if entry.is_file and desktop_files.is_open(name):
         return Finding(Reason.WRITER_ACTIVE, f"{show(entry.path)} was deleted and is still open")

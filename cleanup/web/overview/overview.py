@@ -140,8 +140,15 @@ class Card:
 
 
 @require_safe
-@may_look
 def overview(request: SignedIn) -> HttpResponse:
+    """The first page after the sign-in; those who may only see what was freed are led to that."""
+    if request.user.has_perm(permissions.AUDIT) and not request.user.has_perm(permissions.VIEW):
+        return redirect("audit")
+    return _overview(request)
+
+
+@may_look
+def _overview(request: SignedIn) -> HttpResponse:
     return _show(request, "cleanup/overview/overview.html")
 
 

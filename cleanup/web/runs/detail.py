@@ -1,10 +1,10 @@
-"""One run, and the receipt of its clear."""
+"""One run."""
 
 from datetime import datetime
 from typing import Any
 
 from django.db.models import QuerySet
-from django.http import Http404, HttpResponse
+from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
@@ -14,7 +14,6 @@ from cleanup.lab.people import permissions
 from cleanup.models import (
     ClearAttempt,
     LedgerEntry,
-    LedgerKind,
     Orphan,
     OrphanKind,
     Phase,
@@ -67,36 +66,6 @@ def run_live(request: SignedIn, pk: int) -> HttpResponse:
     response = render(request, "cleanup/runs/detail.html#body", context | _body(context))
     response["HX-Retarget"] = "#run"
     return response
-
-
-@require_safe
-@may_look
-def receipt(request: SignedIn, pk: int) -> HttpResponse:
-    """The receipt of a clear, also of one by another program in the wizard's record."""
-    run = get_object_or_404(permissions.runs(request.user).select_related("root"), pk=pk)
-    attempts = (
-        ClearAttempt.objects.clears().filter(run=run, phase=Phase.DONE).select_related("proof__accepted", "batch")
-    )
-    attempt = attempts.order_by("-created_at").first()
-    authorised = attempt and attempt.ledger.filter(kind=LedgerKind.AUTHORISED).first()
-    if attempt is None and run.cleared_by and run.state == State.CLEARED:
-        said = run.events.filter(state=State.CLEARED).first()
-        return render(request, "cleanup/runs/receipt_other.html", {"run": run, "said": said, "now": timezone.now()})
-    if attempt is None or authorised is None:
-        raise Http404
-    freeing = attempt.ledger.freeing().order_by("at", "pk")
-    context = {
-        "run": run,
-        "attempt": attempt,
-        "authorised": authorised,
-        "entries": freeing[:SHOWN_ENTRIES],
-        "more_entries": max(freeing.count() - SHOWN_ENTRIES, 0),
-        "left_files": attempt.planned_files - attempt.freed_files,
-        "left_bytes": attempt.planned_bytes - attempt.freed_bytes,
-        "returns": run.returns.order_by("pk"),
-        "now": timezone.now(),
-    }
-    return render(request, "cleanup/runs/receipt.html", context)
 
 
 def _head(request: SignedIn, run: Run, now: datetime) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from django.apps import apps
 from django.core.management import call_command
-from django.db import transaction
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -29,6 +28,7 @@ from cleanup.runs.holds import holds, in_force, keeping_holds, likenesses
 from cleanup.runs.moved_or_gone import gone, moved_runs
 from cleanup.runs.moved_or_gone.reregistration import RegisterOrder
 from cleanup.sweeps import all_roots
+from tests.tools.database import sandbox
 from tests.tools.lab import METADATA, RUN_PATH, Lab, manifest_of, some_files, touch
 
 pytestmark = pytest.mark.django_db
@@ -564,10 +564,8 @@ def check(base: Path, steps: list[str], hours: float) -> None:
 
 
 def run_example(base: Path, steps: list[str], hours: float) -> None:
-    undoing = transaction.atomic()
-    undoing._from_testcase = True  # type: ignore[attr-defined]  # else a clear would refuse to commit inside it
     try:
-        with undoing:
+        with sandbox():
             check(base, steps, hours)
             raise Undo
     except Undo:

@@ -437,3 +437,32 @@ def test_open_nas_gives_the_right_root_and_leaks_nothing(lab: Lab, token: str) -
         with pytest.raises(NasError):
             server.open_nas(str(lab.nas), wrong)
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+class TestAnchors:
+    INSTALLATION = "0b4b2a3e-6c0f-4b0e-9f3c-123456789abc"
+
+    def test_lines_are_added_at_the_top_and_read_again(self, lab: Lab, reader: NasReader) -> None:
+        assert reader.anchors(self.INSTALLATION) == ""
+        reader.anchor(self.INSTALLATION, "one")
+        reader.anchor(self.INSTALLATION, "two")
+        assert reader.anchors(self.INSTALLATION) == "one\ntwo\n"
+        assert {path.name for path in lab.nas.iterdir()} == {".exlab-root", f".exlab-ledger-{self.INSTALLATION}"}
+
+    def test_a_file_that_cannot_be_written_is_a_problem_of_that_file(self, lab: Lab, reader: NasReader) -> None:
+        (lab.nas / f".exlab-ledger-{self.INSTALLATION}").symlink_to("elsewhere")
+        with pytest.raises(NasError) as refused:
+            reader.anchor(self.INSTALLATION, "one")
+        assert (refused.value.problem.reason, refused.value.ill) == (Reason.NAS_IO_ERROR, False)
+        assert not (lab.nas / "elsewhere").exists()
+
+    def test_a_nas_that_shows_a_staging_disk_gets_none(self, lab: Lab, reader: NasReader) -> None:
+        (lab.nas / f".exlab-staging-{self.INSTALLATION}").touch()
+        with pytest.raises(NasError) as refused:
+            reader.anchor(self.INSTALLATION, "one")
+        assert refused.value.problem.reason == Reason.NAS_IS_STAGING
+        assert reader.anchors(self.INSTALLATION) == ""
+
+    def test_an_installation_that_is_no_uuid_opens_nothing(self, lab: Lab, reader: NasReader) -> None:
+        with pytest.raises(NasError, match="the reading process failed"):
+            reader.anchors("../x")

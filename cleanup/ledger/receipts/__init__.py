@@ -1,0 +1,1 @@
+"""Signed receipts: what one clear has removed, and what proves it."""

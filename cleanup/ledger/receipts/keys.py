@@ -1,0 +1,201 @@
+"""The Ed25519 key of a data directory, which signs its receipts, and the public halves in the ledger."""
+
+import base64
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_der_public_key,
+    load_pem_private_key,
+)
+from django.conf import settings
+
+from cleanup.lab.people import os_account
+from cleanup.lab.roots import opening
+from cleanup.ledger import book
+from cleanup.models import LedgerEntry, LedgerKind, Requester
+from cleanup.storage.data_directory import kept_receipts
+from cleanup.storage.data_directory.datadir import DataDir
+
+FILE = "receipt-key"
+# The next key, until its row is written: a crash then leaves the old one in force.
+_NEXT = "receipt-key.next"
+FORMAT = "exlab-receipt-key 1"
+MADE, RENEWED, LOST = "key_made", "key_renewed", "key_lost"
+
+
+class NoKey(Exception):
+    """Nothing can be signed; the text says why."""
+
+
+@dataclass(frozen=True)
+class SigningKey:
+    """A private half."""
+
+    private: Ed25519PrivateKey
+
+    @property
+    def public(self) -> bytes:
+        """The public half in DER (SubjectPublicKeyInfo)."""
+        return self.private.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint(self.public)
+
+    def sign(self, data: bytes) -> bytes:
+        return self.private.sign(data)
+
+
+@dataclass(frozen=True)
+class KnownKey:
+    """A public half as a row of the ledger has it; `vouched`: the key before has signed it, or there was none."""
+
+    public: bytes
+    fingerprint: str
+    host: str
+    at: datetime
+    reason: str
+    vouched: bool
+
+
+def fingerprint(public: bytes) -> str:
+    """Return SHA-256 of a public half in DER, in hex."""
+    return hashlib.sha256(public).hexdigest()
+
+
+def as_pem(public: bytes) -> str:
+    body = base64.b64encode(public).decode("ascii")
+    return f"-----BEGIN PUBLIC KEY-----\n{body}\n-----END PUBLIC KEY-----\n"
+
+
+def is_signed(public: bytes, data: bytes, signature: bytes) -> bool:
+    """Whether the key with this public half has signed the data."""
+    try:
+        key = load_der_public_key(public)
+        if not isinstance(key, Ed25519PublicKey):
+            return False
+        key.verify(signature, data)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+def current(*, now: datetime) -> SigningKey:
+    """Return this data directory's key, made where there is none, with its row in the ledger. Raises NoKey.
+
+    The caller holds the data directory's lock `receipts`.
+    """
+    data = opening.data_dir()
+    try:
+        _finish_renewal(data)
+        key = _read(data, FILE) or _make(data, FILE)
+    except OSError as error:
+        raise NoKey(f"{FILE} in the data directory: {os.strerror(error.errno or 0)}") from None
+    before = list(known(host=settings.EXLAB_HOST))
+    if key.fingerprint not in {one.fingerprint for one in before}:
+        _write_row(key, before[-1] if before else None, LOST if before else MADE, now)
+    _keep_public(data, key)
+    return key
+
+
+def renew(*, now: datetime) -> SigningKey:
+    """Make another key, signed by the one so far, and use it from now on. Raises NoKey, OSError.
+
+    The caller holds the data directory's lock `receipts`.
+    """
+    data, old = opening.data_dir(), current(now=now)
+    key = _make(data, _NEXT)
+    before = KnownKey(old.public, old.fingerprint, settings.EXLAB_HOST, now, "", vouched=True)
+    _write_row(key, before, RENEWED, now, signed=old.sign(_statement(key.public)))
+    data.put_in_place(_NEXT, FILE)
+    _keep_public(data, key)
+    return key
+
+
+def known(*, host: str = "") -> Iterator[KnownKey]:
+    """Yield the public halves in the ledger, oldest first; of one host or of all."""
+    rows = LedgerEntry.objects.filter(kind=LedgerKind.KEY).order_by("pk")
+    seen: dict[str, bytes] = {}
+    for row in rows.filter(host=host) if host else rows:
+        try:
+            said = json.loads(row.detail)
+            public = base64.b64decode(said["public"])
+            before, signed = str(said["before"]), base64.b64decode(said["signed"])
+        except (ValueError, KeyError, TypeError):
+            continue  # verify_ledger tells of a row that was changed
+        above = seen.get(before)
+        vouched = row.reason == MADE or (above is not None and is_signed(above, _statement(public), signed))
+        found = KnownKey(public, fingerprint(public), row.host, row.at, row.reason, vouched)
+        seen[found.fingerprint] = public
+        yield found
+
+
+def _statement(public: bytes) -> bytes:
+    return f"{FORMAT}\n{base64.b64encode(public).decode('ascii')}\n".encode("ascii")
+
+
+def _write_row(key: SigningKey, before: KnownKey | None, reason: str, now: datetime, *, signed: bytes = b"") -> None:
+    said = {
+        "format": FORMAT,
+        "public": base64.b64encode(key.public).decode("ascii"),
+        "fingerprint": key.fingerprint,
+        "before": before.fingerprint if before else "",
+        "signed": base64.b64encode(signed).decode("ascii"),
+    }
+    typed_by = os_account.current()
+    book.write(
+        LedgerEntry(
+            at=now,
+            kind=LedgerKind.KEY,
+            requester=Requester.OPERATOR if typed_by else Requester.SCHEDULE,
+            typed_by=typed_by,
+            host=settings.EXLAB_HOST,
+            policy_version=0,
+            reason=reason,
+            detail=json.dumps(said, sort_keys=True),
+        )
+    )
+
+
+def _read(data: DataDir, name: str) -> SigningKey | None:
+    try:
+        with open(os.path.join(data.path, name), "rb") as file:
+            key = load_pem_private_key(file.read(), password=None)
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        raise NoKey(f"{name} in the data directory holds no key") from None
+    if not isinstance(key, Ed25519PrivateKey):
+        raise NoKey(f"{name} in the data directory holds no Ed25519 key")
+    return SigningKey(key)
+
+
+def _make(data: DataDir, name: str) -> SigningKey:
+    key = Ed25519PrivateKey.generate()
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    data.keep("", name, lambda file: file.write(pem))
+    return SigningKey(key)
+
+
+def _finish_renewal(data: DataDir) -> None:
+    following = _read(data, _NEXT)
+    # One without a row is made anew by the next renewal.
+    if following and following.fingerprint in {one.fingerprint for one in known(host=settings.EXLAB_HOST)}:
+        data.put_in_place(_NEXT, FILE)
+
+
+def _keep_public(data: DataDir, key: SigningKey) -> None:
+    name = kept_receipts.key_name(key.fingerprint)
+    if not os.path.exists(kept_receipts.path_of(data, name)):
+        kept_receipts.write(data, name, [as_pem(key.public).encode("ascii")])

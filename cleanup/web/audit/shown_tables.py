@@ -1,0 +1,146 @@
+"""Tables of a report as pages show them: words, units, and the address behind each number."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from django.urls import reverse
+
+from cleanup.ledger.period import of_month
+from cleanup.ledger.tables import Column, Kind, Table
+from cleanup.models import Dimension, Status
+from cleanup.text import audit
+from cleanup.text.values import UNKNOWN, count, duration, exact_bytes, in_units, visible
+from cleanup.web.audit.questions import AuditQuestion
+
+# A page shows this many rows of a table; its file has all.
+SHOWN = 50
+# The dimension of a table's first column.
+_OF_TABLE = {
+    "projects": Dimension.PROJECT,
+    "people": Dimension.PERSON,
+    "triggers": Dimension.TRIGGER,
+    "policies": Dimension.POLICY,
+    "roots": Dimension.ROOT,
+    "proofs": Dimension.PROOF,
+    "refusals": Dimension.REFUSAL,
+    "durations": Dimension.DURATION,
+}
+# What stands in another column's cells: the end of a bucket, and what was measured at all.
+_LEFT_OUT = {"at_most_seconds", "measured_of_bytes"}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """`exact`: the whole number of a shortened one; `address`: the list behind it."""
+
+    text: str
+    kind: Kind = Kind.TEXT
+    exact: str = ""
+    address: str = ""
+    title: str = ""
+
+    @property
+    def is_number(self) -> bool:
+        return self.kind is not Kind.TEXT
+
+
+@dataclass(frozen=True)
+class ShownTable:
+    """`more`: rows that are only in the file."""
+
+    name: str
+    title: str
+    columns: Sequence[Column]
+    rows: Sequence[Sequence[Cell]]
+    more: int = 0
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Logical bytes of months by instruments; the last column and the last row add up."""
+
+    instruments: Sequence[str]
+    rows: Sequence[tuple[Cell, Sequence[Cell]]]
+    totals: Sequence[Cell]
+
+
+def shown(table: Table, question: AuditQuestion) -> ShownTable:
+    """Return a table for a page, its numbers with their lists in the period of the question."""
+    rows = list(table.rows)
+    dimension = _OF_TABLE.get(table.name)
+    columns = [column for column in table.columns if column.name not in _LEFT_OUT]
+    lines = []
+    for row in rows[:SHOWN]:
+        address = _list(question, **{dimension: row[0]}) if dimension else ""
+        values = dict(zip((column.name for column in table.columns), row, strict=True))
+        cells = [_cell(column, values[column.name], dimension, address) for column in columns]
+        if "measured_of_bytes" in values:
+            cells[-1] = _measured(columns[-1], values["measured_bytes"], values["measured_of_bytes"])
+        lines.append(cells)
+    return ShownTable(table.name, table.title, columns, lines, max(len(rows) - SHOWN, 0))
+
+
+def matrix(months: Table, question: AuditQuestion) -> Matrix:
+    """Return the logical bytes of the table of months, instruments side by side, the largest first."""
+    names = [column.name for column in months.columns]
+    month_at, name_at, size_at = (names.index(name) for name in ("month", "equipment", "logical_bytes"))
+    sizes: dict[str, dict[str, int]] = {}
+    by_instrument: dict[str, int] = {}
+    for row in months.rows:
+        month, name, size = row[month_at], row[name_at], row[size_at]
+        sizes.setdefault(month, {})[name] = size
+        by_instrument[name] = by_instrument.get(name, 0) + size
+    order = sorted(by_instrument, key=lambda name: (-by_instrument[name], name))
+    rows = [(Cell(month), _line(question, month, order, sizes[month])) for month in sorted(sizes)]
+    totals = [_size(by_instrument[name], _list(question, equipment=name)) for name in order]
+    totals.append(_size(sum(by_instrument.values()), _list(question)))
+    return Matrix([visible(name) for name in order], rows, totals)
+
+
+def _line(question: AuditQuestion, month: str, order: Sequence[str], sizes: dict[str, int]) -> list[Cell]:
+    within = _within(question, month)
+    cells = [
+        _size(sizes[name], _list(question, **within, equipment=name)) if name in sizes else Cell("") for name in order
+    ]
+    return [*cells, _size(sum(sizes.values()), _list(question, **within))]
+
+
+def _within(question: AuditQuestion, month: str) -> dict[str, str]:
+    """A month of a question's period, which may cut it."""
+    whole, asked = of_month(month), question.period
+    if asked.first <= whole.first and whole.last <= asked.last:
+        return {"month": month}
+    return {"since": f"{max(asked.first, whole.first)}", "until": f"{min(asked.last, whole.last)}"}
+
+
+def _list(question: AuditQuestion, **values: str) -> str:
+    return f"{reverse('audit-entries')}?{question.address(**values)}"
+
+
+def _size(size: int, address: str) -> Cell:
+    return Cell(in_units(size), Kind.BYTES, exact_bytes(size), address)
+
+
+def _measured(column: Column, size: int, of: int) -> Cell:
+    if not (size or of):
+        return Cell(UNKNOWN, column.kind, title=column.title)
+    exact = f"{exact_bytes(size)} given back for {exact_bytes(of)} (allocated) that were measured"
+    return Cell(in_units(size), column.kind, exact, title=column.title)
+
+
+def _cell(column: Column, value: Any, dimension: Dimension | None, address: str) -> Cell:  # noqa: ANN401
+    leads = address if column.name in ("runs", "refusals") else ""
+    match column.kind:
+        case Kind.COUNT:
+            return Cell(count(value), column.kind, address=leads, title=column.title)
+        case Kind.BYTES:
+            return Cell(in_units(value), column.kind, exact_bytes(value), title=column.title)
+        case Kind.SECONDS:
+            known = value is not None
+            return Cell(duration(timedelta(seconds=value)) if known else UNKNOWN, column.kind, title=column.title)
+    if column.name == "status":
+        return Cell(next(str(status.label) for status in Status if status.code == value))
+    of_dimension = dimension is not None and column.name != "scopes"
+    return Cell(audit.said(str(dimension), value) if of_dimension else visible(value))

@@ -1,0 +1,94 @@
+"""The signed receipt on its page: what it shows, offers and explains, and to whom."""
+
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.contrib.auth.models import Group, User
+from django.test import Client
+from django.urls import reverse
+
+from cleanup import clear_run
+from cleanup.clears import receipt_delivery
+from cleanup.ledger.receipts import checking, writing
+from cleanup.models import ClearAttempt, Receipt
+from tests.faults.scene import Scene, set_scene
+from tests.tools.lab import Lab
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.one_engine]
+
+LATER = timedelta(days=400)
+
+
+@pytest.fixture
+def cleared(lab: Lab, root: Any, now: datetime) -> Scene:
+    scene = set_scene(lab, root, now)
+    clear_run(scene.run, now=now, actor="ada")
+    return scene
+
+
+@pytest.fixture
+def boss(client: Client) -> Client:
+    client.force_login(User.objects.create_superuser("boss"))
+    return client
+
+
+def shown(client: Client, scene: Scene) -> str:
+    text = client.get(reverse("receipt", args=[scene.run.pk])).content.decode()
+    return " ".join(text.partition('id="signed"')[2].partition("</dl>")[0].split())
+
+
+def test_it_says_how_the_receipt_stands(cleared: Scene, boss: Client) -> None:
+    assert "not yet: it is written within minutes" in shown(boss, cleared)
+    ClearAttempt.objects.update(receipt_problem="no key: <none>")
+    assert "not yet: no key: &lt;none&gt;. It is tried again." in shown(boss, cleared)
+    due = cleared.now + LATER
+    writing.write_due(now=due)
+    receipt = Receipt.objects.get()
+    page = shown(boss, cleared)
+    assert f'id="fingerprint">{receipt.fingerprint}<' in page and receipt.sha256 in page
+    assert f"check_receipt.py receipt-{receipt.attempt_id.hex}-1.json --key key-{receipt.fingerprint[:16]}.pem" in page
+    assert "not yet: the record of the copy is told of the clear first" in page
+    Receipt.objects.update(tell_reason="nas_not_writable", tell_detail="Read-only file system")
+    assert "not yet:" in shown(boss, cleared) and "Read-only file system" in shown(boss, cleared)
+    receipt_delivery.tell_and_deliver(now=due)
+    assert "beside the copy in <code>.exlab-wizard/receipts/</code>" in shown(boss, cleared)
+    Receipt.objects.all().delete()
+    assert "none: this clear is older than signed receipts" in shown(boss, cleared)
+
+
+def test_its_files_can_be_taken_along_and_checked(cleared: Scene, boss: Client, tmp_path: Path) -> None:
+    assert boss.get(reverse("receipt-file", args=[cleared.run.pk])).status_code == 404
+    writing.write_due(now=cleared.now + LATER)
+    taken: dict[str, Path] = {}
+    for name in ("receipt-file", "receipt-list", "receipt-key"):
+        response = boss.get(reverse(name, args=[cleared.run.pk]))
+        file = response.headers["Content-Disposition"].partition('filename="')[2].rstrip('"')
+        taken[name] = tmp_path / file
+        taken[name].write_bytes(b"".join(response.streaming_content))  # type: ignore[attr-defined]
+    found = checking.check(str(taken["receipt-file"]), key=str(taken["receipt-key"]), nas_root=str(cleared.lab.nas))
+    assert (found.status, found.files, found.notes) == (0, 7, [])
+    address = reverse("receipt-file", args=[cleared.run.pk])
+    statuses = {number: boss.get(f"{address}?number={number}").status_code for number in ("1", "2", "x", "9" * 30)}
+    assert statuses == {"1": 200, "2": 404, "x": 404, "9" * 30: 404}
+
+
+def test_an_auditor_sees_it_everywhere_and_others_only_where_they_look(cleared: Scene, client: Client) -> None:
+    writing.write_due(now=cleared.now + LATER)
+    auditor = User.objects.create_user("auditor")
+    auditor.groups.add(Group.objects.get(name="auditor"))
+    addresses = [reverse(name, args=[cleared.run.pk]) for name in ("receipt", "receipt-file", "receipt-list")]
+    client.force_login(auditor)
+    assert [client.get(address).status_code for address in addresses] == [200, 200, 200]
+    client.force_login(User.objects.create_user("stranger"))
+    assert [client.get(address).status_code for address in addresses] == [403, 403, 403]
+
+
+def test_a_receipt_of_another_host_is_named_and_not_offered(cleared: Scene, boss: Client) -> None:
+    writing.write_due(now=cleared.now + LATER)
+    Receipt.objects.update(host="elsewhere")
+    assert "in the data directory of elsewhere" in shown(boss, cleared)
+    assert boss.get(reverse("receipt-file", args=[cleared.run.pk])).status_code == 404
+    assert str(settings.EXLAB_DATA_DIR) not in shown(boss, cleared)
