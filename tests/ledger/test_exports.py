@@ -1,6 +1,7 @@
 """Tables as files: what spreadsheets and programs get, and that no file needs memory for all its rows."""
 
 import csv
+import hashlib
 import io
 import json
 import re
@@ -119,7 +120,7 @@ def test_the_ledger_as_json_lines_is_enough_to_check_the_chain(clears: list[Any]
     for position, line in enumerate(lines, 1):
         link = {name: line.pop(f"link_{name}") for name in ("position", "form", "content_sha256", "sha256")}
         line["decided_by"] = json.loads(line["decided_by"])
-        content = chain._digest(json.dumps(line, sort_keys=True, separators=(",", ":")).encode("ascii"))
+        content = hashlib.sha256(json.dumps(line, sort_keys=True, separators=(",", ":")).encode("ascii")).hexdigest()
         before = chain.link_digest(before, content)
         assert (link["position"], link["content_sha256"], link["sha256"]) == (position, content, before)
         assert links[position].sha256 == before
