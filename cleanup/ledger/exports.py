@@ -11,7 +11,7 @@ from typing import Any
 from cleanup.ledger import clear_table, raw_table, report
 from cleanup.ledger.entry_filter import EntryFilter
 from cleanup.ledger.period import ALL_TIMES, Period
-from cleanup.ledger.tables import Column, Kind, Table
+from cleanup.ledger.tables import Kind, Table
 from cleanup.rules.visible_names import visible
 
 BOM = b"\xef\xbb\xbf"
@@ -94,8 +94,3 @@ def _some(rows: Iterable[tuple[Any, ...]]) -> Iterator[list[tuple[Any, ...]]]:
     source = iter(rows)
     while some := list(islice(source, _AT_ONCE)):
         yield some
-
-
-def columns_of(name: str) -> tuple[Column, ...]:
-    """The columns of one of our own tables, without its rows."""
-    return {raw_table.NAME: raw_table.COLUMNS, clear_table.NAME: clear_table.COLUMNS}[name]
