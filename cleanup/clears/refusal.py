@@ -3,10 +3,10 @@
 from cleanup.models import (
     Phase,
 )
-from cleanup.rules.facts import Finding
+from cleanup.rules.facts import Finding, Objected
 
 
-class Refused(Exception):
+class Refused(Objected):
     """The clear does not happen; `finding` says why. The disk is unchanged or restored.
 
     Except in phase `conflict`, where the path is occupied and the run stays in its fence, and in `intent`, where
@@ -14,8 +14,7 @@ class Refused(Exception):
     """
 
     def __init__(self, finding: Finding, phase: Phase = Phase.REFUSED) -> None:
-        super().__init__(f"{finding.reason}: {finding.detail}")
-        self.finding = finding
+        super().__init__(finding)
         self.phase = phase
 
 

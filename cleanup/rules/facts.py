@@ -20,6 +20,14 @@ class Finding:
         return f"{self.reason.sentence} {self.detail}".strip()
 
 
+class Objected(Exception):
+    """What was asked for does not happen; `finding` says why."""
+
+    def __init__(self, finding: Finding) -> None:
+        super().__init__(f"{finding.reason}: {finding.detail}")
+        self.finding = finding
+
+
 @dataclass(frozen=True, kw_only=True)
 class Held:
     """A hold on a run."""

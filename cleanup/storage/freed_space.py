@@ -32,7 +32,6 @@ FELL = "fell"
 MORE = "more"
 SMALL = "small"
 SLOW = "slow"
-UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,15 @@ def test_this_worker_speaks_to_its_engine() -> None:
     assert version.startswith("PostgreSQL" if connection.vendor == "postgresql" else "3.")
 
 
+@pytest.mark.django_db
+@pytest.mark.skipif(not engines.can_kill_server(), reason="there is no server of the tests' own")
+def test_no_session_comes_by_itself() -> None:
+    """Autovacuum would, and the database could not be dropped while it is there."""
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW autovacuum")
+        assert cursor.fetchone() == ("off",)
+
+
 @pytest.mark.exhaustive
 @pytest.mark.skipif(engines.ENGINE == "postgresql", reason="once is enough")
 def test_a_session_without_both_engines_fails() -> None:

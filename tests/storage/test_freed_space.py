@@ -222,4 +222,4 @@ def test_the_reserve_of_a_full_disk_counts(disk: Disk) -> None:
 
 def test_every_reason_has_its_sentence() -> None:
     codes = {freed_space.OVERLAPPED, freed_space.FELL, freed_space.MORE, freed_space.SMALL, freed_space.SLOW}
-    assert codes | {freed_space.UNKNOWN, Unmeasured.INTERRUPTED} == set(Unmeasured)
+    assert codes | {Unmeasured.UNKNOWN, Unmeasured.INTERRUPTED} == set(Unmeasured)

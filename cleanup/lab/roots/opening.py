@@ -10,7 +10,7 @@ from django.conf import settings
 from cleanup.lab.nas.nas_breaker import readers_for
 from cleanup.lab.nas.nas_transport import Reader, Readers
 from cleanup.models import Run, StagingRoot
-from cleanup.rules.facts import Finding
+from cleanup.rules.facts import Finding, Objected
 from cleanup.rules.reasons import Reason
 from cleanup.storage import errors, handles, run_paths
 from cleanup.storage.data_directory.datadir import DataDir
@@ -18,12 +18,8 @@ from cleanup.storage.errors import UnsafePath, way_blocked
 from cleanup.storage.root_files import tokens
 
 
-class Unreachable(Exception):
+class Unreachable(Objected):
     """A run, or its root, cannot be opened; `finding` says why."""
-
-    def __init__(self, finding: Finding) -> None:
-        super().__init__(f"{finding.reason}: {finding.detail}")
-        self.finding = finding
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from cleanup.lab.nas.nas_transport import Reader
 from cleanup.lab.roots import opening
 from cleanup.lab.roots.opening import OpenRun, Unreachable
 from cleanup.models import ByteCheck, Run
-from cleanup.rules.facts import Finding
+from cleanup.rules.facts import Finding, Objected
 from cleanup.rules.reasons import Reason
 from cleanup.runs.facts import findings, inspection
 from cleanup.runs.facts.inspection import Look
@@ -30,12 +30,8 @@ _SHOWN = frozenset({Reason.NAS_MISSING_FILE, Reason.NAS_SIZE_MISMATCH})
 _NO_MANIFEST = frozenset({Reason.MANIFEST_MISSING, Reason.MANIFEST_EMPTY, Reason.MANIFEST_UNREADABLE})
 
 
-class NotComparable(Exception):
+class NotComparable(Objected):
     """A run cannot be compared now; `finding` says why."""
-
-    def __init__(self, finding: Finding) -> None:
-        super().__init__(f"{finding.reason}: {finding.detail}")
-        self.finding = finding
 
 
 @dataclass(frozen=True)
