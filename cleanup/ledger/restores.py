@@ -130,7 +130,7 @@ def _stored(positions: Iterable[int]) -> dict[int, str]:
 
 def gaps(installation: str) -> Iterator[RestoreGap]:
     """Yields the declared restores, the oldest first."""
-    for entry in LedgerEntry.objects.filter(kind=LedgerKind.RESTORED).order_by("pk"):
+    for entry in LedgerEntry.objects.of_itself(LedgerKind.RESTORED):
         if said := _SAID.fullmatch(entry.detail):
             at = datetime.strptime(said["at"], _INSTANT).replace(tzinfo=UTC)
             newest = Anchor(said["of"], int(said["position"]), said["sha256"], at, "")

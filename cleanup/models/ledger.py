@@ -61,6 +61,10 @@ class LedgerQuerySet(models.QuerySet["LedgerEntry"]):
     def freeing(self) -> Self:
         return self.filter(_FREEING)
 
+    def of_itself(self, kind: LedgerKind) -> Self:
+        """The rows of one of the kinds without a run, in their order."""
+        return self.filter(kind=kind, run=None).order_by("pk")
+
     def totals(self) -> dict[str, int]:
         """What was really freed, by runs, files and bytes."""
         sums = self.freeing().aggregate(
@@ -137,6 +141,7 @@ class LedgerEntry(AppendOnly):
         ]
         indexes: ClassVar = [
             models.Index(fields=["at"], name="ledger_by_time"),
+            models.Index(fields=["kind", "id"], condition=Q(run=None), name="ledger_of_itself"),
             # For the rows behind a number of the audit.
             models.Index(fields=["at", "id"], condition=_FREEING, name="ledger_freeing_by_time"),
             models.Index(fields=["equipment", "at", "id"], condition=_FREEING, name="ledger_freeing_by_instrument"),

@@ -125,7 +125,7 @@ def renew(*, now: datetime) -> SigningKey:
 
 def known(*, host: str = "") -> Iterator[KnownKey]:
     """Yield the public halves in the ledger, oldest first; of one host or of all."""
-    rows = LedgerEntry.objects.filter(kind=LedgerKind.KEY).order_by("pk")
+    rows = LedgerEntry.objects.of_itself(LedgerKind.KEY)
     seen: dict[str, bytes] = {}
     for row in rows.filter(host=host) if host else rows:
         try:

@@ -6,9 +6,10 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from cleanup.ledger import anchor_sources, restores, verification
+from cleanup.ledger import anchor_sources, restores, sum_check, verification
 from cleanup.ledger.anchor_sources import AnchorSource
 from cleanup.ledger.restores import ComparedAnchors, RestoreGap
+from cleanup.ledger.sum_check import SumDifference
 from cleanup.ledger.verification import VerifiedChain
 from cleanup.management.base import FAILED, LabCommand, UsageError, add_user_argument, now, reason_text, user_named
 from cleanup.storage import anchor_file
@@ -53,8 +54,12 @@ class Command(LabCommand):
         if options["restored"]:
             _declare(verified, compared, actor, reason)
             verified, compared = verification.verify(), restores.compare(sources)
-        answer = _as_json(verified, sources, compared)
-        self.report(options["json"], answer, "\n".join(_lines(verified, sources, compared)))
+        # Sums of rows that are not what was written say nothing.
+        sums = sum_check.differences() if verified.bad is None else []
+        answer = _as_json(verified, sources, compared, sums)
+        self.report(
+            options["json"], answer, "\n".join([*_lines(verified, sources, compared), *map(_sum_in_words, sums)])
+        )
         if not answer["ok"]:
             sys.exit(FAILED)
 
@@ -78,11 +83,13 @@ def _declare(verified: VerifiedChain, compared: ComparedAnchors, actor: str, rea
         raise CommandError(f"Nothing was declared: {error}.", returncode=FAILED) from None
 
 
-def _as_json(verified: VerifiedChain, sources: list[AnchorSource], compared: ComparedAnchors) -> dict[str, Any]:
+def _as_json(
+    verified: VerifiedChain, sources: list[AnchorSource], compared: ComparedAnchors, sums: list[SumDifference]
+) -> dict[str, Any]:
     """Scripts depend on this shape."""
     bad = verified.bad
     return {
-        "ok": bad is None and not compared.undeclared,
+        "ok": bad is None and not compared.undeclared and not sums,
         "installation": str(verified.installation) if verified.installation else None,
         "position": verified.position,
         "sha256": verified.sha256,
@@ -111,6 +118,7 @@ def _as_json(verified: VerifiedChain, sources: list[AnchorSource], compared: Com
             for one in compared.disagreements
         ],
         "restored": [_gap_as_json(gap) for gap in compared.gaps],
+        "sums": str(sums[0]) if sums else None,
     }
 
 
@@ -158,6 +166,10 @@ def _bad_in_words(verified: VerifiedChain) -> str:
         return ""
     where = f" at position {bad.position}" * bool(bad.position) + f" (row {bad.entry})" * bool(bad.entry)
     return f"the ledger is not what was written. First bad row{where}: {bad.fault}: {bad.said}"
+
+
+def _sum_in_words(sum_: SumDifference) -> str:
+    return f"what the pages add up differs from the rows: {visible(str(sum_))}"
 
 
 def _gap_in_words(gap: RestoreGap, compared: ComparedAnchors) -> str:

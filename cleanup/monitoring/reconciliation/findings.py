@@ -103,18 +103,18 @@ _SAID = {
     ),
     MismatchKind.LEDGER_DIFFERS: _Said(
         "The ledger and the clear name different numbers.",
-        "Look at the run's receipt and history, and compare with a backup of the database.",
-        "why {path} --root {root}",
+        "Let the ledger be checked: it tells whether a row was changed. Then look at the run's receipt and history.",
+        "verify_ledger",
     ),
     MismatchKind.END_MISSING: _Said(
         "A clear has ended, and the ledger has no row of its end.",
-        "Look at the run's receipt and history, and compare with a backup of the database.",
-        "why {path} --root {root}",
+        "Let the ledger be checked: it tells whether a row was changed. Then look at the run's receipt and history.",
+        "verify_ledger",
     ),
     MismatchKind.LEDGER_MISSING: _Said(
         "The run is cleared, and the ledger has no row that allowed it.",
-        "Look at the run's history, and compare with a backup of the database.",
-        "why {path} --root {root}",
+        "Let the ledger be checked: it tells whether a row was changed. Then look at the run's receipt and history.",
+        "verify_ledger",
     ),
     MismatchKind.HISTORY_MISSING: _Said(
         "The ledger says that the run was cleared, and the run's history does not.",

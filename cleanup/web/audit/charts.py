@@ -20,7 +20,7 @@ from cleanup.ledger.period import NoPeriod, Period
 from cleanup.ledger.tables import Kind, Table
 from cleanup.models import StagingRoot
 from cleanup.text.values import count, in_units, visible
-from cleanup.web.audit import disk_figures, figures
+from cleanup.web.audit import disk_figures, figures, questions
 from cleanup.web.audit.figures import Figure
 from cleanup.web.audit.plot import NARROW, WIDE, draw
 from cleanup.web.audit.sight import Sight, sight_of
@@ -32,6 +32,8 @@ CHARTS = {
     "age": "Age of staged bytes",
     "reasons": "What blocks runs",
 }
+# How an address says a period, as on the page of what was freed.
+_ASKED = ("year", "month", "since", "until")
 # A picture holds its own styles, and nothing else.
 _OF_A_PICTURE = {"default-src": [NONE], "style-src": [UNSAFE_INLINE], "form-action": [NONE], "base-uri": [NONE]}
 
@@ -83,7 +85,7 @@ def chart(request: SignedIn, name: str) -> HttpResponse:
 def chart_page(request: SignedIn, name: str) -> HttpResponse:
     """One picture, or one for each disk, with its numbers as a table."""
     sight, now = sight_of(request.user), timezone.now()
-    asked = {key: request.GET[key] for key in ("year", "from", "to") if key in request.GET}
+    asked = {key: request.GET[key] for key in _ASKED if key in request.GET}
     shown = []
     roots = _roots(request, sight, name)
     for root in roots if name == "disks" else (None,):
@@ -116,18 +118,11 @@ def _roots(request: SignedIn, sight: Sight, name: str) -> list[StagingRoot]:
 
 def _period(request: SignedIn) -> tuple[Period, str]:
     """The days that an address names, this year without; and why they are none."""
-    year = timezone.localdate().year
+    today = timezone.localdate()
     try:
-        if "from" in request.GET or "to" in request.GET:
-            return period.between(request.GET.get("from", ""), request.GET.get("to", "")), ""
-        text = request.GET.get("year", "")
-        if not text:
-            return period.of_year(year), ""
-        if not (text.isascii() and text.isdigit() and len(text) == 4):
-            raise NoPeriod(f"There is no year {visible(text[:20])}.")
-        return period.of_year(int(text)), ""
+        return questions.read(request.GET, today).period, ""
     except NoPeriod as error:
-        return Period(timezone.localdate(), period.of_year(year - 1).last), str(error)
+        return Period(today, period.of_year(today.year - 1).last), str(error)
 
 
 def _picture(

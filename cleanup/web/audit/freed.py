@@ -10,6 +10,7 @@ from django.views.decorators.http import require_safe
 
 from cleanup.ledger import report
 from cleanup.ledger.period import NoPeriod
+from cleanup.ledger.receipts import keys
 from cleanup.models import DaySum
 from cleanup.text import audit
 from cleanup.web.audit import questions
@@ -47,6 +48,7 @@ def freed(request: SignedIn) -> HttpResponse:
         "now_tables": [tables[name] for name in NOW],
         "years": _years(today),
         "zone": settings.TIME_ZONE,
+        "keys": list(keys.known()),
         "trouble": trouble,
         "now": now,
     }
