@@ -7,7 +7,7 @@ from django.utils import timezone
 from playwright.sync_api import Page, expect
 
 from cleanup.clears import protocol, queue
-from cleanup.models import ClearAttempt, Phase, Run, StagingRoot
+from cleanup.models import ClearAttempt, Phase, Receipt, Run, StagingRoot
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery
 from cleanup.runs.holds import holds
@@ -80,8 +80,23 @@ def test_every_state_is_good_to_read(page: Page, live_server, runs, lab, sign_in
 def test_a_receipt_is_good_to_read_and_to_print(page: Page, live_server, runs, lab, sign_in):
     sign_in()
     run = partly_cleared(runs, lab)
+    told = {
+        "host": "labpc-04",
+        "position": 12,
+        "tell_reason": "nas_not_writable",
+        "tell_detail": "Read-only file system",
+    }
+    digests = {
+        "sha256": "0f" * 32,
+        "list_sha256": "1e" * 32,
+        "fingerprint": "2d" * 32,
+        "size": 9000,
+        "list_size": 99000,
+    }
+    Receipt.objects.create(attempt=run.attempts.latest("created_at"), number=1, at=timezone.now(), **told, **digests)
     page.goto(f"{live_server.url}/runs/{run.pk}/")
     page.locator("#receipt").click()
+    expect(page.locator("#fingerprint")).to_have_text("2d" * 32)
     expect(page.get_by_role("heading", level=1)).to_have_text("Receipt of a clear")
     expect_good_to_read(page)
     page.emulate_media(media="print", color_scheme="dark")
