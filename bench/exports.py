@@ -118,7 +118,6 @@ def _pages() -> Iterator[tuple[str, str]]:
         "q=nothing&equipment=E007",
     ):
         yield f"past runs {query}", f"{runs}?{query}"
-    yield "month", reverse("audit-month", args=["2023-02"])
 
 
 def _make(number: int) -> None:

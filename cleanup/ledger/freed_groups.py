@@ -90,17 +90,6 @@ def groups(entries: LedgerQuerySet, by: Sequence[str]) -> list[FreedGroup]:
     return sorted(found.values(), key=lambda group: group.keys)
 
 
-def added(found: Sequence[FreedGroup], place: int | None) -> list[FreedGroup]:
-    """Groups added up by their key at one place, or all of them, in the order of the keys."""
-    sums: dict[tuple[str, ...], FreedGroup] = {}
-    for one in found:
-        keys = () if place is None else (one.keys[place],)
-        group = sums.setdefault(keys, FreedGroup(keys))
-        for name in group.sums:
-            group.sums[name] += one.sums[name]
-    return sorted(sums.values(), key=lambda group: group.keys)
-
-
 def total(entries: LedgerQuerySet) -> dict[str, int]:
     """The sums of all rows."""
     sums = {**entries.totals(), **entries.measured()}

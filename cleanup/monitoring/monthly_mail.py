@@ -4,7 +4,7 @@ A mail that cannot be sent is not sent again: the page tells the same.
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -12,24 +12,31 @@ from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.mail import EmailMessage, get_connection
 from django.db import IntegrityError, transaction
-from django.db.models import Count
 from django.utils import timezone
 
 from cleanup.lab.people import permissions
-from cleanup.ledger import freed_groups
-from cleanup.ledger.entry_filter import EntryFilter
-from cleanup.ledger.freed_groups import KEYS, FreedGroup
+from cleanup.ledger import report
+from cleanup.ledger.freed_groups import KEYS, SCHEDULE, SUMS, FreedGroup
 from cleanup.ledger.period import Period
-from cleanup.models import LedgerEntry, LedgerKind, MonthlyMail
+from cleanup.models import LedgerEntry, MonthlyMail
 from cleanup.rules import short_texts
 from cleanup.rules.quantities import say_about, say_count
 from cleanup.rules.visible_names import visible
 
 logger = logging.getLogger(__name__)
 
-# By what a month is added up.
-BY = ("equipment", "project", "operator", "trigger", "policy", "root", "proof")
-_REFUSED = (LedgerKind.REFUSED, LedgerKind.ABORTED, LedgerKind.CONFLICT)
+# By what a month is added up, and the tables of the report that have it.
+_TABLES = {
+    "equipment": "months",
+    "project": "projects",
+    "operator": "people",
+    "trigger": "triggers",
+    "policy": "policies",
+    "root": "roots",
+    "proof": "proofs",
+}
+BY = tuple(_TABLES)
+_AMOUNTS = len(report.AMOUNTS)
 # A mail names at most this many of a kind.
 _NAMED = 20
 # After a longer pause of this program no mail tells of the month before.
@@ -57,15 +64,13 @@ class MonthAccount:
 
 
 def account(period: Period) -> MonthAccount:
-    """Add a month up, by one question to the ledger for what was freed."""
-    entries = EntryFilter.of(period).entries()
-    groups = freed_groups.groups(entries, BY)
-    refused = entries.filter(kind__in=_REFUSED).order_by().values_list("reason").annotate(number=Count("pk"))
+    """Add a month up, from the sums by day and month."""
+    (total,) = report.table("totals", period).rows
     return MonthAccount(
         period,
-        total=freed_groups.added(groups, None)[0].sums if groups else FreedGroup(()).sums,
-        by={name: _largest_first(freed_groups.added(groups, place)) for place, name in enumerate(BY)},
-        refused=sorted(refused, key=lambda one: (-one[1], one[0])),
+        total=_sums(total),
+        by={name: _groups(name, period) for name in BY},
+        refused=[(reason, number) for reason, number in report.table("refusals", period).rows],
     )
 
 
@@ -161,5 +166,16 @@ def _some(lines: Iterable[str]) -> list[str]:
     return [*all_lines[:_NAMED], *([f"  and {more} more"] if more > 0 else [])] or ["  nothing"]
 
 
-def _largest_first(groups: list[FreedGroup]) -> list[FreedGroup]:
+def _groups(by: str, period: Period) -> list[FreedGroup]:
+    """The rows of a table of the report, the largest first; those of months have the month before their key."""
+    rows = report.table(_TABLES[by], period).rows
+    place = 1 if by == "equipment" else 0
+    groups = [
+        FreedGroup((row[place] or (SCHEDULE if by == "operator" else ""),), _sums(row[-_AMOUNTS:])) for row in rows
+    ]
     return sorted(groups, key=lambda group: (-group.sums["bytes_freed"], group.keys))
+
+
+def _sums(amounts: Sequence[int]) -> dict[str, int]:
+    # Both have the same amounts in the same order.
+    return dict(zip((column.name for column in SUMS), amounts, strict=False))
