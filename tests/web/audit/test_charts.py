@@ -100,17 +100,19 @@ def test_what_was_freed_by_month_and_instrument(scene):
     picture = picture_of(auditor, "freed", year="2026")
     assert "all others" in texts_of(picture)
     assert bars_in(picture) == 7 * 12
-    assert rows_of(auditor, "freed", **{"since": "2026-05-20", "until": "2026-06-30"})[-1][-1] == "1.00 GB"
+    assert rows_of(auditor, "freed", since="2026-05-20", until="2026-06-30")[-1][-1] == "1.00 GB"
 
 
-@pytest.mark.parametrize("asked", [{"year": "0"}, {"year": "20x6"}, {"since": "tomorrow", "until": ""}, {"year": "1999"}])
+@pytest.mark.parametrize(
+    "asked", [{"year": "0"}, {"year": "20x6"}, {"since": "tomorrow", "until": ""}, {"year": "1999"}]
+)
 def test_a_time_without_numbers_is_an_empty_table(scene, asked):
     auditor = signed_in("auditor")
     answer = auditor.get(reverse("audit-chart-page", args=["freed"]), asked)
     assert "Nothing was freed, " in answer.content.decode()
     assert ('<p class="note wait" role="alert">' in answer.content.decode()) is (asked != {"year": "1999"})
     assert "Nothing yet" in texts_of(picture_of(auditor, "freed", **asked))
-    assert len(rows_of(auditor, "freed", **{"since": "0002-01-01", "until": "9998-12-31"})) == 4
+    assert len(rows_of(auditor, "freed", since="0002-01-01", until="9998-12-31")) == 4
 
 
 @pytest.mark.both_engines
