@@ -88,11 +88,11 @@ NEEDS: dict[str, Need] = {
     "run-detail": Need(LOOK, of="run"),
     "run-live": Need(LOOK, of="run", answers=(200, 302)),
     "run-row": Need(LOOK, of="run"),
-    "receipt": Need(LOOK, of="cleared"),
+    "receipt": Need(LOOK, of="cleared", audited=(200,)),
     # The scene holds no signed receipt; tests/web/runs/test_receipts.py covers them.
-    "receipt-file": Need(LOOK, of="cleared", answers=(404,)),
-    "receipt-list": Need(LOOK, of="cleared", answers=(404,)),
-    "receipt-key": Need(LOOK, of="cleared", answers=(404,)),
+    "receipt-file": Need(LOOK, of="cleared", answers=(404,), audited=(404,)),
+    "receipt-list": Need(LOOK, of="cleared", answers=(404,), audited=(404,)),
+    "receipt-key": Need(LOOK, of="cleared", answers=(404,), audited=(404,)),
     "answers": Need(LOOK, of="run"),
     "way-set-aside": Need("change_run", of="run", methods=FORM, answers=ASKS),
     "way-put-back": Need("change_run", of="run", methods=FORM, answers=ASKS),
@@ -141,9 +141,9 @@ NEEDS: dict[str, Need] = {
     "audit-table": Need(AUDIT, words={"name": "clears", "kind": "jsonl"}),
     "audit-ledger": Need(AUDIT, words={"kind": "csv"}),
     "audit-month": Need(AUDIT, words={"month": "2026-06"}),
-    "past-run-list": Need(LOOK),
-    "ask-nas": Need(LOOK, of="cleared", methods=POST),
-    "audit-charts": Need(LOOK),
+    "past-run-list": Need(LOOK, audited=(200,)),
+    "ask-nas": Need(LOOK, of="cleared", methods=POST, audited=(200,)),
+    "audit-charts": Need(LOOK, audited=(200,)),
     "reconcile": Need(AUDIT),
     # These have rules of their own, and tests of their own below or beside.
     "audit-chart": Need(None, of="chart"),
@@ -355,6 +355,7 @@ def _of_an_instrument(there: SimpleNamespace, equipment: str, number: int, now) 
         "missing": missing,
         "shell": shell,
         "secrets": secrets,
+        "of_the_clear": {gone.leaf, project.title, attempt.note},
     }
 
 
@@ -415,7 +416,8 @@ class Findings:
 
 def secrets_kept_from(scene: SimpleNamespace, role: Role) -> list[str]:
     hidden = [scene.places[name] for name in EVERYWHERE - role.look]
-    told = {place.cleared.leaf for place in hidden} if role.has(AUDIT) else set()
+    # What a receipt says of a clear: its run, its project, and the reason that was given.
+    told = {said for place in hidden for said in place.of_the_clear} if role.has(AUDIT) else set()
     return [secret for place in hidden for secret in place.secrets if secret not in told]
 
 
@@ -463,7 +465,8 @@ def test_each_role_gets_what_it_may(scene, role):
                     data = need.posted if method == "POST" else None
                     response = client.generic(method, address, headers=headers, **_body(data))
                 found.check(response.status_code in allowed, *what, response.status_code, "expected", *allowed)
-                found.check(not leaks(response, secrets), *what, "tells", *leaks(response, secrets))
+                leaked = leaks(response, secrets)
+                found.check(not leaked, *what, "tells", *leaked)
                 if response.status_code in (403, 404, 405) or role.name == "anonymous":
                     found.check(set(written) <= {"django_session"}, *what, "wrote to", *written)
                 elif method in SAFE:
