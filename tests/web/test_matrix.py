@@ -88,11 +88,11 @@ NEEDS: dict[str, Need] = {
     "run-detail": Need(LOOK, of="run"),
     "run-live": Need(LOOK, of="run", answers=(200, 302)),
     "run-row": Need(LOOK, of="run"),
-    "receipt": Need(LOOK, of="cleared"),
+    "receipt": Need(LOOK, of="cleared", audited=(200,)),
     # The scene holds no signed receipt; tests/web/runs/test_receipts.py covers them.
-    "receipt-file": Need(LOOK, of="cleared", answers=(404,)),
-    "receipt-list": Need(LOOK, of="cleared", answers=(404,)),
-    "receipt-key": Need(LOOK, of="cleared", answers=(404,)),
+    "receipt-file": Need(LOOK, of="cleared", audited=(404,), answers=(404,)),
+    "receipt-list": Need(LOOK, of="cleared", audited=(404,), answers=(404,)),
+    "receipt-key": Need(LOOK, of="cleared", audited=(404,), answers=(404,)),
     "answers": Need(LOOK, of="run"),
     "way-set-aside": Need("change_run", of="run", methods=FORM, answers=ASKS),
     "way-put-back": Need("change_run", of="run", methods=FORM, answers=ASKS),
@@ -141,9 +141,9 @@ NEEDS: dict[str, Need] = {
     "audit-table": Need(AUDIT, words={"name": "clears", "kind": "jsonl"}),
     "audit-ledger": Need(AUDIT, words={"kind": "csv"}),
     "audit-month": Need(AUDIT, words={"month": "2026-06"}),
-    "past-run-list": Need(LOOK),
-    "ask-nas": Need(LOOK, of="cleared", methods=POST),
-    "audit-charts": Need(LOOK),
+    "past-run-list": Need(LOOK, audited=(200,)),
+    "ask-nas": Need(LOOK, of="cleared", methods=POST, audited=(200,)),
+    "audit-charts": Need(LOOK, audited=(200,)),
     # These have rules of their own, and tests of their own below or beside.
     "audit-chart": Need(None, of="chart"),
     "audit-chart-page": Need(None, of="chart"),
@@ -414,7 +414,9 @@ class Findings:
 
 def secrets_kept_from(scene: SimpleNamespace, role: Role) -> list[str]:
     hidden = [scene.places[name] for name in EVERYWHERE - role.look]
-    told = {place.cleared.leaf for place in hidden} if role.has(AUDIT) else set()
+    told: set[str] = set()
+    for place in hidden if role.has(AUDIT) else ():  # an auditor reads the receipts of all
+        told |= {place.cleared.leaf, place.cleared.project_name, *place.cleared.attempts.values_list("note", flat=True)}
     return [secret for place in hidden for secret in place.secrets if secret not in told]
 
 
