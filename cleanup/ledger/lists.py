@@ -102,7 +102,7 @@ def _take(
     for dimension, value in values.items():
         condition &= dimensions.where(dimension, value)
     if not values:
-        condition = Q(kind__in=dimensions.FREEING)
+        condition = dimensions.FREES
     if place is not None:
         at, key = place
         beyond = Q(at=at, pk__gt=key) | Q(at__gt=at) if newer else Q(at=at, pk__lt=key) | Q(at__lt=at)

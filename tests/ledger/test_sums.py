@@ -172,6 +172,18 @@ def _come_to(rows: list[LedgerEntry]) -> tuple[int, ...]:
     )
 
 
+@pytest.mark.skipif("connection.vendor != 'sqlite'")
+@pytest.mark.parametrize("name", ["equipment", "project", "person"])
+def test_a_list_is_read_from_its_index(db: None, name: str) -> None:
+    """With parameters, as it is asked: SQLite takes no partial index whose condition hides in them."""
+    rows = LedgerEntry.objects.filter(dimensions.where(Dimension(name), "x"), at__gte=datetime(2026, 1, 1, tzinfo=UTC))
+    sql, parameters = rows.order_by("-at", "-pk")[:50].query.sql_with_params()
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN QUERY PLAN {sql}", parameters)
+        plan = str(cursor.fetchall())
+    assert "ledger_freeing_by_" in plan and "TEMP B-TREE" not in plan
+
+
 def test_a_sum_that_was_changed_is_named_with_its_day(root: Any, now: datetime) -> None:
     run = run_row(root, "FLOW_01/alpha/Runs/Run_2026-01-01T00-00", first_seen_at=now)
     for day in (3, 4, 5):
