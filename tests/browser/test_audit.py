@@ -42,7 +42,7 @@ def test_the_page_prints_its_tables_alone(page: Page, live_server: Any, year: in
     sign_in("auditor")
     page.goto(f"{live_server.url}/audit/?year={year}")
     page.emulate_media(media="print", color_scheme="dark")
-    for hidden in ("nav.bar", "form.filters", "nav.choices"):
+    for hidden in ("nav.bar", "form.filters", "nav[aria-label=Audit]", "nav[aria-label=Years]"):
         expect(page.locator(hidden)).to_be_hidden()
     expect(page.get_by_role("table", name="By person")).to_be_visible()
     assert page.evaluate("getComputedStyle(document.body).color") == "rgb(0, 0, 0)"
