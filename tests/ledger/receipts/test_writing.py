@@ -11,6 +11,7 @@ from typing import Any
 
 import jsonschema
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from django.conf import settings
 
 from cleanup import clear_run
@@ -219,6 +220,18 @@ class TestKeys:
                 keys.renew(now=now)
         assert keys.current(now=now).fingerprint == list(keys.known())[-1].fingerprint
         assert len(list(keys.known())) == 2
+
+    def test_a_second_first_key_and_what_it_signs_are_vouched_for_by_none(self, root: Any, now: datetime) -> None:
+        """Who can write rows can write any key, but not the signature of the one before."""
+        place = Path(settings.EXLAB_DATA_DIR) / keys.FILE
+        keys.current(now=now)
+        place.unlink()
+        keys.current(now=now)
+        keys.renew(now=now)
+        assert [one.vouched for one in keys.known()] == [True, False, False]
+        forged = keys.SigningKey(Ed25519PrivateKey.generate())
+        keys._write_row(forged, None, keys.MADE, now)
+        assert [one.vouched for one in keys.known()] == [True, False, False, False]
 
     def test_after_a_loss_the_row_says_so_and_the_old_half_stays(self, root: Any, now: datetime) -> None:
         first = keys.current(now=now)
