@@ -1,7 +1,9 @@
 """The anchors that can be read now: of the data directory, of each NAS root, of the database, of a file."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from django.conf import settings
 
 from cleanup.lab.nas import nas_anchors
 from cleanup.lab.roots import opening
@@ -16,12 +18,16 @@ DATABASE = "database"
 
 @dataclass(frozen=True)
 class AnchorSource:
-    """What one place told. `unreadable`: lines that are no anchors; `problem`: why it told nothing."""
+    """What one place told. `unreadable`: lines that are no anchors; `problem`: why it told nothing.
+
+    `missing`: anchors that were written there, as the database says, and are not there.
+    """
 
     place: str
     anchors: tuple[Anchor, ...] = ()
     unreadable: int = 0
     problem: str = ""
+    missing: int = 0
 
 
 def of_text(place: str, text: str) -> AnchorSource:
@@ -34,15 +40,23 @@ def read_all(installation: str) -> Iterator[AnchorSource]:
     """Yields what each place of this host tells of an installation. Never raises for a place."""
     data = opening.data_dir().path
     try:
-        yield of_text(kept_anchors.path_in(data), kept_anchors.read(data).decode("ascii", "replace"))
+        told = of_text(kept_anchors.path_in(data), kept_anchors.read(data).decode("ascii", "replace"))
+        yield _with_missing(told, anchors.DATA_DIRECTORY)
     except OSError as error:
         yield AnchorSource(kept_anchors.path_in(data), problem=str(error))
     for nas, staging in nas_anchors.nas_roots_here().items():
         try:
-            yield of_text(nas.path, nas_anchors.read(nas, staging, installation))
+            yield _with_missing(of_text(nas.path, nas_anchors.read(nas, staging, installation)), nas.token)
         except NasError as error:
             yield AnchorSource(nas.path, problem=str(error))
     yield AnchorSource(DATABASE, tuple(_of_database(installation)))
+
+
+def _with_missing(told: AnchorSource, place: str) -> AnchorSource:
+    there = {(anchor.position, anchor.sha256) for anchor in told.anchors}
+    written = LedgerAnchor.objects.filter(host=settings.EXLAB_HOST, place=place).order_by()
+    missing = set(written.values_list("position", "sha256")) - there
+    return replace(told, missing=len(missing))
 
 
 def _of_database(installation: str) -> Iterator[Anchor]:

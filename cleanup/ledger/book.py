@@ -1,7 +1,8 @@
 """Transactions that write to the ledger: their rows and links together, at their end.
 
 The chain has one head, which each of them locks. It is their last lock: a transaction that took another one after it
-could wait for one that waits for the head.
+could wait for one that waits for the head. PostgreSQL asks for the runs that the rows name at the commit, so others
+lock a run with `no_key=True`, which lets it.
 """
 
 from collections.abc import Iterator

@@ -65,8 +65,8 @@ def bucket_of(verified_at: datetime | None, at: datetime) -> str:
 
 
 def seconds_of(bucket: str) -> float | None:
-    """Return a bucket's upper end in seconds; None where it has none."""
-    return float(bucket) if bucket.isdecimal() else None
+    """Return a bucket's upper end in seconds; None where it has none, and for what is no bucket."""
+    return next((end.total_seconds() for end in BUCKETS if _name(end) == bucket), None)
 
 
 def where(dimension: Dimension, value: str) -> Q:

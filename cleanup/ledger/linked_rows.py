@@ -94,10 +94,17 @@ def _instant(text: str) -> str:
     return f'"{found[1]}T{found[2]}.{found[3] or "000000"}Z"' if found else encode_basestring_ascii(text)
 
 
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    said = dict(pairs)
+    if len(said) < len(pairs):
+        raise ValueError("a name stands in it twice")  # SQLite takes the first one, Python the last
+    return said
+
+
 @lru_cache(maxsize=1024)
 def _canonical_json(text: str) -> str:
     try:
-        return json.dumps(json.loads(text), sort_keys=True, separators=(",", ":"))
+        return json.dumps(json.loads(text, object_pairs_hook=_once), sort_keys=True, separators=(",", ":"))
     except ValueError:
         return encode_basestring_ascii(text)
 

@@ -8,7 +8,7 @@ import enum
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from django.conf import settings
 
@@ -19,6 +19,8 @@ from cleanup.ledger.anchors import Anchor
 from cleanup.models import LedgerEntry, LedgerKind, LedgerLink, Requester
 
 _AT_ONCE = 500
+# Clocks of hosts differ.
+_SKEW = timedelta(days=1)
 _INSTANT = "%Y-%m-%dT%H:%M:%S.%fZ"
 _SAID = re.compile(
     r"lacks position (?P<position>\d+) (?P<sha256>[0-9a-f]{64}) of (?P<at>\S+Z) \(installation (?P<of>\S+)\); "
@@ -149,6 +151,11 @@ def declare(compared: ComparedAnchors, *, actor: str, reason: str, now: datetime
     head = book.head()
     own = str(head.installation)
     newest = max(lacking, key=lambda anchor: (anchor.at, anchor.position))
+    if newest.at > now + _SKEW:
+        # It would excuse whatever is cut until then.
+        raise NoRestore(
+            f"an anchor at position {newest.position} says {newest.said_at}, a time to come: no loss did that"
+        )
     shared = _shared(compared, [anchor for anchor in lacking if anchor.installation == own])
     said = (
         f"lacks position {newest.position} {newest.sha256} of {newest.said_at} (installation {newest.installation}); "

@@ -50,7 +50,7 @@ def lock(root: StagingRoot, run_path: str, seen: AtPath) -> AtPath:
     while True:
         if seen.written is not None and seen.written.pk not in locked:
             locked.add(seen.written.pk)
-            Run.objects.select_for_update().filter(pk=seen.written.pk).values_list("pk").first()
+            Run.objects.select_for_update(no_key=True).filter(pk=seen.written.pk).values_list("pk").first()
         seen = read(root, run_path)
         if seen.written is None or seen.written.pk in locked:
             return seen

@@ -131,7 +131,9 @@ def _judge_batch(runs: RunQuerySet, now: datetime) -> int:
         alike[tuple(columns.items())].append(run.pk)
     # Rows locked by another transaction are in doubt anyway; to wait for them could deadlock.
     with transaction.atomic():
-        locked = Run.objects.select_for_update(skip_locked=True, of=("self",)).filter(pk__in=[run.pk for run in rows])
+        locked = Run.objects.select_for_update(no_key=True, skip_locked=True, of=("self",)).filter(
+            pk__in=[run.pk for run in rows]
+        )
         free = set(locked.order_by().values_list("pk", flat=True))
         return sum(_write(dict(columns), free.intersection(keys)) for columns, keys in alike.items())
 

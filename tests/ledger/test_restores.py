@@ -172,3 +172,13 @@ def test_a_row_of_another_shape_declares_nothing(now: datetime) -> None:
     write_rows(now, 1)
     book.write(key_row(now, kind="restored", detail="lacks everything"))
     assert list(restores.gaps("x")) == []
+
+
+def test_an_anchor_of_a_time_to_come_is_no_excuse_for_what_is_cut_until_then(kept: Kept) -> None:
+    bogus = Anchor(str(book.head().installation), 900, "0" * 64, kept.now + timedelta(days=3650), "labpc")
+    kept.lines.append(bogus.line)
+    with pytest.raises(NoRestore, match="a time to come"):
+        kept.declare()
+    kept.write(3)
+    cut(12, head=True)
+    assert kept.undeclared() == [(900, Disagrees.CUT), (15, Disagrees.CUT)]

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from django.db import connection, transaction
 
-from cleanup.ledger import chain, linked_rows, verification
+from cleanup.ledger import book, chain, linked_rows, verification
 from cleanup.ledger.verification import ChainFault
 from cleanup.models import LedgerEntry, LedgerHead, LedgerLink
-from tests.ledger.book_rows import as_owner, chain_anew, cut, key_at, set_entry, set_link, write_rows
+from tests.ledger.book_rows import as_owner, chain_anew, cut, key_at, key_row, set_entry, set_link, write_rows
 
 pytestmark = pytest.mark.django_db
 
@@ -214,6 +214,26 @@ def test_rows_from_before_the_chain_are_told(rows: list[LedgerEntry]) -> None:
 def test_an_instant_that_is_none_is_an_edited_row(rows: list[LedgerEntry], text: str) -> None:
     set_entry(5, at=text)
     assert bad()[:2] == (ChainFault.EDITED, 5)
+
+
+@pytest.mark.skipif("sqlite" not in connection.vendor, reason="PostgreSQL's columns hold only what they are for")
+@pytest.mark.parametrize(
+    "change",
+    [
+        "at = strftime('%Y%m%dT', at) || substr(at, 12)",
+        "at = at || '+00:00'",
+        """decided_by = '{"mode": {"version": 7}, "mode": {"version": 1}}'""",
+    ],
+)
+def test_what_is_written_otherwise_and_sorted_elsewhere_is_an_edited_row(now: datetime, change: str) -> None:
+    write_rows(now, 2)
+    book.write(key_row(now, 3, decided_by={"mode": {"version": 1}}))
+    with transaction.atomic():
+        before = chain.content_digest(LedgerEntry.objects.get(pk=key_at(3)))
+        as_owner(f"UPDATE cleanup_ledgerentry SET {change} WHERE id = {key_at(3)}")
+        assert chain.content_digest(LedgerEntry.objects.get(pk=key_at(3))) == before
+        assert bad() == (ChainFault.EDITED, 3, key_at(3))
+        transaction.set_rollback(True)
 
 
 def test_rows_that_are_written_meanwhile_are_followed(

@@ -90,6 +90,17 @@ def test_a_restored_database_is_told_until_it_is_declared(
         call_command("verify_ledger", "--restored", "--reason", "again")
 
 
+def test_anchors_that_are_gone_from_a_place_are_told(now: datetime, data: Path, capsys: Any) -> None:
+    for _ in range(2):
+        write_rows(now, 2)
+        anchors.write(now=now)
+    lines = (data / "ledger-anchors").read_bytes().splitlines(keepends=True)
+    (data / "ledger-anchors").write_bytes(lines[1])
+    _status, said = ask(capsys, "--json")
+    assert [(one["read"], one["missing"]) for one in said["anchors"]] == [(1, 1), (2, 0)]
+    assert "1 anchors, 1 that were written there are missing" in ask(capsys)[1]
+
+
 def test_a_copied_file_of_anchors_counts_too(now: datetime, data: Path, tmp_path: Path, capsys: Any) -> None:
     write_rows(now, 5)
     anchors.write(now=now)

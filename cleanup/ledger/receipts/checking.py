@@ -76,7 +76,7 @@ class ReceiptCheck:
             lines.append(f"fingerprint: {self.fingerprint}")
         verdict = {INTACT: "intact, signed by the known key", UNPROVEN: "intact, origin unproven"}
         of = f"receipt {self.number} of {self.run_path}: " if self.run_path else ""
-        return "\n".join([*lines, of + verdict.get(self.status, "NOT intact")])
+        return "\n".join(map(_printable, [*lines, of + verdict.get(self.status, "NOT intact")]))
 
 
 @dataclass(frozen=True)
@@ -135,6 +135,8 @@ def read(path: str) -> Opened:
         raise NoReceipt(f"it is no whole receipt: {error}") from None
     try:
         document, signature = said["receipt"], said["signature"]
+        if len(said) != 2 or len(signature) != 4:
+            raise NoReceipt("something stands beside what is signed")
         public, value = (base64.b64decode(signature[name], validate=True) for name in ("public_key", "value"))
         if document["format"] != FORMAT or signature["algorithm"] != "Ed25519":
             raise NoReceipt(f"its format {document['format']!r} is not known here; this reads {FORMAT!r}")
@@ -348,6 +350,11 @@ class Copy:
                 os.close(found)
             found = following
         return found
+
+
+def _printable(line: str) -> str:
+    # A forged name could overwrite the verdict on a terminal.
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in line)
 
 
 def _words(error: Exception) -> str:

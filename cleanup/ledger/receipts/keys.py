@@ -59,7 +59,7 @@ class SigningKey:
 
 @dataclass(frozen=True)
 class KnownKey:
-    """A public half as a row of the ledger has it; `vouched`: the key before has signed it, or there was none."""
+    """A public half as a row of the ledger has it; `vouched`: its host's first one, or signed by a vouched one."""
 
     public: bytes
     fingerprint: str
@@ -126,7 +126,8 @@ def renew(*, now: datetime) -> SigningKey:
 def known(*, host: str = "") -> Iterator[KnownKey]:
     """Yield the public halves in the ledger, oldest first; of one host or of all."""
     rows = LedgerEntry.objects.of_itself(LedgerKind.KEY)
-    seen: dict[str, bytes] = {}
+    vouching: dict[str, bytes] = {}
+    hosts: set[str] = set()
     for row in rows.filter(host=host) if host else rows:
         try:
             said = json.loads(row.detail)
@@ -134,10 +135,13 @@ def known(*, host: str = "") -> Iterator[KnownKey]:
             before, signed = str(said["before"]), base64.b64decode(said["signed"])
         except (ValueError, KeyError, TypeError):
             continue  # verify_ledger tells of a row that was changed
-        above = seen.get(before)
-        vouched = row.reason == MADE or (above is not None and is_signed(above, _statement(public), signed))
+        above = vouching.get(before)
+        first = row.reason == MADE and row.host not in hosts
+        vouched = first or (above is not None and is_signed(above, _statement(public), signed))
         found = KnownKey(public, fingerprint(public), row.host, row.at, row.reason, vouched)
-        seen[found.fingerprint] = public
+        hosts.add(row.host)
+        if vouched:
+            vouching[found.fingerprint] = public
         yield found
 
 

@@ -24,7 +24,9 @@ def against_ledger(opened: Opened, found: ReceiptCheck) -> None:
     else:
         found.proven = True
         if not key.vouched:
-            found.notes.append(f"no earlier key has signed this one ({key.reason}): the ledger alone knows it")
+            found.notes.append(
+                f"no chain of keys from the first one has signed this one ({key.reason}): the ledger alone knows it"
+            )
     found.differs += _rows_differ(document)
     head = document["ledger"]["head"]
     there = LedgerLink.objects.filter(position=head["position"]).first()

@@ -100,6 +100,7 @@ def _as_json(
                 "place": source.place,
                 "read": len(source.anchors),
                 "unreadable": source.unreadable,
+                "missing": source.missing,
                 "problem": source.problem or None,
             }
             for source in sources
@@ -143,7 +144,8 @@ def _lines(verified: VerifiedChain, sources: list[AnchorSource], compared: Compa
     for source in sources:
         place = visible(source.place)
         spoilt = f", {count(source.unreadable)} lines are unreadable" if source.unreadable else ""
-        read = f"{count(len(source.anchors))} anchors{spoilt}"
+        gone = f", {count(source.missing)} that were written there are missing" if source.missing else ""
+        read = f"{count(len(source.anchors))} anchors{spoilt}{gone}"
         lines.append(f"{place}: {f'not read ({visible(source.problem)})' if source.problem else read}")
     lines.append(f"newest anchor that agrees: position {count(compared.newest_agreeing)}")
     undeclared = compared.undeclared

@@ -39,7 +39,7 @@ def _locked(lost: LostClear, now: datetime) -> Run:
     if lost.run is None:
         return _new_row(lost, now)
     busy = Q(phase__in=[*ClearAttempt.ACTIVE, Phase.CONFLICT])
-    run = Run.objects.select_for_update(of=("self",)).select_related("root").filter(pk=lost.run.pk).first()
+    run = Run.objects.select_for_update(no_key=True, of=("self",)).select_related("root").filter(pk=lost.run.pk).first()
     if run is not None and run.ledger.filter(kind=LedgerKind.RECOVERED, plan_sha256=lost.story["plan_sha256"]).exists():
         raise DoubtedClear("the ledger tells of it already", root=lost.root.name, run_path=str(lost.path))
     as_judged = run is not None and (run.state, run.cleared_by) == (lost.run.state, lost.run.cleared_by)

@@ -41,7 +41,7 @@ def hold(run: Run, *, owner: str, reason: str, until: datetime, now: datetime) -
     with transaction.atomic():
         # A clear's commit changes this row and then looks for holds, so one always sees the other; likewise the rows
         # that may be this run. One order for all locks prevents deadlocks.
-        locked = Run.objects.select_for_update(of=("self",)).filter(
+        locked = Run.objects.select_for_update(no_key=True, of=("self",)).filter(
             pk__in=keeping_holds.kept_by_holds_of(run.pk).values("pk")
         )
         found = {each.pk: each for each in locked.order_by("pk")}[run.pk]
@@ -128,7 +128,7 @@ def note_file(run: Run, found: HoldFile | None, *, now: datetime) -> bool:
         return False
     with transaction.atomic():
         # Two passes may see the same file; the database keeps one row.
-        Run.objects.select_for_update(of=("self",)).get(pk=run.pk)
+        Run.objects.select_for_update(no_key=True, of=("self",)).get(pk=run.pk)
         if not laid.update(**says):
             Hold.objects.create(run=run, source=HoldSource.FILE, created_at=now, **says)
     return True

@@ -63,7 +63,12 @@ def _continued(run: Run, record: Record) -> Record | None:
 def take_as_cleared(run: Run, record: Record, now: datetime) -> bool:
     """Mark a missing run as cleared by its twin's record; False if that does not continue the known history."""
     with transaction.atomic():
-        locked = Run.objects.select_for_update(of=("self",)).staged().filter(pk=run.pk, identity=run.identity).first()
+        locked = (
+            Run.objects.select_for_update(no_key=True, of=("self",))
+            .staged()
+            .filter(pk=run.pk, identity=run.identity)
+            .first()
+        )
         if locked is None or locked.active_attempt or not _take_record(locked, record, now):
             return False
         Run.objects.filter(pk=run.pk).update(problem="", looked_at=now)

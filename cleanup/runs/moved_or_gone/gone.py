@@ -104,7 +104,7 @@ def _refuse_if_there(run: Run) -> None:
 
 def _write(run: Run, *, actor: str, reason: str, now: datetime) -> None:
     with book.writing():
-        mine = Run.objects.select_for_update().staged().filter(pk=run.pk, identity=run.identity)
+        mine = Run.objects.select_for_update(no_key=True).staged().filter(pk=run.pk, identity=run.identity)
         if not mine or run.active_attempt or not Run.objects.filter(pk=run.pk).update(gone_at=now):
             raise NotGone(Finding(Reason.ALREADY_CLEARING))
         Run.objects.filter(pk=run.pk).doubt()

@@ -249,7 +249,7 @@ def _write(run: Run, path: RunPath, found: _Found, other: Run | None, order: Reg
     before = run.run_path
     with book.writing():
         wanted = {row.pk: row.identity for row in (run, other) if row is not None}
-        locked = Run.objects.select_for_update().staged().filter(pk__in=wanted).order_by("pk")
+        locked = Run.objects.select_for_update(no_key=True).staged().filter(pk__in=wanted).order_by("pk")
         if {row.pk: row.identity for row in locked} != wanted or any(row.active_attempt for row in locked):
             return False
         if other is not None:

@@ -225,7 +225,7 @@ def _refuse_active(root: StagingRoot) -> None:
 def _save(root: StagingRoot, place: StagingRoot, order: RegisterOrder) -> None:
     # The rows are locked, so no attempt can begin.
     with transaction.atomic():
-        list(Run.objects.select_for_update().filter(root=root).values_list("pk", flat=True))
+        list(Run.objects.select_for_update(no_key=True).filter(root=root).values_list("pk", flat=True))
         _refuse_active(root)
         StagingRoot.objects.filter(pk=root.pk).update(
             path=place.path,
@@ -367,7 +367,7 @@ def _write(
     if place is not None and place.path != run.root.path:
         detail += f"; the staging root moved from {run.root.path} to {place.path}"
     with book.writing():
-        mine = Run.objects.select_for_update().staged().filter(pk=run.pk, identity=run.identity)
+        mine = Run.objects.select_for_update(no_key=True).staged().filter(pk=run.pk, identity=run.identity)
         if not mine or run.active_attempt or not Run.objects.filter(pk=run.pk).update(**changes):
             return False
         Run.objects.filter(pk=run.pk).doubt()

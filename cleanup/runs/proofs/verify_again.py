@@ -119,7 +119,9 @@ def accept(check: ByteCheck, *, actor: str, note: str, now: datetime) -> Accepte
     _refuse_unfit(check, run)
     _refuse_changed(check, run, now)
     with book.writing():
-        staged = Run.objects.select_for_update().staged().filter(pk=run.pk, state=State.SYNC_VERIFIED).first()
+        staged = (
+            Run.objects.select_for_update(no_key=True).staged().filter(pk=run.pk, state=State.SYNC_VERIFIED).first()
+        )
         if staged is None or run.active_attempt:
             raise NotAccepted(Finding(Reason.ALREADY_CLEARING))
         if AcceptedBytes.objects.filter(check_here=check).exists():
@@ -146,7 +148,7 @@ def withdraw(run: Run, *, actor: str, note: str, now: datetime) -> None:
     """
     note = short_texts.reason(note)
     with book.writing():
-        Run.objects.select_for_update().get(pk=run.pk)  # as a commit does: one of the two comes first
+        Run.objects.select_for_update(no_key=True).get(pk=run.pk)  # as a commit does: one of the two comes first
         if not run.accepted_bytes.standing().update(withdrawn_at=now, withdrawn_by=actor):
             raise NotAccepted("There is no acceptance any more that could be withdrawn.")
         _write(run, actor, now, f"acceptance withdrawn; {note}")

@@ -11,6 +11,7 @@ import tarfile
 import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import IO, Any, cast
 
 from cleanup.storage import handles, run_paths
@@ -25,6 +26,7 @@ from cleanup.storage.staging.run_tree import Entry
 LOW_WATER_BYTES = 2 * reserve.RESERVE_BYTES
 _TO_KEEP = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
 PROVEN = "checksums.sha256"
+_Write = Callable[[io.BufferedWriter], object]
 
 
 # With these errors there is no tombstone, now and later; with any other system error a later read may succeed.
@@ -180,12 +182,11 @@ class DataDir:
                 os.fsync(above)  # else a power cut loses the new folder with the first plan in it
         return os.path.join(directory, name)
 
-    def keep(self, folder: str, name: str, write: Callable[[io.BufferedWriter], object]) -> None:
-        """Writes a file durably: it is there whole or not at all. Raises OSError."""
+    def keep(self, folder: str, name: str, write: _Write, *, urgent: bool = True) -> None:
+        """Writes a file durably, whole or not at all. `urgent`: the reserve makes room for it. Raises OSError."""
         with self._opened() as directory:
-            reserve.with_reserve(
-                directory, lambda: _write_durably(self._in(folder, name), write), spare=LOW_WATER_BYTES
-            )
+            act = partial(_write_durably, self._in(folder, name), write)
+            reserve.with_reserve(directory, act, spare=LOW_WATER_BYTES) if urgent else act()
 
 
 def _member(archive: tarfile.TarFile, name: str) -> bytes:
@@ -226,7 +227,7 @@ def _listed(content: bytes) -> dict[bytes, bytes]:
         return {}
 
 
-def _write_durably(path: str, write: Callable[[io.BufferedWriter], object]) -> None:
+def _write_durably(path: str, write: _Write) -> None:
     try:
         with open(f"{path}.part", "wb", opener=_private) as file:
             write(file)

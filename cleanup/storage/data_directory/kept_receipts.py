@@ -1,5 +1,6 @@
 """Receipts in the data directory: names, durable writes, and the digests that a tombstone holds."""
 
+import errno
 import hashlib
 import os
 import re
@@ -10,7 +11,8 @@ from enum import StrEnum
 from typing import IO, cast
 
 from cleanup.storage import run_paths
-from cleanup.storage.data_directory.datadir import PROVEN, DataDir
+from cleanup.storage.data_directory.datadir import LOW_WATER_BYTES, PROVEN, DataDir
+from cleanup.storage.root_files import reserve
 from cleanup.storage.staging import manifest
 
 FOLDER = "receipts"
@@ -86,21 +88,29 @@ def checksums(data: DataDir, attempt: str, number: int) -> KeptFile:
 def write(data: DataDir, name: str, parts: Iterable[bytes]) -> KeptFile:
     """Writes a file durably: it is there whole or not at all. Raises OSError.
 
-    On a full disk `parts` are asked for once more, so they must be iterable again.
+    It can wait, so it leaves the room that clears need: ENOSPC comes before the disk is full.
     """
     size, sha256 = 0, hashlib.sha256()
 
     def write_to(file: IO[bytes]) -> None:
-        nonlocal size, sha256
-        size, sha256 = 0, hashlib.sha256()
+        nonlocal size
+        asked = 0
         for part in parts:
+            if size >= asked:
+                _expect_room(file, path)
+                asked = size + _BLOCK
             size += len(part)
             sha256.update(part)
             file.write(part)
 
     path = path_of(data, name)
-    data.keep(FOLDER, name, write_to)
+    data.keep(FOLDER, name, write_to, urgent=False)
     return KeptFile(name, path, size, sha256.hexdigest())
+
+
+def _expect_room(file: IO[bytes], path: str) -> None:
+    if reserve.free_bytes(file.fileno()) < LOW_WATER_BYTES:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
 
 
 def digests(

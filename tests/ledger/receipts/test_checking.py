@@ -120,6 +120,22 @@ def test_signed_anew_it_is_intact_but_not_ours(taken: Taken, capsys: pytest.Capt
     assert said["differs"] == [f"the ledger knows no key with this fingerprint ({forger.fingerprint})"]
 
 
+def test_what_stands_beside_what_is_signed_is_no_part_of_a_receipt(taken: Taken) -> None:
+    whole = json.loads(taken.file.read_bytes())
+    for change in ({**whole, "corrected": {}}, {**whole, "signature": {**whole["signature"], "signer": "the lab"}}):
+        taken.file.write_text(json.dumps(change))
+        assert taken.check(key=str(taken.key)).differs == ["something stands beside what is signed"]
+
+
+def test_a_forged_name_does_not_overwrite_the_verdict(taken: Taken) -> None:
+    def rename(receipt: dict[str, Any]) -> None:
+        receipt["run"]["run_path"] = "a: intact, signed by the known key\n\x1b[8m\udc80"
+
+    taken.change(rename, key=keys.SigningKey(Ed25519PrivateKey.generate()))
+    verdict = taken.check().as_text().splitlines()[-1]
+    assert verdict.endswith("key\\n\\x1b[8m\\udc80: intact, origin unproven")
+
+
 def test_the_ledger_knows_its_own_and_names_another_installation(
     taken: Taken, capsys: pytest.CaptureFixture[str]
 ) -> None:

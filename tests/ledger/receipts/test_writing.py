@@ -11,6 +11,7 @@ from typing import Any
 
 import jsonschema
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from django.conf import settings
 
 from cleanup import clear_run
@@ -22,6 +23,7 @@ from cleanup.models import ClearAttempt, LedgerEntry, LedgerHead, Receipt
 from cleanup.runs import discovery
 from cleanup.runs.set_aside.set_aside import set_aside
 from cleanup.storage.data_directory import datadir
+from cleanup.storage.root_files import reserve
 from cleanup.storage.staging import removal
 from tests.faults.scene import Scene, set_scene
 from tests.runs.proofs.test_verify_again import TILE, Place, rewrite
@@ -140,6 +142,20 @@ def test_without_a_key_the_clear_goes_on_and_the_receipt_waits(scene: Scene) -> 
     assert scene.run.attempts.get().receipt_problem == ""
 
 
+def test_on_a_full_disk_it_waits_and_leaves_what_clears_need(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    clear_run(scene.run, now=scene.now, actor="ada")
+    kept = Path(settings.EXLAB_DATA_DIR) / os.fsdecode(reserve.RESERVE)
+    keys.current(now=scene.now)
+    assert kept.exists()
+    with monkeypatch.context() as patch:
+        patch.setattr(reserve, "free_bytes", lambda descriptor: datadir.LOW_WATER_BYTES - 1)
+        assert writing.write_due(now=scene.now + LATER) == 0
+    attempt = scene.run.attempts.get()
+    assert "No space left on device" in attempt.receipt_problem
+    assert kept.exists() and not list(folder().glob(f"*{attempt.pk.hex}*"))
+    assert writing.write_due(now=attempt.receipt_after) == 1
+
+
 def test_without_the_plan_there_is_none_and_it_says_so(scene: Scene) -> None:
     clear_run(scene.run, now=scene.now, actor="ada")
     attempt = scene.run.attempts.get()
@@ -198,7 +214,7 @@ class TestKeys:
         assert place.stat().st_mode & 0o777 == 0o600
         (known,) = keys.known()
         assert (known.reason, known.vouched) == (keys.MADE, True)
-        assert list(folder().glob("key-*.pem")) == [folder() / f"key-{known.fingerprint[:16]}.pem"]
+        assert (folder() / f"key-{known.fingerprint[:16]}.pem").exists()
 
     def test_a_renewed_one_is_signed_by_the_one_before(self, root: Any, now: datetime) -> None:
         first = keys.current(now=now)
@@ -219,6 +235,18 @@ class TestKeys:
                 keys.renew(now=now)
         assert keys.current(now=now).fingerprint == list(keys.known())[-1].fingerprint
         assert len(list(keys.known())) == 2
+
+    def test_a_second_first_key_and_what_it_signs_are_vouched_for_by_none(self, root: Any, now: datetime) -> None:
+        """Who can write rows can write any key, but not the signature of the one before."""
+        place = Path(settings.EXLAB_DATA_DIR) / keys.FILE
+        keys.current(now=now)
+        place.unlink()
+        keys.current(now=now)
+        keys.renew(now=now)
+        assert [one.vouched for one in keys.known()] == [True, False, False]
+        forged = keys.SigningKey(Ed25519PrivateKey.generate())
+        keys._write_row(forged, None, keys.MADE, now)
+        assert [one.vouched for one in keys.known()] == [True, False, False, False]
 
     def test_after_a_loss_the_row_says_so_and_the_old_half_stays(self, root: Any, now: datetime) -> None:
         first = keys.current(now=now)
