@@ -48,6 +48,11 @@ class AuditQuestion:
         return f"{self.period.first} to {self.period.last}"
 
     @property
+    def when(self) -> str:
+        """`in 2026`, or `from 2026-01-01 to 2026-03-31`."""
+        return f"from {self.title}" if "since" in self.said else f"in {self.title}"
+
+    @property
     def words(self) -> list[tuple[str, str]]:
         """The values with the names of what they are of."""
         return [(str(dimension.label), audit.said(dimension, value)) for dimension, value in self.values.items()]
