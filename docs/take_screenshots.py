@@ -32,7 +32,7 @@ SMALLER = 16
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture of the documentation: which page, by whom, how wide, in which theme, what is done first, and if it is printed."""
+    """One picture of the documentation: page, user, size and theme, what is done first, and whether it is printed."""
 
     name: str
     path: str
