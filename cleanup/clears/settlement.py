@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 from datetime import datetime
+from typing import Any
 
 from django.db import transaction
 from django.db.models import F
@@ -202,7 +203,9 @@ def _write_end(
     # ended before has no row `completed`: that is written with the phase `done`.
     ended = attempt.phase == Phase.DONE
     first_end = complete and not (ended and attempt.ledger.filter(kind=LedgerKind.COMPLETED).exists())
-    tell = {"tell_after": now} if attempt.phase == Phase.COMMITTED else {}
+    written = first_end or step.files or not complete  # a row of the ledger, and a receipt that names it
+    due: dict[str, Any] = {"tell_after": now} if attempt.phase == Phase.COMMITTED else {}
+    due |= {"receipt_after": now, "receipt_tries": 0} if written else {}
     attempt.advance(
         [Phase.COMMITTED, Phase.DONE],
         Phase.DONE,
@@ -215,10 +218,9 @@ def _write_end(
         done_files=removed.freed.files,
         done_bytes=removed.freed.bytes,
         **freed.of_attempt(attempt, step, gain),
-        **tell,
+        **due,
     )
-    if first_end or step.files or not complete:
-        ClearAttempt.objects.filter(pk=attempt.pk).update(receipt_after=now, receipt_tries=0)
+    if written:
         entries.write_ledger(
             attempt,
             LedgerKind.COMPLETED if first_end else LedgerKind.PARTIAL,

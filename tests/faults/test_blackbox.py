@@ -208,12 +208,16 @@ def records() -> list[Any]:
 
 
 def assert_twin(scene: Scene, *, cleared: bool) -> None:
-    """The twin is unchanged except for a record that tells of a clear; no trace of the telling is left."""
+    """The twin is unchanged except for a record that tells of a clear, and whole receipts beside it."""
     found = snapshot(scene.twin)
     names = {
         name for name in found.keys() | scene.twin_entries.keys() if found.get(name) != scene.twin_entries.get(name)
     }
-    assert names - {METADATA} == ({f"{METADATA}/ingest.json"} if cleared else set())
+    laid = {name for name in names if name.startswith(f"{METADATA}/receipts")}
+    assert names - laid - {METADATA} == ({f"{METADATA}/ingest.json"} if cleared else set())
+    assert not laid & scene.twin_entries.keys() and (cleared or not laid)
+    for sums in scene.twin.glob(f"{METADATA}/receipts/checksums*.sha256"):
+        subprocess.run(["sha256sum", "--check", "--strict", "--quiet", sums.name], cwd=sums.parent, check=True)
     states = ["staging", "complete", "sync_queued", "sync_verified"]
     assert states_on_disk(scene.twin) == ([*states, "cleared"] if cleared else states)
 

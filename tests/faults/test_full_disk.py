@@ -117,7 +117,7 @@ def test_an_ordinary_user_clears_a_full_disk(
             assert (lab.staging / ".exlab-reserve").stat().st_size == RESERVE
             with closing(sqlite3.connect(data / "db.sqlite3")) as database:
                 assert database.execute("SELECT state FROM cleanup_run").fetchall() == [("cleared",)]
-                kinds = "SELECT kind FROM cleanup_ledgerentry ORDER BY id"
+                kinds = "SELECT kind FROM cleanup_ledgerentry WHERE run_id IS NOT NULL ORDER BY id"  # without the key
                 assert database.execute(kinds).fetchall() == [("authorised",), ("completed",)]
                 assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     except means.Unavailable as missing:
