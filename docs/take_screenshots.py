@@ -32,7 +32,7 @@ SMALLER = 16
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture of the documentation: which page, by whom, how wide, in which theme, and what is done first."""
+    """One picture of the documentation: page, user, size and theme, what is done first, and whether it is printed."""
 
     name: str
     path: str
@@ -41,6 +41,7 @@ class Picture:
     height: int = 860
     theme: str = "light"
     act: Callable[[Page], None] = lambda page: None
+    printed: bool = False
 
 
 def _open_first(selector: str) -> Callable[[Page], None]:
@@ -71,6 +72,10 @@ PICTURES_TAKEN = [
     Picture("bench", "/instruments/", width=390, height=844, act=_open_bench),
     Picture("problems", "/problems/"),
     Picture("policies", "/policies/", user="admin"),
+    Picture("freed", "/audit/", user="admin", height=1100),
+    Picture("freed-dark", "/audit/", user="admin", height=1100, theme="dark"),
+    Picture("freed-phone", "/audit/", user="admin", width=390, height=1100),
+    Picture("freed-print", "/audit/", user="admin", width=794, height=1123, printed=True),
 ]
 
 
@@ -187,6 +192,8 @@ def _take(browser: Browser, picture: Picture, address: str, password: str, path:
     page.click("main button[type=submit]")
     page.goto(f"{address}{picture.path}")
     picture.act(page)
+    if picture.printed:
+        page.emulate_media(media="print")
     page.screenshot(path=path)
     context.close()
 

@@ -160,8 +160,8 @@ def test_the_screenshots_are_small_and_shown_in_a_document(path: Path) -> None:
     assert picture.startswith(b"\x89PNG\r\n")
     assert int.from_bytes(picture[16:20], "big") >= 390  # pixels across, as its header says
     assert len(picture) < 100_000
-    guide = (CHECKOUT / "docs/guide.md").read_text()
-    assert f"(docs/{path.name})" in README or f"({path.name})" in guide
+    shown = "".join((CHECKOUT / "docs" / name).read_text() for name in ("guide.md", "admin.md"))
+    assert f"(docs/{path.name})" in README or f"({path.name})" in shown
 
 
 @pytest.mark.parametrize("script", [".ci/run", "docs/walkthrough.sh", "manage.py"])

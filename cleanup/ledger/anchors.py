@@ -1,6 +1,6 @@
 """Heads of the chain, written down outside of the database: on each NAS root, in the data directory and in the log.
 
-Whoever changes the database cannot change those, so a chain that was cut or written anew does not agree with them.
+A person who changes the database cannot change those, so a chain that was cut or written anew does not agree with them.
 """
 
 import json

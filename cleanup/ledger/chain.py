@@ -1,7 +1,7 @@
 """The digests by which each row of the ledger vouches for all rows before it.
 
 A link's digest is SHA-256 of the link before and of its row's content; the first one takes up the chain's beginning.
-Whoever knows one later digest sees any change of an earlier row.
+One later digest shows any change of an earlier row.
 """
 
 import hashlib

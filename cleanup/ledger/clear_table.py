@@ -7,7 +7,8 @@ from typing import Any
 from django.db.models import BooleanField, Exists, F, OuterRef
 
 from cleanup.ledger import chain, stored_text
-from cleanup.ledger.entry_filter import EntryFilter, trigger_of
+from cleanup.ledger.dimensions import trigger_of
+from cleanup.ledger.entry_filter import EntryFilter
 from cleanup.ledger.tables import Column, Kind, Table
 from cleanup.models import LedgerEntry
 from cleanup.rules.policies.fields import TOLD_FIELDS
@@ -36,7 +37,7 @@ COLUMNS = (
     Column("run_kind", "kind"),
     Column("person", "asked for by"),
     Column("typed_by", "typed by the account"),
-    Column("trigger", "set off by"),
+    Column("trigger", "begun by"),
     Column("cause", "why the schedule took it"),
     Column("note", "reason given"),
     Column("policy_version", "newest policy version then", Kind.COUNT),

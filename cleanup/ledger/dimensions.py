@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Any
 
-from django.db.models import Exists, F, OuterRef, Q
+from django.db.models import Case, CharField, Exists, F, OuterRef, Q, Value, When
 from django.db.models.expressions import RawSQL
 
 from cleanup.models import Dimension, LedgerEntry, LedgerKind, Requester
@@ -14,7 +15,6 @@ from cleanup.rules.pressure import Cause
 FREEING = (LedgerKind.COMPLETED, LedgerKind.PARTIAL)
 REFUSING = (LedgerKind.REFUSED, LedgerKind.ABORTED, LedgerKind.CONFLICT)
 
-CLICK, COMMAND, SCHEDULE, PRESSURE = TRIGGERS = ("click", "command", "schedule", "pressure")
 # A policy's key before this sign is of a row that knows only the newest version of its time.
 NEWEST = "?"
 
@@ -26,6 +26,15 @@ BUCKETS = tuple(
     + [_DAY * days for days in (4, 5, 6, 7, 8, 10, 12, 14, 21, 30, 45, 60, 90, 120, 180, 365, 730)]
 )
 LONGER, UNKNOWN = "longer", "unknown"
+
+
+class Trigger(StrEnum):
+    """What began a clear. `pressure`: the schedule took it only because the disk was too full."""
+
+    CLICK = "click"
+    COMMAND = "command"
+    SCHEDULE = "schedule"
+    PRESSURE = "pressure"
 
 
 def values_of(entry: LedgerEntry) -> Iterator[tuple[Dimension, str]]:
@@ -43,11 +52,17 @@ def values_of(entry: LedgerEntry) -> Iterator[tuple[Dimension, str]]:
     yield Dimension.PROOF, entry.proof_level
 
 
-def trigger_of(requester: str, typed_by: str, cause: str) -> str:
-    """Return what began a clear; `pressure` only where its time was not over."""
+def trigger_of(requester: str, typed_by: str, cause: str) -> Trigger:
+    """Return what began the clear of a row with these columns."""
     if requester == Requester.OPERATOR:
-        return COMMAND if typed_by else CLICK
-    return PRESSURE if cause and Cause.RETENTION not in cause.split("+") else SCHEDULE
+        return Trigger.COMMAND if typed_by else Trigger.CLICK
+    return Trigger.PRESSURE if cause and Cause.RETENTION not in cause.split("+") else Trigger.SCHEDULE
+
+
+def trigger_column() -> Case:
+    """Return the same for a query."""
+    cases = [When(condition, then=Value(str(trigger))) for trigger, condition in _TRIGGERS.items()]
+    return Case(*cases, output_field=CharField())
 
 
 def policy_of(decided_by: Mapping[str, Any], newest: int) -> str:
@@ -72,17 +87,6 @@ def seconds_of(bucket: str) -> float | None:
 def where(dimension: Dimension, value: str) -> Q:
     """Return the condition for the ledger's rows of one value. A value that cannot be gives no rows."""
     return _CONDITIONS[dimension](value)
-
-
-def _trigger(value: str) -> Q:
-    retention = Q(cause="") | Q(cause__contains=Cause.RETENTION)
-    found = {
-        CLICK: Q(requester=Requester.OPERATOR, typed_by=""),
-        COMMAND: Q(requester=Requester.OPERATOR) & ~Q(typed_by=""),
-        SCHEDULE: Q(requester=Requester.SCHEDULE) & retention,
-        PRESSURE: Q(requester=Requester.SCHEDULE) & ~retention,
-    }
-    return found.get(value, _NONE)
 
 
 def _policy(value: str) -> Q:
@@ -136,13 +140,20 @@ def _name(end: timedelta) -> str:
 
 
 _NONE = Q(pk__in=[])
+_TIME_OVER = Q(cause="") | Q(cause__contains=Cause.RETENTION)
+_TRIGGERS: dict[str, Q] = {
+    Trigger.CLICK: Q(requester=Requester.OPERATOR, typed_by=""),
+    Trigger.COMMAND: Q(requester=Requester.OPERATOR) & ~Q(typed_by=""),
+    Trigger.SCHEDULE: Q(requester=Requester.SCHEDULE) & _TIME_OVER,
+    Trigger.PRESSURE: Q(requester=Requester.SCHEDULE) & ~_TIME_OVER,
+}
 # As literals: SQLite sees only then that a partial index will do.
 FREES = Q(kind__in=[RawSQL(f"'{kind.value}'", ()) for kind in FREEING])  # noqa: S611
 _CONDITIONS: dict[Dimension, Callable[[str], Q]] = {
     Dimension.EQUIPMENT: lambda value: FREES & Q(equipment=value),
     Dimension.PROJECT: lambda value: FREES & Q(project=value),
     Dimension.PERSON: lambda value: FREES & Q(actor=value),
-    Dimension.TRIGGER: lambda value: FREES & _trigger(value),
+    Dimension.TRIGGER: lambda value: FREES & _TRIGGERS.get(value, _NONE),
     Dimension.POLICY: lambda value: FREES & _policy(value),
     Dimension.ROOT: lambda value: FREES & Q(root_name=value),
     Dimension.PROOF: lambda value: FREES & Q(proof_level=value),

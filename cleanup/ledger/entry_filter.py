@@ -2,43 +2,14 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import StrEnum
 from typing import Self
 
-from django.db.models import Case, CharField, Max, Min, Q, Value, When
+from django.db.models import Max, Min, Q
 
+from cleanup.ledger.dimensions import Trigger, trigger_column
 from cleanup.ledger.period import Period
-from cleanup.models import LedgerEntry, LedgerQuerySet, Requester
+from cleanup.models import LedgerEntry, LedgerQuerySet
 from cleanup.rules.policies.fields import TOLD_FIELDS
-from cleanup.rules.pressure import Cause
-
-
-class Trigger(StrEnum):
-    """What set off a clear. `pressure`: the schedule took it only because the disk was too full."""
-
-    CLICK = "click"
-    COMMAND = "command"
-    SCHEDULE = "schedule"
-    PRESSURE = "pressure"
-
-
-def trigger_of(requester: str, typed_by: str, cause: str) -> Trigger:
-    """What set off the clear of a row with these columns."""
-    if requester == Requester.OPERATOR:
-        return Trigger.COMMAND if typed_by else Trigger.CLICK
-    return Trigger.PRESSURE if cause and Cause.RETENTION not in cause.split("+") else Trigger.SCHEDULE
-
-
-def trigger_column() -> Case:
-    """The same in a query."""
-    by_hand = Q(requester=Requester.OPERATOR)
-    return Case(
-        When(by_hand & Q(typed_by=""), then=Value(Trigger.CLICK.value)),
-        When(by_hand, then=Value(Trigger.COMMAND.value)),
-        When(Q(cause="") | Q(cause__contains=Cause.RETENTION), then=Value(Trigger.SCHEDULE.value)),
-        default=Value(Trigger.PRESSURE.value),
-        output_field=CharField(),
-    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +20,7 @@ class EntryFilter:
     until: datetime | None = None
     equipment: str = ""
     project: str = ""
-    person: str | None = None  # empty: nobody, as for the schedule
+    person: str | None = None  # empty: no person, as for the schedule
     root: str = ""
     policy: int | None = None  # a version that decided something
     trigger: Trigger | None = None
@@ -83,7 +54,7 @@ class EntryFilter:
         if self.policy is not None:
             entries = entries.filter(_decided_by(self.policy))
         if self.trigger is not None:
-            entries = entries.annotate(set_off_by=trigger_column()).filter(set_off_by=self.trigger.value)
+            entries = entries.annotate(begun_by=trigger_column()).filter(begun_by=self.trigger.value)
         return entries
 
     def bounds(self) -> tuple[int, int]:

@@ -9,12 +9,11 @@ from typing import Any
 from django.db.models import Count, F
 from django.db.models.functions import TruncMonth
 
-from cleanup.ledger.entry_filter import trigger_column
+from cleanup.ledger.dimensions import policy_of, trigger_column
 from cleanup.ledger.tables import Column, Kind, Table
 from cleanup.models import LedgerQuerySet
 from cleanup.models.aggregates import bytes_sum
 from cleanup.models.ledger import measured_sums
-from cleanup.rules.policies.fields import TOLD_FIELDS
 
 SCHEDULE = "(schedule)"
 
@@ -33,10 +32,8 @@ def _month(at: datetime) -> str:
 
 
 def _policy(decided: Any, newest: int) -> str:  # noqa: ANN401
-    """`3`, or `0+3` where several versions decided; 0 is a default. Older rows: `?5`, the newest of their time."""
-    by = json.loads(decided) if isinstance(decided, str) else decided or {}
-    versions = {by[name].get("version") or 0 for name in TOLD_FIELDS if name in by}
-    return "+".join(map(str, sorted(versions))) if versions else f"?{newest}"
+    # Grouped by, the column may come as text.
+    return policy_of(json.loads(decided) if isinstance(decided, str) else decided or {}, newest)
 
 
 KEYS: dict[str, GroupKey] = {
@@ -45,7 +42,7 @@ KEYS: dict[str, GroupKey] = {
     "project": GroupKey("project", (F("project"),)),
     "operator": GroupKey("person", (F("actor"),), lambda name: name or SCHEDULE),
     "root": GroupKey("staging root", (F("root_name"),)),
-    "trigger": GroupKey("what set it off", (trigger_column(),)),
+    "trigger": GroupKey("what began it", (trigger_column(),)),
     "policy": GroupKey("policy", (F("decided_by"), F("policy_version")), _policy),
     "proof": GroupKey("proof", (F("proof_level"),)),
 }

@@ -305,7 +305,7 @@ def _holds(_period: Period, now: datetime) -> Table:
         amounts[2] = max(amounts[2], seconds)
     columns = (
         Column("owner", "Held by"),
-        Column("source", "Held with"),
+        Column("source", "By"),
         Column("runs", "Runs", Kind.COUNT),
         Column("logical_bytes", "Logical bytes", Kind.BYTES),
         Column("longest_seconds", "Longest", Kind.SECONDS),

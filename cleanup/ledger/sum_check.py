@@ -83,7 +83,7 @@ def differences(*, limit: int = 1) -> list[SumDifference]:
 
 
 def _confirm(day: date, zones: "_Zones") -> list[SumDifference]:
-    """Look again while nobody writes: a row may have come between two questions."""
+    """Look again while no other process writes: a row may have come between two questions."""
     with transaction.atomic():
         LedgerHead.objects.select_for_update().first()
         return _compare(day, _count(day, zones), _kept(day))
@@ -176,7 +176,7 @@ def _compare(day: date, expected: _Found, found: _Found, *, of_month: bool = Fal
 
 
 def _months() -> Iterator[SumDifference]:
-    """The months that are not the sum of their days. One question for both: nobody writes between."""
+    """The months that are not the sum of their days. One question for both, so that no write comes between."""
     for month in sorted(DaySum.objects.order_by().values_list(TruncMonth("day"), flat=True).distinct()):
         after = (month.replace(day=1) + timedelta(days=31)).replace(day=1)
         rows = DaySum.objects.filter(day__gte=month, day__lt=after).order_by().values_list("of_month", *_KEYS)

@@ -8,7 +8,7 @@ from cleanup.models.base import AppendOnly
 
 
 class LedgerAnchor(AppendOnly):
-    """A head that was written down: whoever changes the chain later cannot change that too."""
+    """A head that was written down: a later change of the chain cannot change that too."""
 
     position = models.BigIntegerField()
     sha256 = models.CharField("SHA-256 of the link", max_length=64)

@@ -3,14 +3,15 @@
 from datetime import timedelta
 
 from cleanup.ledger import dimensions
+from cleanup.ledger.dimensions import Trigger
 from cleanup.models import Dimension
 from cleanup.text.values import UNKNOWN, duration, sentence, visible
 
-TRIGGERS = {
-    dimensions.CLICK: "a click on a page",
-    dimensions.COMMAND: "a typed command",
-    dimensions.SCHEDULE: "automatic clearing: its time was over",
-    dimensions.PRESSURE: "automatic clearing: the disk was too full",
+TRIGGERS: dict[str, str] = {
+    Trigger.CLICK: "a click on a page",
+    Trigger.COMMAND: "a typed command",
+    Trigger.SCHEDULE: "automatic clearing: its time was over",
+    Trigger.PRESSURE: "automatic clearing: the disk was too full",
 }
 PROOFS = {
     "checksum": "checksum: every byte was compared",

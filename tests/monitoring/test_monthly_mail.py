@@ -1,5 +1,7 @@
 """The summary of a month: its numbers, and that it is sent once, in the first days of the next month."""
 
+import html
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -61,6 +63,10 @@ def test_the_numbers_of_a_month(may: None, client: Client) -> None:
     page = client.get("/audit/months/2026-05/").content.decode()
     assert "3.00 GB" in page and "3,000,000,000 bytes" in page and "/audit/months/2026-06/" in page
     assert "/audit/tables/clears.csv?month=2026-05" in page and "not sent" in page
+    assert "By what began it" in page and "a click on a page" in page
+    lists = re.findall(r'href="(/audit/entries/[^"]*)"', page)
+    assert len(lists) > 7 and all(client.get(html.unescape(one)).context["lines"] for one in lists)
+    assert 'href="/audit/months/2026-05/"' in client.get("/audit/?year=2026").content.decode()
     empty = client.get("/audit/months/2020-01/").content.decode()
     assert "Nothing was freed in January 2020." in empty
     assert [client.get(f"/audit/months/{month}/").status_code for month in ("2026-13", "2026-5", "1900-01", "x")] == [

@@ -18,7 +18,7 @@ from cleanup.storage.nas.client import NasError, NasReader
 
 T = TypeVar("T")
 
-# A sleeping disk has started by then; whoever waits has other work.
+# A sleeping disk has started by then; the caller has other work.
 _LONGEST_SECONDS = 20.0
 
 

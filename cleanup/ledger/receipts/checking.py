@@ -72,6 +72,8 @@ class ReceiptCheck:
 
     def as_text(self) -> str:
         lines = [f"differs: {one}" for one in self.differs] + [f"note: {one}" for one in self.notes]
+        if self.files:
+            lines.append(f"on the NAS: {self.files} files were compared")
         if self.fingerprint:
             lines.append(f"fingerprint: {self.fingerprint}")
         verdict = {INTACT: "intact, signed by the known key", UNPROVEN: "intact, origin unproven"}
@@ -271,15 +273,18 @@ def _read_lines(lines: Iterable[Json], said: Json, found: ReceiptCheck, nas_root
     names = size = 0
     copy = Copy(nas_root, twin) if nas_root else None
     wrong: list[str] = []
-    more = 0
+    more = by_size = 0
     for line in lines:
         names, size = names + 1, size + line["size"]
         if copy is None or line["kept"]:
             continue  # the archive keeps these, and the NAS may hold an older state
         found.files += 1
+        by_size += line["sha256"] is None
         if trouble := copy.trouble(line):
             more += len(wrong) >= NAMED
             wrong += [trouble] if len(wrong) < NAMED else []
+    if by_size:
+        found.notes.append(f"{by_size} files have no digest: on the NAS only their sizes were compared")
     found.differs += wrong + ([f"and {more} more files"] if more else [])
     if (names, size) != (said["names"], said["bytes"]):
         found.differs.append(

@@ -8,14 +8,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
     PublicFormat,
-    load_der_public_key,
     load_pem_private_key,
 )
 from django.conf import settings
@@ -23,6 +21,7 @@ from django.conf import settings
 from cleanup.lab.people import os_account
 from cleanup.lab.roots import opening
 from cleanup.ledger import book
+from cleanup.ledger.receipts import checking
 from cleanup.models import LedgerEntry, LedgerKind, Requester
 from cleanup.storage.data_directory import kept_receipts
 from cleanup.storage.data_directory.datadir import DataDir
@@ -79,18 +78,6 @@ def as_pem(public: bytes) -> str:
     return f"-----BEGIN PUBLIC KEY-----\n{body}\n-----END PUBLIC KEY-----\n"
 
 
-def is_signed(public: bytes, data: bytes, signature: bytes) -> bool:
-    """Whether the key with this public half has signed the data."""
-    try:
-        key = load_der_public_key(public)
-        if not isinstance(key, Ed25519PublicKey):
-            return False
-        key.verify(signature, data)
-    except (InvalidSignature, ValueError):
-        return False
-    return True
-
-
 def current(*, now: datetime) -> SigningKey:
     """Return this data directory's key, made where there is none, with its row in the ledger. Raises NoKey.
 
@@ -137,7 +124,7 @@ def known(*, host: str = "") -> Iterator[KnownKey]:
             continue  # verify_ledger tells of a row that was changed
         above = vouching.get(before)
         first = row.reason == MADE and row.host not in hosts
-        vouched = first or (above is not None and is_signed(above, _statement(public), signed))
+        vouched = first or (above is not None and checking.is_signed(above, _statement(public), signed))
         found = KnownKey(public, fingerprint(public), row.host, row.at, row.reason, vouched)
         hosts.add(row.host)
         if vouched:

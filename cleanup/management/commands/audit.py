@@ -10,7 +10,8 @@ from django.db.models import Count
 
 from cleanup.lab import days
 from cleanup.ledger import clear_table, exports, freed_groups
-from cleanup.ledger.entry_filter import EntryFilter, Trigger
+from cleanup.ledger.dimensions import Trigger
+from cleanup.ledger.entry_filter import EntryFilter
 from cleanup.ledger.tables import Table
 from cleanup.management.base import LabCommand, UsageError, add_root_argument
 from cleanup.models import LedgerQuerySet

@@ -4,22 +4,18 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from django.conf import settings
 from django.db.models import OuterRef, Subquery
 
 from cleanup.lab.nas.nas_roots import NasRoot, twin_of
 from cleanup.lab.nas.nas_transport import Readers
-from cleanup.lab.roots import opening
 from cleanup.models import ClearAttempt, Phase, Proof, Run, RunQuerySet, StagingRoot
 from cleanup.monitoring.reconciliation.findings import Mismatch, Mismatches, MismatchKind
 from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.rules.states import State
-from cleanup.runs.proofs import proofs
+from cleanup.runs.proofs import proofs, still_there
 from cleanup.storage.nas.client import Listing, NasError
 from cleanup.storage.run_paths import show
-from cleanup.storage.staging import desktop_files, run_tree
-from cleanup.storage.staging.plan import PlanError
 
 _AT_ONCE = 200
 # So many different problems of one root are told.
@@ -169,20 +165,10 @@ def _expected(run: Run) -> _Expected | None:
     key = vars(run)["newest_proof"]
     clear = _clear_of(run) if run.state == State.CLEARED else None
     proof = clear.proof if clear is not None and clear.proof else Proof.objects.filter(pk=key).first()
-    sizes = _planned(clear) if clear is not None and clear.host == settings.EXLAB_HOST else None
+    sizes = still_there.planned_data(clear)
     if sizes is None and proof is None:
         return None
     return _Expected(proof.files if proof else 0, proof.bytes if proof else 0, sizes)
-
-
-def _planned(clear: ClearAttempt) -> dict[bytes, int] | None:
-    try:
-        plan = opening.data_dir().read_plan(clear.pk.hex, clear.plan_sha256)
-    except PlanError:
-        return None
-    files = {entry.path: entry.size for entry in plan.entries if entry.is_file and run_tree.is_data(entry.path)}
-    # Files of desktops are no data: the copy need not have them.
-    return {path: size for path, size in files.items() if not desktop_files.may_be_missing(path, files)}
 
 
 def _less(listing: Listing, expected: _Expected | None) -> str:

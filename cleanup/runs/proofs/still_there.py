@@ -14,10 +14,9 @@ from cleanup.models import ClearAttempt, Run
 from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.runs.proofs.proofs import name_some
-from cleanup.storage import run_paths
 from cleanup.storage.nas import client
 from cleanup.storage.run_paths import show
-from cleanup.storage.staging import desktop_files
+from cleanup.storage.staging import desktop_files, run_tree
 from cleanup.storage.staging.plan import PlanError
 
 # A page reads no longer plan; it compares numbers then.
@@ -71,7 +70,7 @@ def ask(run: Run, clear: ClearAttempt | None, now: datetime) -> NasAnswer:
         gone = error.problem.reason == Reason.NAS_MISSING_FILE
         return NasAnswer(StillThere.GONE if gone else StillThere.UNKNOWN, path, now, finding=problem)
     there = {name: file.size for name, file in listing.files.items()}
-    expected = _planned(clear)
+    expected = planned_data(clear) if clear and clear.planned_files <= LARGEST_PLAN else None
     return _by_number(clear, there, path, now) if expected is None else _by_name(expected, there, path, now)
 
 
@@ -85,26 +84,23 @@ def _not_asked(run: Run, twin: Twin, path: str) -> Finding | None:
     return None
 
 
-def _planned(clear: ClearAttempt | None) -> dict[bytes, int] | None:
-    """The sizes of the data files that the clear removed; None without a plan that can be read here."""
-    if clear is None or clear.host != settings.EXLAB_HOST or clear.planned_files > LARGEST_PLAN:
+def planned_data(clear: ClearAttempt | None) -> dict[bytes, int] | None:
+    """Return the sizes of the files that the copy of a cleared run must have; None without a plan to read here.
+
+    Files of desktops are no data: they were never compared, and NAS systems remove them.
+    """
+    if clear is None or clear.host != settings.EXLAB_HOST:
         return None
     try:
         plan = opening.data_dir().read_plan(clear.pk.hex, clear.plan_sha256)
     except (PlanError, OSError):
         return None
-    return {entry.path: entry.size for entry in plan.entries if entry.is_file and not _is_metadata(entry.path)}
-
-
-def _is_metadata(path: bytes) -> bool:
-    return path.startswith(run_paths.METADATA + b"/")
+    files = {entry.path: entry.size for entry in plan.entries if entry.is_file and run_tree.is_data(entry.path)}
+    return {path: size for path, size in files.items() if not desktop_files.may_be_missing(path, files)}
 
 
 def _by_name(expected: Mapping[bytes, int], there: Mapping[bytes, int], path: str, now: datetime) -> NasAnswer:
-    # Files of desktops were never compared, and NAS systems remove them.
-    missing = [
-        name for name in expected if name not in there and not desktop_files.may_be_missing(name, expected.keys())
-    ]
+    missing = [name for name in expected if name not in there]
     other = [name for name, size in expected.items() if name in there and there[name] != size]
     held = [name for name in expected if name in there]
     return NasAnswer(

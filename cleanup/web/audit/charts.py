@@ -91,8 +91,9 @@ def chart_page(request: SignedIn, name: str) -> HttpResponse:
     for root in roots if name == "disks" else (None,):
         made = _figure(request, sight, name, root, now)
         shown.append(_picture(name, root, asked, made.alt, made))
-    context = {"name": name, "title": CHARTS[name], "shown": shown, "trouble": _period(request)[1], "asked": asked}
-    return render(request, "cleanup/audit/chart.html", context)
+    days, trouble = _period(request)
+    about = {"name": name, "title": CHARTS[name], "period": days, "trouble": trouble}
+    return render(request, "cleanup/audit/chart.html", about | {"shown": shown, "asked": asked})
 
 
 def _figure(request: SignedIn, sight: Sight, name: str, root: StagingRoot | None, now: datetime) -> Figure:

@@ -12,6 +12,7 @@ from django.views.decorators.http import require_safe
 from cleanup.ledger import exports, period, raw_table
 from cleanup.ledger.period import NoPeriod, Period
 from cleanup.ledger.tables import Table
+from cleanup.web.audit import questions
 from cleanup.web.decorators import may_audit
 from cleanup.web.requests import SignedIn
 
@@ -50,9 +51,10 @@ def audit_table(request: SignedIn, name: str, kind: str) -> HttpResponseBase:
     if name not in exports.names() or kind not in KINDS:
         raise Http404
     try:
-        wanted = _period(request)
+        found = questions.asked_period(request.GET, timezone.localdate())
     except NoPeriod as error:
         return HttpResponse(f"{error}\n", status=400, content_type="text/plain; charset=utf-8")
+    wanted = found[0] if found else None
     if wanted is None and name not in _WHOLE:
         wanted = period.of_year(timezone.localdate().year)
     return _file(request, exports.table(name, wanted), kind, wanted)
@@ -78,17 +80,3 @@ def _file(request: SignedIn, table: Table, kind: str, wanted: Period | None) -> 
     bom = request.GET.get("bom") == "1"
     parts = exports.as_csv(table, bom=bom) if kind == "csv" else exports.as_json_lines(table)
     return StreamingHttpResponse(FileParts(parts, _turns.release), content_type=KINDS[kind], headers=headers)
-
-
-def _period(request: SignedIn) -> Period | None:
-    """The period in an address, None without one. Raises NoPeriod."""
-    asked = {name: request.GET.get(name, "") for name in ("year", "month", "since", "until")}
-    if asked["since"] or asked["until"]:
-        return period.between(asked["since"] or "1970-01-01", asked["until"] or f"{timezone.localdate()}")
-    if asked["month"]:
-        return period.of_month(asked["month"])
-    if not asked["year"]:
-        return None
-    if not (asked["year"].isascii() and asked["year"].isdecimal() and len(asked["year"]) < 10):
-        raise NoPeriod(f"{asked['year'][:40]} is no year.")
-    return period.of_year(int(asked["year"]))

@@ -8,6 +8,7 @@ from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
+from cleanup.lab.people import permissions
 from cleanup.ledger import report
 from cleanup.ledger.period import NoPeriod
 from cleanup.ledger.receipts import keys
@@ -36,7 +37,8 @@ def freed(request: SignedIn) -> HttpResponse:
     except NoPeriod as error:
         question, trouble = questions.this_year(today), str(error)
     found = report.report(question.period, now=now)
-    tables = {name: shown(found.tables[name], question) for name in (*BESIDE, *NOW)}
+    looks = permissions.places(request.user, permissions.VIEW).everywhere
+    tables = {name: shown(found.tables[name], question, staged_runs=looks) for name in (*BESIDE, *NOW)}
     context = {
         "question": question,
         "query": question.address(),

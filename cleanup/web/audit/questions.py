@@ -1,7 +1,7 @@
 """What the address of an audit's page asks for: a period, and values."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 
 from django.http import QueryDict
@@ -48,6 +48,11 @@ class AuditQuestion:
         return f"{self.period.first} to {self.period.last}"
 
     @property
+    def when(self) -> str:
+        """`in 2026`, or `from 2026-01-01 to 2026-03-31`."""
+        return f"from {self.title}" if "since" in self.said else f"in {self.title}"
+
+    @property
     def words(self) -> list[tuple[str, str]]:
         """The values with the names of what they are of."""
         return [(str(dimension.label), audit.said(dimension, value)) for dimension, value in self.values.items()]
@@ -57,7 +62,8 @@ def read(asked: QueryDict, today: date) -> AuditQuestion:
     """Return what an address asks for, the current year where it says nothing. Raises NoPeriod."""
     # PostgreSQL takes no text with a NUL, so no row has one.
     values = {one: (asked.get(name) or "").replace("\0", "\ufffd") for name, one in NAMES.items() if name in asked}
-    return AuditQuestion(*_period(asked, today), values)
+    found = asked_period(asked, today)
+    return AuditQuestion(*found, values) if found else replace(this_year(today), values=values)
 
 
 def this_year(today: date) -> AuditQuestion:
@@ -65,14 +71,17 @@ def this_year(today: date) -> AuditQuestion:
     return AuditQuestion(period.of_year(today.year), {"year": f"{today.year}"})
 
 
-def _period(asked: QueryDict, today: date) -> tuple[Period, dict[str, str]]:
+def asked_period(asked: QueryDict, today: date) -> tuple[Period, dict[str, str]] | None:
+    """Return the period of an address and how the address says it; None without one. Raises NoPeriod."""
     since, until = asked.get("since", ""), asked.get("until", "")
     if since or until:
         found = period.between(since or f"{_EARLIEST}", until or f"{today}")
         return found, {"since": f"{found.first}", "until": f"{found.last}"}
     if month := asked.get("month", ""):
         return period.of_month(month), {"month": month}
-    year = asked.get("year", "") or f"{today.year}"
+    year = asked.get("year", "")
+    if not year:
+        return None
     if not (year.isascii() and year.isdecimal() and len(year) < 10):
         raise NoPeriod(f"{year[:40]} is no year.")
     return period.of_year(int(year)), {"year": f"{int(year)}"}

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.urls import reverse
+from django.utils.http import urlencode
 
 from cleanup.ledger.period import of_month
 from cleanup.ledger.tables import Column, Kind, Table
@@ -66,8 +67,11 @@ class Matrix:
     totals: Sequence[Cell]
 
 
-def shown(table: Table, question: AuditQuestion) -> ShownTable:
-    """Return a table for a page, its numbers with their lists in the period of the question."""
+def shown(table: Table, question: AuditQuestion, *, staged_runs: bool = False) -> ShownTable:
+    """Return a table for a page, its numbers with their lists in the period of the question.
+
+    `staged_runs`: the reader may open the list of all runs.
+    """
     rows = list(table.rows)
     dimension = _OF_TABLE.get(table.name)
     columns = [column for column in table.columns if column.name not in _LEFT_OUT]
@@ -75,6 +79,8 @@ def shown(table: Table, question: AuditQuestion) -> ShownTable:
     for row in rows[:SHOWN]:
         address = _list(question, **{dimension: row[0]}) if dimension else ""
         values = dict(zip((column.name for column in table.columns), row, strict=True))
+        if staged_runs and table.name == "staged":
+            address = f"{reverse('run-list')}?{urlencode({'root': values['root'], 'verdict': values['status']})}"
         cells = [_cell(column, values[column.name], dimension, address) for column in columns]
         if "measured_of_bytes" in values:
             cells[-1] = _measured(columns[-1], values["measured_bytes"], values["measured_of_bytes"])
@@ -93,10 +99,15 @@ def matrix(months: Table, question: AuditQuestion) -> Matrix:
         sizes.setdefault(month, {})[name] = size
         by_instrument[name] = by_instrument.get(name, 0) + size
     order = sorted(by_instrument, key=lambda name: (-by_instrument[name], name))
-    rows = [(Cell(month), _line(question, month, order, sizes[month])) for month in sorted(sizes)]
+    rows = [(_month(question, month), _line(question, month, order, sizes[month])) for month in sorted(sizes)]
     totals = [_size(by_instrument[name], _list(question, equipment=name)) for name in order]
     totals.append(_size(sum(by_instrument.values()), _list(question)))
     return Matrix([visible(name) for name in order], rows, totals)
+
+
+def _month(question: AuditQuestion, month: str) -> Cell:
+    """A whole month leads to its page."""
+    return Cell(month, address=reverse("audit-month", args=[month]) if "month" in _within(question, month) else "")
 
 
 def _line(question: AuditQuestion, month: str, order: Sequence[str], sizes: dict[str, int]) -> list[Cell]:

@@ -181,6 +181,7 @@ def test_the_nas_is_read_when_asked(taken: Taken) -> None:
     how = {"key": str(taken.key), "nas_root": str(taken.lab.nas)}
     found = taken.check(**how)
     assert (found.status, found.files) == (checking.INTACT, 7)
+    assert "on the NAS: 7 files were compared\n" in found.as_text()
     twin = taken.lab.twin()
     (twin / "tiles/t_0000.tif").write_bytes(b"x" * 4096)
     (twin / "tiles/t_0001.tif").write_bytes(b"short")

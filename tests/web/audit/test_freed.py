@@ -186,3 +186,11 @@ def test_names_are_spelled_out(auditor: Client, root: Any) -> None:
         body = auditor.get(address).content.decode()
         assert "\u202e" not in re.sub(r'href="[^"]*"', "", body) and "<script>" not in body.split("<main")[1]
         assert "&lt;b&gt;&amp;" in body
+
+
+def test_what_is_still_staged_leads_to_the_list_for_those_who_may_open_it(
+    auditor: Client, people: Any, root: Any, now: datetime
+) -> None:
+    run_row(root, "FLOW_01/PROJ-1/Runs/Run_2026-01-01T00-00", first_seen_at=now)
+    assert addresses(people.admin.get("/audit/"), "verdict=") == ["/runs/?root=lab&verdict=wait"]
+    assert not addresses(auditor.get("/audit/"), "verdict=")
