@@ -70,13 +70,13 @@ def runs():
 
 
 def fingerprint(top, but=()):
-    """Name, mode, size, time and content of everything below a directory; `but` the records and their folders."""
+    """Name, mode, size, time and content of everything below a directory; `but` the records, receipts, their folders."""
     entries = {}
     for path in sorted([top, *top.rglob("*")]):
         status = path.lstat()
         content = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
         size = status.st_size if path.is_file() else 0
-        told = path.match("*/.exlab-wizard/ingest.json") or path.match("*/.exlab-wizard")
+        told = path.match("*/.exlab-wizard/ingest.json") or path.match("*/.exlab-wizard") or "receipts" in path.parts
         if not told or "records" not in but:
             entries[str(path.relative_to(top))] = [status.st_mode, size, status.st_mtime_ns, content]
     return hashlib.sha256(json.dumps(entries).encode()).hexdigest()

@@ -7,15 +7,8 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
-    load_pem_private_key,
-)
 from django.conf import settings
 
 from cleanup.lab.people import os_account
@@ -25,6 +18,10 @@ from cleanup.ledger.receipts import checking
 from cleanup.models import LedgerEntry, LedgerKind, Requester
 from cleanup.storage.data_directory import kept_receipts
 from cleanup.storage.data_directory.datadir import DataDir
+
+# `cryptography` is imported where it is used: a clear of many files needs the room.
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 FILE = "receipt-key"
 # The next key, until its row is written: a crash then leaves the old one in force.
@@ -41,11 +38,13 @@ class NoKey(Exception):
 class SigningKey:
     """A private half."""
 
-    private: Ed25519PrivateKey
+    private: "Ed25519PrivateKey"
 
     @property
     def public(self) -> bytes:
         """The public half in DER (SubjectPublicKeyInfo)."""
+        from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
         return self.private.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
     @property
@@ -160,6 +159,9 @@ def _write_row(key: SigningKey, before: KnownKey | None, reason: str, now: datet
 
 
 def _read(data: DataDir, name: str) -> SigningKey | None:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
     try:
         with open(os.path.join(data.path, name), "rb") as file:
             key = load_pem_private_key(file.read(), password=None)
@@ -173,6 +175,9 @@ def _read(data: DataDir, name: str) -> SigningKey | None:
 
 
 def _make(data: DataDir, name: str) -> SigningKey:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
     key = Ed25519PrivateKey.generate()
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     data.keep("", name, lambda file: file.write(pem))

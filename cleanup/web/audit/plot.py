@@ -4,13 +4,13 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
 
-import pygal
-from pygal.style import Style
-
 from cleanup.text.values import visible
+
+if TYPE_CHECKING:
+    from pygal.style import Style
 
 # Shown at most this wide, in pixels; a phone gets the narrow one. Text stays above 11 px in both.
 WIDE, NARROW = 900, 300
@@ -66,11 +66,13 @@ class Plot:
 
 def draw(plot: Plot, *, narrow: bool = False) -> bytes:
     """Return the picture as an SVG document."""
+    import pygal  # takes room and time that only pictures need
+
     width = NARROW if narrow else WIDE
     columns = 1 if narrow else 2
     rows, left_over = divmod(len(plot.series), columns)
     is_drawn = any(value if plot.kind is not PlotKind.LINES else True for each in plot.series for value in each.values)
-    chart = _CHARTS[plot.kind](
+    chart = getattr(pygal, _CHARTS[plot.kind])(
         width=width,
         height=_HEIGHT[width] + (rows + left_over) * _LEGEND_ROW,
         margin_bottom=6 + left_over * _LEGEND_ROW,  # pygal forgets a last row that is not full
@@ -95,11 +97,7 @@ def draw(plot: Plot, *, narrow: bool = False) -> bytes:
     return _clean(chart.render_tree(), plot, width)
 
 
-_CHARTS: dict[PlotKind, Any] = {
-    PlotKind.STACKED: pygal.StackedBar,
-    PlotKind.BARS: pygal.HorizontalBar,
-    PlotKind.LINES: pygal.XY,
-}
+_CHARTS = {PlotKind.STACKED: "StackedBar", PlotKind.BARS: "HorizontalBar", PlotKind.LINES: "XY"}
 _COMMON: dict[str, Any] = {
     "js": [],
     "css": [],
@@ -114,8 +112,10 @@ _COMMON: dict[str, Any] = {
 }
 
 
-def _style(width: int) -> Style:
+def _style(width: int) -> "Style":
     """Only the sizes count, by which pygal leaves room for texts."""
+    from pygal.style import Style
+
     size = _TEXT[width]
     return Style(label_font_size=size, major_label_font_size=size, legend_font_size=size, no_data_font_size=size)
 
