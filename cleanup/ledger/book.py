@@ -31,23 +31,17 @@ def writing() -> Iterator[None]:
     with nothing written.
     """
     outer = _pending.get()
-    if outer is not None:
-        known = len(outer)
-        try:
-            with transaction.atomic():
-                yield
-        except BaseException:
-            del outer[known:]  # rolled back with what they tell of
-            raise
-        return
     rows: list[LedgerEntry] = []
     token = _pending.set(rows)
     try:
-        with transaction.atomic(durable=True):
+        with transaction.atomic(durable=outer is None):
             yield
-            _save(rows)
+            if outer is None:
+                _save(rows)
     finally:
         _pending.reset(token)
+    if outer is not None:
+        outer.extend(rows)  # only here: rows of what is rolled back go with it
 
 
 def write(*rows: LedgerEntry) -> None:
