@@ -11,21 +11,14 @@ million clears take some minutes to make, and some GB in a temporary directory t
 
 import argparse
 import logging
-import os
 import statistics
-import sys
 import time
 from datetime import UTC, datetime
 from importlib import import_module
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-for name in [name for name in os.environ if name.startswith("PYTEST_")]:
-    del os.environ[name]
-
-from tests.tools import engines
+from throwaway import ENGINES, database
 
 TIMES = 5
 FEW = 10_000
@@ -39,30 +32,15 @@ LEVELS = "CASE i % 10 WHEN 0 THEN 'size' WHEN 1 THEN 'record' ELSE 'checksum' EN
 def main() -> None:
     parser = argparse.ArgumentParser(description="Time the audit's pages.")
     parser.add_argument("--clears", type=int, default=100_000)
-    parser.add_argument("--engine", choices=engines.BOTH, default="sqlite")
+    parser.add_argument("--engine", choices=ENGINES, default="sqlite")
     parser.add_argument("--check", action="store_true", help="compare the sums with the rows")
     options = parser.parse_args()
-    engines.ENGINE = options.engine
-    engines.prepare()
-    try:
+    with database(options.engine):
         _measure(options)
-    finally:
-        from django.db import connections
-
-        connections.close_all()
-        engines.finish()
 
 
 def _measure(options: argparse.Namespace) -> None:
-    import django
-    from django.conf import settings
-    from django.core.management import call_command
-
-    django.setup()
     logging.disable(logging.INFO)
-    settings.STORAGES["staticfiles"] = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
-    settings.ALLOWED_HOSTS.append("testserver")
-    call_command("migrate", verbosity=0)
     made = 0
     for number in sorted({min(FEW, options.clears), options.clears}):
         _fill(made, number)

@@ -9,21 +9,14 @@ clears take five to ten minutes to make, and 6 GB in a temporary directory that 
 """
 
 import argparse
-import os
 import resource
 import statistics
-import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-for name in [name for name in os.environ if name.startswith("PYTEST_")]:
-    del os.environ[name]
-
-from tests.tools import engines
+from throwaway import ENGINES, database
 
 TIMES = 5
 ROWS = 5  # of the ledger for each clear
@@ -38,30 +31,15 @@ DECIDED = (
 def main() -> None:
     parser = argparse.ArgumentParser(description="Time files of the ledger and the search of past runs.")
     parser.add_argument("--clears", type=int, default=100_000)
-    parser.add_argument("--engine", choices=engines.BOTH, default="sqlite")
+    parser.add_argument("--engine", choices=ENGINES, default="sqlite")
     parser.add_argument("--explain", action="store_true", help="show the plan of each slow statement")
     parser.add_argument("--only", default="", help="files or pages whose name begins with one of these: clears,past")
     options = parser.parse_args()
-    engines.ENGINE = options.engine
-    engines.prepare()
-    try:
+    with database(options.engine):
         _measure(options)
-    finally:
-        from django.db import connections
-
-        connections.close_all()
-        engines.finish()
 
 
 def _measure(options: argparse.Namespace) -> None:
-    import django
-    from django.conf import settings
-    from django.core.management import call_command
-
-    django.setup()
-    settings.STORAGES["staticfiles"] = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
-    settings.ALLOWED_HOSTS.append("testserver")
-    call_command("migrate", verbosity=0)
     begun = time.monotonic()
     _make(options.clears)
     print(f"{options.engine}: {options.clears:,} clears made in {time.monotonic() - begun:.0f} s", flush=True)

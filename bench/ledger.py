@@ -9,20 +9,13 @@ directory that is removed at the end, also after Ctrl-C.
 """
 
 import argparse
-import os
 import resource
-import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-for name in [name for name in os.environ if name.startswith("PYTEST_")]:
-    del os.environ[name]
-
-from tests.tools import engines
+from throwaway import ENGINES, HERE, database
 
 MOST_ROWS = 10_000_000
 AT_ONCE = 20_000
@@ -31,27 +24,15 @@ AT_ONCE = 20_000
 def main() -> None:
     parser = argparse.ArgumentParser(description="Time the check of the ledger.")
     parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--engine", choices=engines.BOTH, default="sqlite")
+    parser.add_argument("--engine", choices=ENGINES, default="sqlite")
     options = parser.parse_args()
-    engines.ENGINE = options.engine
-    engines.prepare()
-    try:
+    with database(options.engine):
         _measure(min(options.rows, MOST_ROWS), options.engine)
-    finally:
-        from django.db import connections
-
-        connections.close_all()
-        engines.finish()
 
 
 def _measure(rows: int, engine: str) -> None:
-    import django
-    from django.core.management import call_command
-
-    django.setup()
     from cleanup.ledger import verification
 
-    call_command("migrate", verbosity=0)
     begun = time.monotonic()
     _fill(rows)
     print(f"{engine}: {rows:,} rows made in {time.monotonic() - begun:.0f} s", flush=True)
@@ -110,7 +91,7 @@ def _attempt() -> Any:
 
     if not _KEPT:
         now = datetime.now(UTC)
-        lab = Lab(engines.HERE / "lab")
+        lab = Lab(HERE / "lab")
         lab.run(verified_at=now - timedelta(days=6))
         root = registration.register(
             "lab", str(lab.staging), nas_path=str(lab.nas), allow_same_filesystem=True, accept_empty=True, now=now

@@ -10,20 +10,13 @@ after Ctrl-C.
 """
 
 import argparse
-import os
 import statistics
-import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-for name in [name for name in os.environ if name.startswith("PYTEST_")]:
-    del os.environ[name]
-
-from tests.tools import engines
+from throwaway import ENGINES, HERE, database
 
 TIMES = 5
 INSTRUMENTS = 40
@@ -45,30 +38,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Time the list of runs.")
     parser.add_argument("--runs", type=int, default=100_000)
     parser.add_argument("--staged", type=float, default=0.5)
-    parser.add_argument("--engine", choices=engines.BOTH, default="sqlite")
+    parser.add_argument("--engine", choices=ENGINES, default="sqlite")
     parser.add_argument("--only", default="")
     parser.add_argument("--explain", action="store_true", help="show the plan of each slow statement")
     options = parser.parse_args()
-    engines.ENGINE = options.engine
-    engines.prepare()
-    try:
+    with database(options.engine):
         _measure(options)
-    finally:
-        from django.db import connections
-
-        connections.close_all()
-        engines.finish()
 
 
 def _measure(options: argparse.Namespace) -> None:
-    import django
-    from django.conf import settings
-    from django.core.management import call_command
-
-    django.setup()
-    settings.STORAGES["staticfiles"] = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
-    settings.ALLOWED_HOSTS.append("testserver")
-    call_command("migrate", verbosity=0)
     begun = time.monotonic()
     _make(options.runs, options.staged)
     print(f"{options.engine}: {options.runs:,} runs made in {time.monotonic() - begun:.0f} s")
@@ -86,7 +64,7 @@ def _make(number: int, staged: float) -> None:
     from tests.tools.lab import Lab
 
     now = datetime.now(UTC)
-    lab = Lab(engines.HERE / "lab")
+    lab = Lab(HERE / "lab")
     lab.run(verified_at=now - timedelta(days=6))
     root = registration.register(
         "lab", str(lab.staging), nas_path=str(lab.nas), allow_same_filesystem=True, accept_empty=True, now=now
