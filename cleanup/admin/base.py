@@ -22,9 +22,9 @@ from cleanup.text.values import visible
 Place = tuple[str, str]
 OF_A_RUN: Place = ("run__root", "run__equipment")
 OF_A_ROOT: Place = ("root", "")
-# A table lists at most so many rows, and counts no further.
+# The most rows that a table lists and counts.
 MOST_LISTED = 10_000
-# At most so many names are offered.
+# The most names that a filter offers.
 MOST_NAMED = 200
 
 

@@ -1,4 +1,4 @@
-"""What was freed, added up by whatever the rows say: months, instruments, people and more."""
+"""What was freed, added up by months, instruments, people and other columns of the rows."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence

@@ -34,7 +34,7 @@ class EntryPage:
 
 @dataclass(frozen=True)
 class _Stretch:
-    """One day on which all values occur, from its first instant on; `entries`: at most so many rows."""
+    """One day on which all values occur, from its first instant on; `entries`: the most rows."""
 
     begins_at: datetime
     ends_at: datetime

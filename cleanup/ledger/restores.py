@@ -152,7 +152,7 @@ def declare(compared: ComparedAnchors, *, actor: str, reason: str, now: datetime
     own = str(head.installation)
     newest = max(lacking, key=lambda anchor: (anchor.at, anchor.position))
     if newest.at > now + _SKEW:
-        # It would excuse whatever is cut until then.
+        # It would excuse every cut until then.
         raise NoRestore(
             f"an anchor at position {newest.position} says {newest.said_at}, a time to come: no loss did that"
         )

@@ -29,5 +29,5 @@ def values(text: str) -> dict[str, Any]:
 
 @lru_cache(maxsize=4096)
 def canonical(text: str) -> str:
-    """JSON as the chain's content has it, whatever the database made of it."""
+    """JSON as the chain's content has it; the database may store it in another form."""
     return chain.canonical(json.loads(text)).decode()

@@ -15,7 +15,7 @@ CLEAR = "cleanup.clear_run"
 HOLD = "cleanup.hold_run"
 CHANGE = "cleanup.change_run"
 ACCEPT = "cleanup.accept_bytes"
-# Everywhere, whatever the user's places.
+# It holds everywhere: the user's places do not limit it.
 AUDIT = "cleanup.audit"
 _OF_RUNS = frozenset({VIEW, CLEAR, HOLD, CHANGE, ACCEPT})
 

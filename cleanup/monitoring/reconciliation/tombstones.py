@@ -2,8 +2,8 @@
 
 A tombstone is written before the commit, so it alone proves no clear. It counts as one only where the run is gone from
 its path, from its fence, and no record for it is prepared: an attempt that was undone lies at its path, one that was
-interrupted lies in its fence, and the plan goes before the tombstone when an attempt is undone. Whatever else is not as
-a clear leaves it is doubt.
+interrupted lies in its fence, and the plan goes before the tombstone when an attempt is undone. Every other state is
+in doubt.
 """
 
 import contextlib
