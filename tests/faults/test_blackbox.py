@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -123,12 +122,14 @@ class Box:
         return self.programs.start("clear", scene.run.run_path, "--json", fault=fault, **how)
 
     def calls(self) -> list[Call]:
-        scene = self.new_run()
-        ended = self.start(scene, None, ignore_writers=True).ended()
-        assert ended.status == 0, ended.err
-        self.settle(scene, ended)
-        assert scene.run.state == "cleared"
-        self.take_away(scene)
+        """The calls of a clear that is not a lab's first, which alone makes the folders of the data directory."""
+        for _ in range(2):
+            scene = self.new_run()
+            ended = self.start(scene, None, ignore_writers=True).ended()
+            assert ended.status == 0, ended.err
+            self.settle(scene, ended)
+            assert scene.run.state == "cleared"
+            self.take_away(scene)
         return blackbox.changing(ended.trace)
 
     def strike(self, fault: Fault) -> Ended:
@@ -243,16 +244,18 @@ def assert_kept(scene: Scene) -> None:
 
 
 def explore(box: Box, kind: str, faults: Iterable[Fault]) -> None:
-    struck, wrong = Counter[bool](), []
+    faults = list(faults)
+    missed, wrong = [], []
     for fault in faults:
         try:
-            struck[box.strike(fault).hit] += 1
+            if not box.strike(fault).hit:
+                missed.append(fault)
         except Exception as error:
             wrong.append(error)
-    report.explored(kind, len(wrong) + sum(struck.values()), len(wrong))
+    report.explored(kind, len(faults), len(wrong))
     if wrong:
-        raise ExceptionGroup(f"{len(wrong)} of {len(wrong) + sum(struck.values())}: {kind}", wrong)
-    assert struck[True] >= 9 * struck[False], f"only {struck[True]} faults struck, {struck[False]} did not"
+        raise ExceptionGroup(f"{len(wrong)} of {len(faults)}: {kind}", wrong)
+    assert 10 * len(missed) <= len(faults), f"{len(missed)} of {len(faults)} faults did not strike: {missed}"
 
 
 def some_of(calls: Iterable[Call], strides: dict[str, int]) -> list[Call]:
