@@ -121,6 +121,16 @@ def page_of(
     return _first(runs, order, size)
 
 
+def walk(
+    runs: RunQuerySet, order: RunOrder, *, among: RunQuerySet, after: str = "", size: int = PAGE_SIZE
+) -> Iterator[list[tuple[int, str]]]:
+    """Every run after a place, `size` at a time, each with the place after it; an impossible place counts as none."""
+    place = _read(among, order, after)
+    while found := _take(runs, order, place, size):
+        yield [(row[-1], _write(order, row)) for row in found]
+        place = found[-1]
+
+
 def _first(runs: RunQuerySet, order: RunOrder, size: int) -> Page:
     found = _take(runs, order, None, size + 1)
     return Page(_keys(found[:size]), after=_write(order, found[size - 1]) if len(found) > size else "")

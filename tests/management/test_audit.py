@@ -1,6 +1,7 @@
 """The command `audit`: groups, filters, clears, and files."""
 
 import csv
+import hashlib
 import io
 import json
 from datetime import datetime, timedelta
@@ -9,8 +10,11 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
+from cleanup.lab.roots import opening
 from cleanup.ledger import clear_table
 from cleanup.models import ClearAttempt, StagingRoot
+from cleanup.storage.staging import plan
+from cleanup.storage.staging.run_tree import Entry
 from tests.tools.rows import clear_rows, run_row
 
 TEN = {"files": 10, "bytes_freed": 1000, "allocated_bytes": 0, "measured_bytes": 0, "measured_of_bytes": 0}
@@ -150,3 +154,26 @@ def test_policy_versions_that_decided(db: None, now: datetime) -> None:
     assert (line["mode"], line["mode_version"], line["mode_scope"]) == ("scheduled", 5, "{}")
     assert (line["retain_seconds"], line["retain_scope"]) == (86400.0, '{"equipment":"FLOW_01"}')
     assert (line["proof_asked"], line["proof_version"], line["proof_scope"]) == ("checksum", None, None)
+
+
+def test_clears_by_the_name_of_a_file(clears: list[ClearAttempt], settings: Any) -> None:
+    """Of four clears one had the file, one had none of that name, the list of one is gone, one was on another host."""
+    for clear, names in zip(clears, (["raw/Movie_1.tif"], ["notes.txt"]), strict=False):
+        entries = tuple(Entry(name.encode(), True, 5, 1, 10, 10, 1, 1) for name in names)
+        content = plan.encode(plan.Plan(clear.pk.hex, clear.run.run_path, 4, entries))
+        opening.data_dir().write_plan(clear.pk.hex, content)
+        ClearAttempt.objects.filter(pk=clear.pk).update(plan_sha256=hashlib.sha256(content).hexdigest())
+    ClearAttempt.objects.exclude(pk=clears[3].pk).update(host=settings.EXLAB_HOST)
+    out, err = io.StringIO(), io.StringIO()
+    call_command("audit", "--runs", "--file", "movie", stdout=out, stderr=err)
+    lines = out.getvalue().splitlines()
+    assert len(lines) == 2 and clears[0].run.run_path in lines[0] and lines[1] == "  raw/Movie_1.tif"
+    told = err.getvalue()
+    assert "Looked through the files of 2 runs. Not looked into: 1 run (" in told
+    assert "1 run (their lists are gone from the data directory)" in told
+    assert "1 run (their lists are on the host lab-pc)" in told
+    rows = [json.loads(line) for line in said("--runs", "--file", "MOVIE", "--jsonl").splitlines()]
+    assert [row["run_id"] for row in rows] == [clears[0].run_id]
+    for wrong in (["--file", "x"], ["--runs", "--file", " "], ["--runs", "--json", "--file", "x"]):
+        with pytest.raises(CommandError, match="--file"):
+            said(*wrong)

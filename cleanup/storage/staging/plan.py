@@ -48,19 +48,29 @@ def decode(data: bytes, sha256: str) -> Plan:
     """Reads a plan. Raises PlanError for bytes of another SHA-256."""
     if hashlib.sha256(data).hexdigest() != sha256:
         raise PlanError("the plan is not the one that the attempt names")
-    head_line, *lines = data.splitlines()
+    head_line, *rest = data.splitlines()
     head = _head(head_line)
-    entries = tuple(map(_entry, lines))
+    entries = tuple(map(entry, rest))
     return Plan(head["attempt"], head["run_path"], head["ino"], entries, head.get("modified_ns"))
 
 
 def streamed(file: io.BufferedReader, sha256: str) -> Iterator[Entry]:
     """Yields the entries of an open plan, read twice. Raises PlanError as `decode`."""
+    yield from map(entry, lines(file, sha256))
+
+
+def lines(file: io.BufferedReader, sha256: str) -> Iterator[bytes]:
+    """As `streamed`: the lines themselves, each for `entry`."""
     if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
         raise PlanError("the plan is not the one that the attempt names")
     file.seek(0)
     _head(file.readline())
-    yield from map(_entry, file)
+    yield from file
+
+
+def entry(line: bytes) -> Entry:
+    path, *rest = json.loads(line)
+    return Entry(os.fsencode(path), *rest)
 
 
 def _head(line: bytes) -> dict[str, Any]:
@@ -68,8 +78,3 @@ def _head(line: bytes) -> dict[str, Any]:
     if head["format"] != FORMAT:
         raise PlanError(f"plan format {head['format']} is not known here")
     return head
-
-
-def _entry(line: bytes) -> Entry:
-    path, *rest = json.loads(line)
-    return Entry(os.fsencode(path), *rest)

@@ -1,8 +1,10 @@
 """Runs of the past: found by what is known of them, with their receipts, and whether the NAS still has them."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
+from threading import BoundedSemaphore
 from typing import Any
 
 from django import forms
@@ -18,11 +20,14 @@ from django.views.decorators.http import require_POST, require_safe
 
 from cleanup.lab.people import permissions
 from cleanup.ledger import period
-from cleanup.models import ClearAttempt, Instrument, Phase, Project, Run, RunQuerySet
+from cleanup.models import ClearAttempt, Instrument, Project, Run, RunQuerySet
 from cleanup.rules.states import State
+from cleanup.runs import file_names
+from cleanup.runs.file_names import CLEARED_IN, FileSearch, FoundNames, NotRead
 from cleanup.runs.proofs import still_there
+from cleanup.text.values import visible
 from cleanup.web.caching import wants_fragment
-from cleanup.web.paging import CLEARED_ORDER, page_of
+from cleanup.web.paging import CLEARED_ORDER, PAGE_SIZE, page_of, walk
 from cleanup.web.requests import SignedIn
 from cleanup.web.runs import run_rows
 from cleanup.web.runs.forms import SearchField
@@ -30,9 +35,12 @@ from cleanup.web.runs.forms import SearchField
 _NAME = {"autocomplete": "off", "spellcheck": "false"}
 _ANY_DAY = [MinValueValidator(date(1970, 1, 1)), MaxValueValidator(date(9998, 12, 31))]
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
-_FIELDS = ("q", "equipment", "project", "person", "since", "until")
-# Phases after which the run is gone from the staging disk.
-_CLEARED_IN = (Phase.COMMITTED, Phase.DONE)
+_FIELDS = ("q", "file", "equipment", "project", "person", "since", "until")
+# A search by file name reads files: a page of it ends after this time, and keeps a thread from the other pages.
+_SECONDS = 2.0
+_AT_A_TIME = 2
+_turns = BoundedSemaphore(_AT_A_TIME)
+_CANDIDATES = 200  # runs asked of the database at once
 
 
 class DayInput(forms.DateInput):
@@ -50,6 +58,7 @@ class PastRunForm(forms.Form):
     """Drops what is no day, and cuts what is too long: every address leads to a page."""
 
     q = SearchField()
+    file = forms.CharField(label="File name", required=False, max_length=255)
     equipment = forms.CharField(label="Instrument", required=False, max_length=255)
     project = forms.CharField(required=False, max_length=255)
     person = forms.CharField(label="Asked for by", required=False, max_length=150)
@@ -59,8 +68,8 @@ class PastRunForm(forms.Form):
     def __init__(self, data: Any) -> None:  # noqa: ANN401
         super().__init__(data, auto_id="past-%s", label_suffix="")
         self.fields["q"].label = "Words of the path or the title"
-        for name in ("equipment", "project", "person"):
-            listed = {} if name == "person" else {"list": f"known-{name}"}
+        for name in ("file", "equipment", "project", "person"):
+            listed = {"list": f"known-{name}"} if name in ("equipment", "project") else {}
             self.fields[name].widget = forms.TextInput(attrs={**_NAME, **listed})
         for name in ("since", "until"):
             self.fields[name].widget = DayInput()
@@ -73,14 +82,28 @@ class PastRunForm(forms.Form):
 
 @dataclass(frozen=True)
 class PastRun:
-    """A cleared run and the attempt that cleared it; None: another program did."""
+    """A cleared run and the attempt that cleared it; None: another program did.
+
+    `may_look`: the reader may open the run's page. `files`: its files of the name that was asked for.
+    """
 
     run: Run
     clear: ClearAttempt | None
+    may_look: bool
+    files: FoundNames | None = None
 
     @property
     def is_partial(self) -> bool:
         return self.clear is not None and self.clear.incomplete
+
+
+@dataclass(frozen=True)
+class PassedOver:
+    """Runs that were not looked into for one reason; `host`: where their lists are."""
+
+    why: NotRead
+    host: str
+    runs: int
 
 
 @require_safe
@@ -90,6 +113,12 @@ def past_run_list(request: SignedIn) -> HttpResponse:
     form = PastRunForm(request.GET)
     chosen = form.chosen()
     runs = _found(seen, chosen)
+    page = _with_file(request, runs, seen, chosen) if "file" in chosen else _listed(request, runs, seen, chosen)
+    context = {"form": form, "chosen": chosen, "known": _known(request.user), "links": {}, **page}
+    return render(request, "cleanup/audit/past_runs.html", context, status=503 if page.get("busy") else 200)
+
+
+def _listed(request: SignedIn, runs: RunQuerySet, seen: RunQuerySet, chosen: dict[str, Any]) -> dict[str, Any]:
     after, before = request.GET.get("after", ""), request.GET.get("before", "")
     page = page_of(runs, CLEARED_ORDER, among=seen, after=after, before=before)
     links = {
@@ -97,21 +126,41 @@ def past_run_list(request: SignedIn) -> HttpResponse:
         "next": page.after and _address(chosen, after=page.after),
         "first": page.before and _address(chosen),
     }
-    context = {
-        "form": form,
-        "chosen": chosen,
-        "rows": _rows(page.keys),
+    return {"rows": _rows(page.keys, request.user), "links": links}
+
+
+def _with_file(request: SignedIn, runs: RunQuerySet, seen: RunQuerySet, chosen: dict[str, Any]) -> dict[str, Any]:
+    """The runs with a file of this name, as far as the time of a page goes."""
+    after = request.GET.get("after", "")
+    if not _turns.acquire(blocking=False):
+        return {"busy": _AT_A_TIME, "again": request.get_full_path()}
+    try:
+        candidates = walk(runs, CLEARED_ORDER, among=seen, after=after, size=_CANDIDATES)
+        said = file_names.search(candidates, chosen["file"], size=PAGE_SIZE, seconds=_SECONDS)
+    finally:
+        _turns.release()
+    key, place = said.last or (0, "")
+    links = {"first": after and _address(chosen), "further": _address(chosen, after=place) if said.goes_on else ""}
+    return {
+        "rows": _rows(list(said.found), request.user, said.found),
         "links": links,
-        "known": _known(request.user),
+        "search": said,
+        "passed": [PassedOver(why, visible(host), runs) for (why, host), runs in said.passed.most_common()],
+        "not_looked": _not_looked(said),
+        "back_to": Run.objects.filter(pk=key).values_list("cleared_at", flat=True).first(),
     }
-    return render(request, "cleanup/audit/past_runs.html", context)
+
+
+def _not_looked(said: FileSearch) -> list[Run]:
+    known = Run.objects.select_related("root").defer("facts").in_bulk([each.run for each in said.listed])
+    return [known[each.run] for each in said.listed if each.run in known]
 
 
 @require_POST
 def ask_nas(request: SignedIn, pk: int) -> HttpResponse:
     """Ask the NAS for one cleared run."""
     run = get_object_or_404(_seen(request).select_related("root"), pk=pk)
-    (row,) = _rows([run.pk])
+    (row,) = _rows([run.pk], request.user)
     answer = still_there.ask(run, row.clear, timezone.now())
     template = "cleanup/audit/_on_nas.html" if wants_fragment(request) else "cleanup/audit/on_nas.html"
     return render(request, template, {"row": row, "run": run, "answer": answer})
@@ -139,13 +188,17 @@ def _found(runs: RunQuerySet, chosen: dict[str, Any]) -> RunQuerySet:
     return run_rows.narrowed(runs) if words else runs
 
 
-def _rows(keys: list[int]) -> list[PastRun]:
+def _rows(keys: list[int], user: User, files: Mapping[int, FoundNames] | None = None) -> list[PastRun]:
     runs = Run.objects.select_related("root").defer("facts").in_bulk(keys)
     attempts = (
-        ClearAttempt.objects.clears().filter(run__in=keys, phase__in=_CLEARED_IN).select_related("proof__accepted")
+        ClearAttempt.objects.clears().filter(run__in=keys, phase__in=CLEARED_IN).select_related("proof__accepted")
     )
     clears = {attempt.run_id: attempt for attempt in attempts.order_by("created_at").defer("decision", "decided_by")}
-    return [PastRun(runs[key], clears.get(key)) for key in keys if key in runs]
+    return [
+        PastRun(run, clears.get(key), permissions.may(user, permissions.VIEW, run), files.get(key) if files else None)
+        for key in keys
+        if (run := runs.get(key)) is not None
+    ]
 
 
 def _known(user: User) -> dict[str, list[str]]:

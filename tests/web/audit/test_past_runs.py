@@ -1,23 +1,29 @@
 """Runs of the past: how they are found, by whom, and what the NAS says of them now."""
 
+import hashlib
 import re
 import shutil
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.contrib.auth.models import Group, User
 from django.test import Client
 from django.utils.http import urlencode
 
 from cleanup.clears import protocol
 from cleanup.lab.nas import nas_breaker
+from cleanup.lab.roots import opening
 from cleanup.models import Access, ClearAttempt, Project, Requester, Run, StagingRoot
 from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery
 from cleanup.storage.nas import client as nas_client
+from cleanup.storage.staging import plan
+from cleanup.storage.staging.run_tree import Entry
 from cleanup.web import paging
+from cleanup.web.audit import past_runs
 from tests.tools.lab import Lab
 from tests.tools.rows import clear_rows, run_row
 
@@ -121,6 +127,88 @@ def test_a_page_asks_the_database_a_few_times(
         assert len(found(auditor)) == 5
 
 
+# By file name
+
+
+def write_list(run: Run, *names: str) -> None:
+    """The plan of a run's clear on this host, with these files."""
+    attempt = run.attempts.get()
+    entries = tuple(Entry(name.encode(), True, 5, 1, 10, 10, 1, 1) for name in names)
+    content = plan.encode(plan.Plan(attempt.pk.hex, run.run_path, 4, entries))
+    opening.data_dir().write_plan(attempt.pk.hex, content)
+    digest = hashlib.sha256(content).hexdigest()
+    ClearAttempt.objects.filter(pk=attempt.pk).update(plan_sha256=digest, host=settings.EXLAB_HOST)
+
+
+def seen_in(page: Any) -> str:
+    return " ".join(re.sub("<[^>]*>", " ", page.content.decode().split("<main")[1]).split())
+
+
+def test_runs_are_found_by_the_names_of_their_files(past: list[Run], client: Client) -> None:
+    """Of five runs one was cleared by the wizard, one on another host, and the list of one is gone."""
+    auditor = signed_in(client)
+    write_list(past[0], "raw/Movie_01.tif", "raw/movie_02.tif", "raw/movie_03.tif", "raw/movie_04.tif", "notes.txt")
+    write_list(past[1], "movies/\u202egpj.exe")
+    ClearAttempt.objects.filter(run=past[2]).update(host=settings.EXLAB_HOST)
+    page = auditor.get("/audit/runs/?file=MOVIE")
+    text = seen_in(page)
+    assert [row.run.pk for row in page.context["rows"]] == [past[0].pk, past[1].pk]
+    assert "raw/Movie_01.tif raw/movie_02.tif raw/movie_03.tif and more" in text and "notes.txt" not in text
+    assert "movies/\\u202egpj.exe" in text
+    assert "Looked through the files of 2 runs , back to 11 June 2026. That was the last one." in text
+    assert "1 run, whose lists of files are on the host lab-pc: type manage.py audit --runs --file" in text
+    assert "1 run that another program cleared" in text
+    assert "1 run, whose lists of files are gone from the data directory" in text
+    for run in past[2:]:
+        assert f'href="/runs/{run.pk}/receipt/"' in page.content.decode() and run.run_path in text
+    # Together with what else is known of them.
+    assert found(auditor, file="movie", equipment="CONFOCAL_01") == [past[1].pk]
+    assert found(auditor, file="notes.TXT") == [past[0].pk] and found(auditor, file="Run_2026") == []
+    ClearAttempt.objects.filter(run=past[0]).update(plan_sha256="0" * 64)
+    assert "1 run, whose lists of files cannot be read or were changed" in seen_in(auditor.get("/audit/runs/?file=x"))
+    assert "not understood" in seen_in(auditor.get("/audit/runs/?file=" + "x" * 300))
+
+
+def test_a_search_by_file_name_goes_on_where_its_time_ended(past: list[Run], client: Client, monkeypatch: Any) -> None:
+    auditor = signed_in(client)
+    for run in past[:4]:
+        write_list(run, *(f"{number}.tif" for number in range(4_100)), f"of-{run.pk}.txt")
+    monkeypatch.setattr(past_runs, "_SECONDS", 0.0)
+    seen, address = [], "/audit/runs/?file=of-"
+    while address:
+        page = auditor.get(address)
+        seen.append([row.run.pk for row in page.context["rows"]])
+        assert page.context["search"].looked == (len(seen) < 5)
+        address = page.context["links"]["further"]
+        assert ("look further" in page.content.decode()) is bool(address)
+    assert seen == [*([run.pk] for run in past[:4]), []]
+    page = auditor.get("/audit/runs/?file=nothing")
+    assert "Nothing found so far." in seen_in(page) and page.context["search"].looked == 1
+    # A full page ends there as well.
+    monkeypatch.setattr(past_runs, "_SECONDS", 60.0)
+    monkeypatch.setattr(past_runs, "PAGE_SIZE", 3)
+    page = auditor.get("/audit/runs/?file=of-")
+    assert len(page.context["rows"]) == 3
+    assert [row.run.pk for row in auditor.get(page.context["links"]["further"]).context["rows"]] == [past[3].pk]
+    # Few search at one time; the others are told.
+    with past_runs._turns, past_runs._turns:
+        page = auditor.get("/audit/runs/?file=of-")
+        assert page.status_code == 503 and "Try again" in seen_in(page)
+    assert found(auditor, file="of-") != []
+
+
+def test_file_names_are_for_those_who_see_the_run(past: list[Run], client: Client) -> None:
+    for run in past[:4]:
+        write_list(run, "a.tif")
+    signed_in(client, "operator")
+    user = User.objects.get(username="one-operator")
+    user.groups.clear()
+    user.user_permissions.set(Group.objects.get(name="viewer").permissions.all())
+    Access.objects.create(user=user, root=StagingRoot.objects.get(name="other"))
+    page = client.get("/audit/runs/?file=a.tif")
+    assert [row.run.pk for row in page.context["rows"]] == [past[3].pk] and page.context["search"].looked == 1
+
+
 # The NAS
 
 
@@ -142,6 +230,7 @@ def answer(client: Client, run: Run) -> str:
 def test_the_nas_says_whether_it_has_the_run_still(cleared: Run, lab: Lab, client: Client) -> None:
     auditor = signed_in(client)
     assert cleared.cleared_for == "ada" and found(auditor, person="ada") == [cleared.pk]
+    assert found(auditor, file="SUB/b.t") == [cleared.pk] and found(auditor, file="c.tif") == []
     there = answer(auditor, cleared)
     assert "Yes, the NAS still has it: 4 files, 1.56 kB. Each file has the name and the size" in there
     (lab.twin(NAME) / "sub/b.tif").write_bytes(b"y" * 499)
