@@ -35,7 +35,7 @@ HOST = "labpc-04"
 MIB = 1 << 20
 METADATA = ".exlab-wizard"
 
-_USERS = ("admin", "operator", "viewer")
+_USERS = ("admin", "operator", "viewer", "auditor")
 _ACQUISITION = timedelta(hours=1, minutes=37)
 _SYNC = timedelta(minutes=6, seconds=43)
 

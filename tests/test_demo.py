@@ -114,13 +114,15 @@ def test_costs_little_room(made: demo.Demo) -> None:
 
 
 def test_the_users_may_sign_in_and_do_what_their_names_say(made: demo.Demo) -> None:
-    assert set(made.passwords) == {"admin", "operator", "viewer"}
+    assert set(made.passwords) == {"admin", "operator", "viewer", "auditor"}
     users = {name: authenticate(username=name, password=password) for name, password in made.passwords.items()}
     assert all(users.values())
     assert users["admin"].is_superuser
     assert users["operator"].has_perm("cleanup.clear_run")
     assert users["viewer"].has_perm("cleanup.view_run")
     assert not users["viewer"].has_perm("cleanup.clear_run")
+    assert users["auditor"].has_perm("cleanup.audit")
+    assert not (users["auditor"].has_perm("cleanup.view_run") or users["viewer"].has_perm("cleanup.audit"))
     assert stat.S_IMODE((made.base / "passwords.txt").stat().st_mode) == 0o600
 
 
@@ -133,13 +135,13 @@ def test_the_second_time_nothing_is_made_again(made: demo.Demo, moment: datetime
     assert Run.objects.count() == rows
     assert RetentionPolicy.objects.count() == policies
     assert LedgerEntry.objects.count() == ledger
-    assert User.objects.count() == 3
+    assert User.objects.count() == 4
 
 
 def test_passwords_are_random_and_a_user_who_was_there_keeps_his_own(tmp_path: Path, settings: Any) -> None:
     User.objects.create_user("admin", password="before")
     users = demo._users(tmp_path)
-    assert set(users) == {"operator", "viewer"}
+    assert set(users) == {"operator", "viewer", "auditor"}
     assert authenticate(username="admin", password="before")
     (tmp_path / "other").mkdir()
     User.objects.exclude(username="admin").delete()
@@ -155,4 +157,4 @@ def test_an_interrupted_build_is_not_taken_for_a_lab(
         with pytest.raises(FileNotFoundError):
             demo.make(moment)
     assert not (tmp_path / "demo").exists()
-    assert set(demo.make(moment).passwords) == {"admin", "operator", "viewer"}
+    assert set(demo.make(moment).passwords) == {"admin", "operator", "viewer", "auditor"}

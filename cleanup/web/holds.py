@@ -97,6 +97,22 @@ class HoldLine:
         return self.may_hold and self.ended_at is None and self.hold.source == HoldSource.PERSON
 
 
+@dataclass(frozen=True)
+class HoldOwner:
+    """Whose holds an address asks for, on runs that lie on a staging disk: a number of the audit leads to them."""
+
+    owner: str
+    source: HoldSource
+
+
+def _asked_owner(request: SignedIn) -> HoldOwner | None:
+    owner, source = request.GET.get("owner", ""), request.GET.get("source", "")
+    # PostgreSQL takes no text with a NUL, so no row has one.
+    if not owner or "\0" in owner or source not in HoldSource.values:
+        return None
+    return HoldOwner(owner, HoldSource(source))
+
+
 @require_safe
 @may_look
 def hold_list(request: SignedIn) -> HttpResponse:
@@ -108,12 +124,16 @@ def hold_list(request: SignedIn) -> HttpResponse:
     holds = (in_force.ending(now) if chosen == "ending" else in_force.in_force(now)).filter(places)
     if chosen == "mine":
         holds = holds.filter(owner=request.user.get_username(), source=HoldSource.PERSON)
+    by = _asked_owner(request)
+    if by is not None:
+        holds = holds.filter(owner=by.owner, source=by.source, run__here=True)
     ordered = holds.order_by(F("until").asc(nulls_last=True), "created_at", "pk")
     found = list(ordered.select_related("run__root").defer("run__facts")[: ADDED_UP + 1])
     page = Paginator(found[:ADDED_UP], PAGE_SIZE).get_page(request.GET.get("page"))
     context = {
         "shown": SHOWN,
         "chosen": chosen,
+        "by": by,
         "page": page,
         "lines": _lines(page.object_list, now, request.user),
         "total": in_force.total_cost(found[:ADDED_UP], now),

@@ -20,7 +20,7 @@ from cleanup.web.policies.policy_list import policy_detail, policy_list, promote
 from cleanup.web.problems.missing import mark_all_gone, move_runs
 from cleanup.web.problems.problem_list import look_again, mark_gone, problem_list, remove_shell
 from cleanup.web.runs.detail import run_detail, run_live
-from cleanup.web.runs.receipts import receipt, receipt_file
+from cleanup.web.runs.receipts import receipt, receipt_file, receipt_script
 from cleanup.web.runs.run_list import run_changes, run_list, run_row
 from cleanup.web.runs.selection import select_runs
 from cleanup.web.runs.verified import run_verified
@@ -43,6 +43,7 @@ urlpatterns = [
     path("runs/<int:pk>/receipt.json", receipt_file, {"what": "receipt"}, name="receipt-file"),
     path("runs/<int:pk>/receipt-files.jsonl", receipt_file, {"what": "list"}, name="receipt-list"),
     path("runs/<int:pk>/receipt-key.pem", receipt_file, {"what": "key"}, name="receipt-key"),
+    path("runs/<int:pk>/check_receipt.py", receipt_script, name="receipt-script"),
     path("runs/<int:pk>/verified/", run_verified, name="run-verified"),
     path("runs/<int:pk>/answers/", answers, name="answers"),
     path("runs/<int:pk>/hold/", hold_run, name="hold-run"),

@@ -154,7 +154,7 @@ def test_serves_the_demonstration_and_ends_without_a_trace(start: Callable[..., 
     running = start("--demo")
     told = running.wait_until_up()
     assert told["address"] == f"http://127.0.0.1:{running.port}/"
-    assert set(told["users"]) == {"admin", "operator", "viewer"}
+    assert set(told["users"]) == {"admin", "operator", "viewer", "auditor"}
     page = sign_in(told["address"], "operator", told["users"]["operator"])
     assert "CONFOCAL_01" in page
     assert "Sign in" in sign_in(told["address"], "operator", "wrong")

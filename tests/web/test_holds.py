@@ -314,6 +314,14 @@ def test_lists_what_is_held_with_its_cost(people, runs, now):
     mine = text_of(people.operator.get("/holds/?show=mine"))
     assert ("1 run held" in mine, "12.0 GB·days" in mine, "please keep" in mine) == (True, True, False)
     assert "ada" not in text_of(people.viewer.get("/holds/?show=ending")), "another one keeps the run longer"
+    of_ada = text_of(people.viewer.get("/holds/?owner=ada&source=person"))
+    assert ("1 run held" in of_ada, "held by ada" in of_ada, "please keep" in of_ada) == (True, True, False)
+    assert "held by lab, with a file" in text_of(people.viewer.get("/holds/?owner=lab&source=file"))
+    for nobody in ("owner=ada&source=file", "owner=eve&source=person"):
+        assert "No hold to show here." in text_of(people.viewer.get(f"/holds/?{nobody}"))
+    assert "2 runs held" in text_of(people.viewer.get("/holds/?owner=%00&source=person&source=x"))
+    Run.objects.filter(pk=runs[SAFE].pk).update(here=False)  # the audit counts what lies on a disk
+    assert "No hold to show here." in text_of(people.viewer.get("/holds/?owner=ada&source=person"))
     Hold.objects.filter(owner="operator").update(released_at=now)
     ending = text_of(people.viewer.get("/holds/?show=ending"))
     assert ("ada" in ending, "please keep" in ending, "12.0 GB·days" in ending) == (True, True, False)

@@ -93,6 +93,7 @@ NEEDS: dict[str, Need] = {
     "receipt-file": Need(LOOK, of="cleared", answers=(404,), audited=(404,)),
     "receipt-list": Need(LOOK, of="cleared", answers=(404,), audited=(404,)),
     "receipt-key": Need(LOOK, of="cleared", answers=(404,), audited=(404,)),
+    "receipt-script": Need(LOOK, of="cleared", audited=(200,)),
     "answers": Need(LOOK, of="run"),
     "way-set-aside": Need("change_run", of="run", methods=FORM, answers=ASKS),
     "way-put-back": Need("change_run", of="run", methods=FORM, answers=ASKS),

@@ -98,6 +98,13 @@ def may(user: User | AnonymousUser, permission: str, run: Run) -> bool:
     return _where(user, permission).include(run.root_id, run.equipment)
 
 
+def open_to(user: User | AnonymousUser, keys: Iterable[int]) -> set[int]:
+    """Those of some runs whose pages a user may open; an auditor may read of others, too."""
+    if not user.has_perm(VIEW):
+        return set()
+    return set(runs(user).filter(pk__in=list(keys)).order_by().values_list("pk", flat=True))
+
+
 def _where(user: User | AnonymousUser, permission: str) -> Places:
     """Never wider than where the user may view."""
     found = places(user, permission)

@@ -5,6 +5,7 @@ from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
+from cleanup.lab.people import permissions
 from cleanup.ledger import dimensions, lists
 from cleanup.ledger.lists import EntryPage
 from cleanup.ledger.period import NoPeriod
@@ -35,6 +36,7 @@ def entry_list(request: SignedIn) -> HttpResponse:
         "query": question.address(),
         "page": page,
         "lines": [(row, _began(row)) for row in page.rows],
+        "open_runs": permissions.open_to(request.user, {row.run_id for row in page.rows if row.run_id is not None}),
         "refusals": Dimension.REFUSAL in question.values,
         "newer": questions.write_place(page.newer),
         "older": questions.write_place(page.older),

@@ -7,9 +7,9 @@ from datetime import date, datetime, timedelta
 from cleanup.ledger import freed_bytes
 from cleanup.ledger.period import Period
 from cleanup.ledger.tables import Column, Kind, Table
-from cleanup.rules.reasons import Reason
 from cleanup.runs import staged_bytes
-from cleanup.runs.staged_bytes import BlockedSum, StagedAge
+from cleanup.runs.staged_bytes import StagedAge
+from cleanup.text.reason_words import short_words
 from cleanup.text.values import in_units, sentence
 from cleanup.web.audit.plot import COLOURS, Plot, PlotKind, PlotSeries
 from cleanup.web.audit.sight import Sight
@@ -139,7 +139,7 @@ def reasons(sight: Sight) -> Figure:
     found = staged_bytes.by_reason(sight.runs)
     title = "What blocks runs"
     named, rest = (found, []) if len(found) <= NAMED + 1 else (found[:NAMED], found[NAMED:])
-    series = [PlotSeries(title=_short(each), values=[each.bytes]) for each in named]
+    series = [PlotSeries(title=short_words(each.reason), values=[each.bytes]) for each in named]
     if rest:
         series.append(PlotSeries(title=OTHERS, values=[sum(each.bytes for each in rest)]))
     total, number = sum(each.bytes for each in found), sum(each.runs for each in found)
@@ -160,11 +160,3 @@ def reasons(sight: Sight) -> Figure:
         ),
         notes=("Only runs that stay until a person acts; runs that wait for time alone are not among them.",),
     )
-
-
-def _short(each: BlockedSum) -> str:
-    """The code with blanks: sentences have no room in a picture."""
-    try:
-        return Reason(each.reason).value.replace("_", " ")
-    except ValueError:
-        return each.reason or "not settled yet"

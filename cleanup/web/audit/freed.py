@@ -38,7 +38,8 @@ def freed(request: SignedIn) -> HttpResponse:
         question, trouble = questions.this_year(today), str(error)
     found = report.report(question.period, now=now)
     looks = permissions.places(request.user, permissions.VIEW).everywhere
-    tables = {name: shown(found.tables[name], question, staged_runs=looks) for name in (*BESIDE, *NOW)}
+    lists = {"staged_runs": looks, "held_runs": looks and request.user.has_perm("cleanup.view_hold")}
+    tables = {name: shown(found.tables[name], question, **lists) for name in (*BESIDE, *NOW)}
     context = {
         "question": question,
         "query": question.address(),

@@ -8,6 +8,7 @@ from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
+from cleanup.lab.people import permissions
 from cleanup.models import Reconciliation
 from cleanup.monitoring.reconciliation import findings
 from cleanup.monitoring.reconciliation.findings import Mismatch, MismatchKind
@@ -51,7 +52,14 @@ class HostResult:
 @may_audit
 def reconcile(request: SignedIn) -> HttpResponse:
     hosts = [HostResult(row, list(_groups(row))) for row in Reconciliation.objects.order_by("host")]
-    return render(request, "cleanup/audit/reconcile.html", {"hosts": hosts, "now": timezone.now()})
+    named = {each.run for host in hosts for group in host.groups for each in group.found if each.run is not None}
+    context = {
+        "hosts": hosts,
+        "any": any(host.groups for host in hosts),
+        "open_runs": permissions.open_to(request.user, named),
+        "now": timezone.now(),
+    }
+    return render(request, "cleanup/audit/reconcile.html", context)
 
 
 def _groups(row: Reconciliation) -> Iterable[MismatchGroup]:

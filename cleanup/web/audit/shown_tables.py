@@ -67,10 +67,10 @@ class Matrix:
     totals: Sequence[Cell]
 
 
-def shown(table: Table, question: AuditQuestion, *, staged_runs: bool = False) -> ShownTable:
+def shown(table: Table, question: AuditQuestion, *, staged_runs: bool = False, held_runs: bool = False) -> ShownTable:
     """Return a table for a page, its numbers with their lists in the period of the question.
 
-    `staged_runs`: the reader may open the list of all runs.
+    `staged_runs`: the reader may open the list of all runs; `held_runs`: that of all holds.
     """
     rows = list(table.rows)
     dimension = _OF_TABLE.get(table.name)
@@ -81,9 +81,11 @@ def shown(table: Table, question: AuditQuestion, *, staged_runs: bool = False) -
         values = dict(zip((column.name for column in table.columns), row, strict=True))
         if staged_runs and table.name == "staged":
             address = f"{reverse('run-list')}?{urlencode({'root': values['root'], 'verdict': values['status']})}"
+        if held_runs and table.name == "holds":
+            address = f"{reverse('hold-list')}?{urlencode({'owner': values['owner'], 'source': values['source']})}"
         cells = [_cell(column, values[column.name], dimension, address) for column in columns]
         if "measured_of_bytes" in values:
-            cells[-1] = _measured(columns[-1], values["measured_bytes"], values["measured_of_bytes"])
+            cells[-1] = _measured(columns[-1], values["measured_bytes"], values["measured_of_bytes"], address)
         lines.append(cells)
     return ShownTable(table.name, table.title, columns, lines, max(len(rows) - SHOWN, 0))
 
@@ -134,20 +136,19 @@ def _size(size: int, address: str) -> Cell:
     return Cell(in_units(size), Kind.BYTES, exact_bytes(size), address)
 
 
-def _measured(column: Column, size: int, of: int) -> Cell:
+def _measured(column: Column, size: int, of: int, address: str) -> Cell:
     if not (size or of):
         return Cell(UNKNOWN, column.kind, title=column.title)
     exact = f"{exact_bytes(size)} given back for {exact_bytes(of)} (allocated) that were measured"
-    return Cell(in_units(size), column.kind, exact, title=column.title)
+    return Cell(in_units(size), column.kind, exact, address, title=column.title)
 
 
 def _cell(column: Column, value: Any, dimension: Dimension | None, address: str) -> Cell:  # noqa: ANN401
-    leads = address if column.name in ("runs", "refusals") else ""
     match column.kind:
         case Kind.COUNT:
-            return Cell(count(value), column.kind, address=leads, title=column.title)
+            return Cell(count(value), column.kind, address=address, title=column.title)
         case Kind.BYTES:
-            return Cell(in_units(value), column.kind, exact_bytes(value), title=column.title)
+            return Cell(in_units(value), column.kind, exact_bytes(value), address, title=column.title)
         case Kind.SECONDS:
             known = value is not None
             return Cell(duration(timedelta(seconds=value)) if known else UNKNOWN, column.kind, title=column.title)

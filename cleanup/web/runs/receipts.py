@@ -1,5 +1,6 @@
 """The receipt of a clear: its page, and its files to take along."""
 
+from importlib import resources
 from typing import Any
 
 from django.conf import settings
@@ -12,6 +13,7 @@ from django.views.decorators.http import require_safe
 
 from cleanup.lab.people import permissions
 from cleanup.lab.roots import opening
+from cleanup.ledger import receipts as receipt_modules
 from cleanup.models import ClearAttempt, LedgerKind, Phase, Receipt, Run
 from cleanup.rules.states import State
 from cleanup.storage.data_directory import kept_receipts
@@ -20,6 +22,7 @@ from cleanup.web.requests import SignedIn
 
 SHOWN_ENTRIES = 50
 SHOWN_RECEIPTS = 5
+SCRIPT_NAME = "check_receipt.py"
 
 
 @require_safe
@@ -80,6 +83,15 @@ def receipt_file(request: SignedIn, pk: int, what: str) -> FileResponse:
     except OSError:
         raise Http404("not in this host's data directory") from None
     return FileResponse(file, as_attachment=True, filename=names[what], content_type=types[what])
+
+
+@require_safe
+@may_see_receipts
+def receipt_script(request: SignedIn, pk: int) -> FileResponse:
+    """The script that checks receipts without this program, beside a receipt: this program's own module."""
+    get_object_or_404(_runs(request.user), pk=pk)
+    script = resources.files(receipt_modules).joinpath("checking.py").open("rb")
+    return FileResponse(script, as_attachment=True, filename=SCRIPT_NAME, content_type="text/x-python; charset=utf-8")
 
 
 def _receipt_asked(request: SignedIn, pk: int) -> Receipt:

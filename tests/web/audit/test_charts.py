@@ -130,7 +130,7 @@ def test_age_and_reasons(scene):
         ("nas_checksum_mismatch", "1", "10.0 TB"),
         ("not_in_manifest", "1", "100.0 GB"),
     ]
-    assert "nas checksum mismatch" in texts_of(picture_of(auditor, "reasons"))
+    assert "other bytes than verified" in texts_of(picture_of(auditor, "reasons"))
 
 
 @pytest.mark.both_engines

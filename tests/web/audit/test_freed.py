@@ -10,6 +10,7 @@ from django.contrib.auth.models import Group, User
 from django.test import Client
 
 from cleanup.models import DaySum, LedgerEntry
+from cleanup.runs.holds import holds
 from tests.tools import cleared
 from tests.tools.rows import clear_rows, run_row
 
@@ -124,16 +125,30 @@ def test_each_number_leads_to_its_rows(auditor: Client, root: Any) -> None:
     cleared.write(root, cleared.random_clears(60, 8, "UTC"))
     page = auditor.get("/audit/?since=2026-01-01&until=2026-10-25")
     body = page.content.decode()
-    links = re.findall(r'<a href="(/audit/entries/[^"]*)"(?: title="([\d,]+) bytes?")?>([^<]*)</a>', body)
-    assert len(links) > 40
-    for address, exact, said in links:
-        rows = _rows(auditor, html.unescape(address))
-        if exact:
-            assert sum(row.bytes for row in rows) == int(exact.replace(",", "")), address
-        elif "refusal=" in address:
-            assert len(rows) == int(said), address
-        else:
-            assert sum(not row.had_earlier for row in rows) == int(said.split()[0]), address
+    cell = (
+        r'(?:<span class="unit">([^<]*): </span>)?<a href="(/audit/entries/[^"]*)"(?: title="([\d,]+) bytes?[^"]*")?>'
+    )
+    links = re.findall(cell + "([^<]+)</a>", body)
+    assert len(links) > 150
+    known: dict[str, list[Any]] = {}
+    for column, address, exact, said in links:
+        rows = known[address] = known.get(address) or _rows(auditor, html.unescape(address))
+        assert SUMS[column or "Logical bytes"](rows) == int((exact or said).replace(",", "")), (column, address)
+    assert {column for column, *_rest in links} == {*SUMS, ""}
+    lead = re.search(r'<p class="lead"><a href="([^"]*)">(.*?)</a>', body)
+    assert lead and html.unescape(lead[1]) == "/audit/entries/?since=2026-01-01&until=2026-10-25"
+    rows = _rows(auditor, html.unescape(lead[1]))
+    assert re.sub("<[^>]*>", "", lead[2]).startswith(f"{SUMS['Runs'](rows)} runs, {SUMS['Files'](rows):,} files, ")
+
+
+SUMS: dict[str, Any] = {
+    "Runs": lambda rows: sum(not row.had_earlier for row in rows),
+    "Refusals": len,
+    "Files": lambda rows: sum(row.files for row in rows),
+    "Logical bytes": lambda rows: sum(row.bytes for row in rows),
+    "Allocated bytes": lambda rows: sum(row.allocated_bytes for row in rows),
+    "Measured bytes": lambda rows: sum(row.measured_bytes or 0 for row in rows),
+}
 
 
 def _rows(client: Client, address: str) -> list[Any]:
@@ -192,5 +207,21 @@ def test_what_is_still_staged_leads_to_the_list_for_those_who_may_open_it(
     auditor: Client, people: Any, root: Any, now: datetime
 ) -> None:
     run_row(root, "FLOW_01/PROJ-1/Runs/Run_2026-01-01T00-00", first_seen_at=now)
-    assert addresses(people.admin.get("/audit/"), "verdict=") == ["/runs/?root=lab&verdict=wait"]
-    assert not addresses(auditor.get("/audit/"), "verdict=")
+    run = run_row(root, "FLOW_01/PROJ-1/Runs/Run_2026-01-02T00-00", first_seen_at=now, bytes=7_000)
+    holds.hold(run, owner="ada & co", reason="referees", until=now + timedelta(days=9), now=now)
+    page = people.admin.get("/audit/")
+    # Runs, logical and allocated bytes; of the holds runs and bytes.
+    assert addresses(page, "verdict=") == ["/runs/?root=lab&verdict=wait"] * 3
+    (address,) = set(addresses(page, "owner="))
+    assert addresses(page, "owner=") == [address] * 2
+    listed = text_of(people.admin.get(address))
+    assert "held by ada & co on runs that are on a staging disk now" in listed and "1 run held, 7.00 kB" in listed
+    assert not addresses(auditor.get("/audit/"), "verdict=") and not addresses(auditor.get("/audit/"), "owner=")
+
+
+def test_tables_are_offered_for_excel_too(auditor: Client, freed: None) -> None:
+    for page in ("/audit/?year=2026", "/audit/months/2026-05/"):
+        offered = addresses(auditor.get(page), "bom=1")
+        assert offered and all(f"{address}&bom=1" in offered for address in addresses(auditor.get(page), ".csv?")[::2])
+        content = b"".join(auditor.get(offered[0]).streaming_content)  # type: ignore[attr-defined]
+        assert content.startswith(b"\xef\xbb\xbf"), page

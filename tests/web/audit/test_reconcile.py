@@ -9,7 +9,7 @@ from django.contrib.auth.models import Group, User
 from django.test import Client
 from django.urls import reverse
 
-from cleanup.models import Reconciliation
+from cleanup.models import Access, Reconciliation
 from tests.tools.pages import SAFE
 
 pytestmark = [pytest.mark.django_db, pytest.mark.one_engine]
@@ -76,9 +76,17 @@ def test_it_shows_what_differs_with_a_next_step(
         assert words in page, words
     assert "of another version" not in page
     # Who may only audit gets no link to a page that is closed.
-    link = reverse("run-detail", args=[runs[SAFE].pk])
-    assert link not in page
-    assert link in people.admin.get(ADDRESS).content.decode()
+    link, words = reverse("run-detail", args=[runs[SAFE].pk]), "Tell an operator or an admin of the next steps."
+    assert link not in page and "/problems/" not in page and words in page
+    whole = people.admin.get(ADDRESS).content.decode()
+    assert link in whole and words not in whole
+    # Who audits everywhere, and looks in one place only.
+    user = User.objects.get(username="auditor")
+    user.user_permissions.set(Group.objects.get(name="viewer").permissions.all())
+    Access.objects.create(user=user, root=runs[SAFE].root, equipment="ANOTHER_01")
+    assert link not in auditor.get(ADDRESS).content.decode()
+    Access.objects.update(equipment=runs[SAFE].equipment)
+    assert link in auditor.get(ADDRESS).content.decode()
 
 
 def test_a_pass_under_way_shows_its_progress(auditor: Client, now: datetime) -> None:

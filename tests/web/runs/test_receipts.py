@@ -1,5 +1,7 @@
 """The signed receipt on its page: what it shows, offers and explains, and to whom."""
 
+import subprocess
+import sys
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -70,6 +72,13 @@ def test_its_files_can_be_taken_along_and_checked(cleared: Scene, boss: Client, 
         taken[name].write_bytes(b"".join(response.streaming_content))  # type: ignore[attr-defined]
     found = checking.check(str(taken["receipt-file"]), key=str(taken["receipt-key"]), nas_root=str(cleared.lab.nas))
     assert (found.status, found.files, found.notes) == (0, 7, [])
+    script = boss.get(reverse("receipt-script", args=[cleared.run.pk]))
+    assert f'href="{script.request["PATH_INFO"]}"' in shown(boss, cleared)
+    assert script.headers["Content-Disposition"] == 'attachment; filename="check_receipt.py"'
+    assert script.headers["Content-Type"] == "text/x-python; charset=utf-8"
+    (tmp_path / "check_receipt.py").write_bytes(b"".join(script.streaming_content))  # type: ignore[attr-defined]
+    command = [sys.executable, "-I", "check_receipt.py", taken["receipt-file"].name, "--key", taken["receipt-key"].name]
+    assert subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=60).returncode == 0
     address = reverse("receipt-file", args=[cleared.run.pk])
     statuses = {number: boss.get(f"{address}?number={number}").status_code for number in ("1", "2", "x", "9" * 30)}
     assert statuses == {"1": 200, "2": 404, "x": 404, "9" * 30: 404}
@@ -79,11 +88,12 @@ def test_an_auditor_sees_it_everywhere_and_others_only_where_they_look(cleared: 
     writing.write_due(now=cleared.now + LATER)
     auditor = User.objects.create_user("auditor")
     auditor.groups.add(Group.objects.get(name="auditor"))
-    addresses = [reverse(name, args=[cleared.run.pk]) for name in ("receipt", "receipt-file", "receipt-list")]
+    names = ("receipt", "receipt-file", "receipt-list", "receipt-script")
+    addresses = [reverse(name, args=[cleared.run.pk]) for name in names]
     client.force_login(auditor)
-    assert [client.get(address).status_code for address in addresses] == [200, 200, 200]
+    assert [client.get(address).status_code for address in addresses] == [200] * 4
     client.force_login(User.objects.create_user("stranger"))
-    assert [client.get(address).status_code for address in addresses] == [403, 403, 403]
+    assert [client.get(address).status_code for address in addresses] == [403] * 4
 
 
 def test_a_receipt_of_another_host_is_named_and_not_offered(cleared: Scene, boss: Client) -> None:
