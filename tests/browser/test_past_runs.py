@@ -35,6 +35,10 @@ def test_a_run_is_found_and_the_nas_asked_beside_it(page: Page, live_server: Any
     page.get_by_role("button", name=f"Is {changed.leaf} still on the NAS?").click()
     expect(page.locator(f"#nas-{changed.pk}")).to_contain_text("Not as it was")
     expect(page.locator(f"#nas-{whole.pk}")).to_contain_text("Yes")  # the page stayed
+    page.get_by_label("File name").fill("TILES/t_")
+    page.get_by_role("button", name="Show").click()
+    expect(page.get_by_label("How far the search went")).to_contain_text("Looked through the files of 2 runs")
+    expect(page.get_by_role("list", name="Files that match").first).to_contain_text("tiles/t_0000.tif")
     page.get_by_role("link", name=f"Receipt of {whole.leaf}").click()
     expect(page.get_by_role("heading", name="Receipt of a clear")).to_be_visible()
 
@@ -45,6 +49,8 @@ def test_the_pages_are_good_to_read_and_fit_their_window(page: Page, live_server
     for address in (
         "/audit/runs/",
         "/audit/runs/?q=nothing&since=x",
+        "/audit/runs/?file=.&person=mkhan",
+        "/audit/runs/?file=nothing",
         f"/audit/months/{now:%Y-%m}/",
         "/audit/months/2020-01/",
     ):

@@ -155,7 +155,7 @@ def test_runs_are_found_by_the_names_of_their_files(past: list[Run], client: Cli
     assert [row.run.pk for row in page.context["rows"]] == [past[0].pk, past[1].pk]
     assert "raw/Movie_01.tif raw/movie_02.tif raw/movie_03.tif and more" in text and "notes.txt" not in text
     assert "movies/\\u202egpj.exe" in text
-    assert "Looked through the files of 2 runs , back to 11 June 2026. That was the last one." in text
+    assert "Looked through the files of 2 runs , back to 11 June 2026. There are no older ones." in text
     assert "1 run, whose lists of files are on the host lab-pc: type manage.py audit --runs --file" in text
     assert "1 run that another program cleared" in text
     assert "1 run, whose lists of files are gone from the data directory" in text
@@ -166,6 +166,8 @@ def test_runs_are_found_by_the_names_of_their_files(past: list[Run], client: Cli
     assert found(auditor, file="notes.TXT") == [past[0].pk] and found(auditor, file="Run_2026") == []
     ClearAttempt.objects.filter(run=past[0]).update(plan_sha256="0" * 64)
     assert "1 run, whose lists of files cannot be read or were changed" in seen_in(auditor.get("/audit/runs/?file=x"))
+    nothing = seen_in(auditor.get("/audit/runs/?file=nothing"))
+    assert "Nothing found in the lists that were looked through." in nothing and "No cleared run" not in nothing
     assert "not understood" in seen_in(auditor.get("/audit/runs/?file=" + "x" * 300))
 
 
