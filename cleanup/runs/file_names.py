@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -66,16 +66,25 @@ class FileSearch:
     goes_on: bool = False
 
 
-def search(candidates: Iterable[list[Candidate]], text: str, *, size: int, seconds: float) -> FileSearch:
+def search(
+    candidates: Iterable[list[Candidate]],
+    text: str,
+    *,
+    size: int,
+    seconds: float,
+    clock: Callable[[], float] = time.monotonic,
+) -> FileSearch:
     """Look through cleared runs in the order given, until `size` of them match or the time is over.
 
     The text is a part of a file's path within its run, whatever its case. The first list is always read to its end.
     """
-    until, said = time.monotonic() + seconds, FileSearch()
+    until, said = clock() + seconds, FileSearch()
+
+    def is_over() -> bool:
+        return said.last is not None and clock() >= until
+
     for candidate, attempt in _with_attempts(candidates):
-        within = until if said.last else None
-        over = within is not None and time.monotonic() >= within
-        result = None if over or len(said.found) >= size else _look(attempt, text, within)
+        result = None if len(said.found) >= size or is_over() else _look(attempt, text, is_over)
         if result is None:
             said.goes_on = True
             break
@@ -88,7 +97,7 @@ def look_through(
 ) -> Iterator[tuple[Candidate, FoundNames]]:
     """As `search`, to the end: yields what matches, and notes all else in `said`."""
     for candidate, attempt in _with_attempts(candidates):
-        result = _look(attempt, text, None)
+        result = _look(attempt, text, lambda: False)
         if result is not None:
             _note(said, candidate, attempt, result)
         if candidate[0] in said.found:
@@ -117,7 +126,7 @@ def _note(said: FileSearch, candidate: Candidate, attempt: ClearAttempt | None, 
         said.found[candidate[0]] = result
 
 
-def _look(attempt: ClearAttempt | None, text: str, until: float | None) -> FoundNames | NotRead | None:
+def _look(attempt: ClearAttempt | None, text: str, is_over: Callable[[], bool]) -> FoundNames | NotRead | None:
     """The names of a run's files that match; None where the time was over before its list ended."""
     if attempt is None:
         return NotRead.OTHER_PROGRAM
@@ -128,11 +137,8 @@ def _look(attempt: ClearAttempt | None, text: str, until: float | None) -> Found
         for path in kept_names.containing(opening.data_dir(), attempt.pk.hex, attempt.plan_sha256, text):
             if path is not None:
                 names.append(show(path))
-            over = until is not None and time.monotonic() >= until
-            if len(names) > NAMED or (over and names):
-                return FoundNames(tuple(names[:NAMED]), more=True)
-            if over:
-                return None
+            if len(names) > NAMED or is_over():
+                return FoundNames(tuple(names[:NAMED]), more=True) if names else None
     except FileNotFoundError:
         return NotRead.GONE
     except (PlanError, OSError):
