@@ -13,8 +13,8 @@ from cleanup.clears import nas_history, protocol, queue
 from cleanup.ledger import chain
 from cleanup.models import LedgerEntry, LedgerHead, LedgerLink, Requester, Run
 from cleanup.monitoring.reconciliation import recovering
+from cleanup.monitoring.reconciliation.evidence import DoubtedClear
 from cleanup.monitoring.reconciliation.findings import MismatchKind
-from cleanup.monitoring.reconciliation.tombstones import DoubtedClear
 from cleanup.storage.data_directory.datadir import DataDir
 from tests.faults import children
 from tests.monitoring.reconciliation.scene import FIRST, SECOND, Place
