@@ -146,8 +146,10 @@ def test_a_run_that_was_cleared_came_back_and_was_cleared_again(place: Place) ->
     returned_at = timezone.now() + timedelta(hours=1)
     protocol.clear_run(place.run(), now=returned_at, actor="mkhan")
     backup.restore()
+    dry = [each.detail for each in place.reconcile(bounds=None).found.listed if each.kind == "lost_clear"]
     done = place.reconcile(apply=True)
     assert [run.run_path for run in done.recovered] == [FIRST, FIRST]
+    assert len(dry) == 2, "both are told before, although the second waits for the first"
     runs = list(Run.objects.filter(run_path=FIRST).order_by("pk"))
     assert runs[0].pk == first.pk
     assert {run.state for run in runs} == {"cleared"}
