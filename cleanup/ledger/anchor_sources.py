@@ -69,14 +69,14 @@ class AnchorSource:
             self.problem = str(error)
         yield self._counted(batch)
 
-    def missing(self, copied: Iterable[set[int]]) -> Iterator[tuple[int, datetime]]:
-        """Yield print and instant of what was written there and is neither there nor in the copies.
+    def missing(self, others: Iterable[set[int]]) -> Iterator[tuple[int, datetime]]:
+        """Yield print and instant of what was written there and is neither there nor among these prints.
 
         A place that was not read to its end misses nothing.
         """
         if self.problem or not self.written_as:
             return
-        known = [self.seen, *copied]
+        known = [self.seen, *others]
         written = self._written().filter(pk__lte=self.newest).order_by("pk")
         for position, sha256, at in written.values_list("position", "sha256", "at").iterator(chunk_size=5000):
             anchor = _print(position, sha256)

@@ -1,7 +1,7 @@
 """Anchors that were written down and are gone: how many of each place, and the rows that declare such a loss."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -63,16 +63,22 @@ def missing(sources: Iterable[AnchorSource]) -> list[MissingAnchors]:
     sources = list(sources)
     copied = [source.seen for source in sources if source.is_copy]
     declared = {loss.place: loss.until for loss in losses()}
-    found = []
+    places: dict[str, list[AnchorSource]] = {}
     for source in sources:
-        until = declared.get(source.written_as)
-        last: dict[int, datetime] = {}
-        for anchor, at in source.missing(copied):
-            if until is None or at > until:
-                last[anchor] = at
+        places.setdefault(source.written_as, []).append(source)
+    found = []
+    for place, several in places.items():
+        until = declared.get(place)
+        last = {anchor: at for anchor, at in _missing(several, copied) if until is None or at > until}
         if last:
-            found.append(MissingAnchors(source.written_as, len(last), max(last.values())))
+            found.append(MissingAnchors(place, len(last), max(last.values())))
     return found
+
+
+def _missing(several: list[AnchorSource], copied: list[set[int]]) -> Iterator[tuple[int, datetime]]:
+    # One NAS may be reached by two paths: what one of them shows is there.
+    if not any(source.problem for source in several):
+        yield from several[0].missing([*copied, *(source.seen for source in several)])
 
 
 def declare(lost: Iterable[MissingAnchors], *, actor: str, reason: str, now: datetime) -> None:

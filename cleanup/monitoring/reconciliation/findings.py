@@ -78,7 +78,7 @@ _SAID = {
         "reconcile --apply --without-nas",
     ),
     MismatchKind.DOUBTED_CLEAR: _Said(
-        "An archive or a receipt of a clear is there, and the database does not know of that clear. It may not be done.",
+        "An archive or a receipt tells of a clear that the database does not know. Perhaps it was not done.",
         "Look at the place of the run on the staging disk. Nothing is changed until it is sure.",
         "orphans",
     ),

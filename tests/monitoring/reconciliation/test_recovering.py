@@ -133,11 +133,14 @@ def test_a_record_without_a_history_comes_back_too(lab: Lab, place: Place) -> No
     assert place.found() == {}
 
 
-def test_a_run_that_was_cleared_came_back_and_was_cleared_again(place: Place) -> None:
+@pytest.mark.parametrize("fillers", [0, 50], ids=["its number is free", "its number is taken"])
+def test_a_run_that_was_cleared_came_back_and_was_cleared_again(place: Place, fillers: int) -> None:
     """While its copy lies there, the first clear is in doubt; then both come back. Takes two clears: two seconds."""
     backup = Baseline()
     first = place.clear()
     there = Baseline()
+    for number in range(fillers):
+        (place.lab.base / f"filler-{number}").mkdir()
     shutil.copytree(place.lab.twin(), place.lab.staging / FIRST)
     backup.restore()
     assert list(place.found(apply=True)) == ["doubted_clear"]
