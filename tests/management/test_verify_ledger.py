@@ -102,7 +102,8 @@ def test_anchors_that_are_gone_from_a_place_are_a_fault_until_they_are_declared(
     status, said = ask(capsys, "--json")
     assert (status, said["ok"]) == (1, False)
     assert [(one["read"], one["missing"]) for one in said["anchors"]] == [(1, 1), (2, 0)]
-    assert "1 anchors, 1 that were written there are missing" in ask(capsys)[1]
+    text = ask(capsys)[1]
+    assert "1 anchors, 1 that were written there are missing" in text and "--anchors-lost --reason TEXT" in text
     # A copy of what was moved away is as good.
     (tmp_path / "copied").write_bytes(lines[0])
     assert ask(capsys, "--anchors", str(tmp_path / "copied"))[0] == 0

@@ -21,6 +21,10 @@ _HOW = {
     "differs": "the chain has another row there: it was written anew, or the database was restored",
     "other_installation": "it is of another installation: the ledger was begun anew",
 }
+_TO_DO = (
+    "look for the anchors that are missing: --anchors FILE takes a copy. If they are lost, declare it with "
+    "--anchors-lost --reason TEXT"
+)
 _SHOWN = 10
 
 
@@ -191,6 +195,8 @@ def _lines(checked: CheckedLedger) -> list[str]:
     if verified.unvouched:
         lines.append(f"{count(verified.unvouched)} rows from before the chain are not vouched for")
     lines += [_source_in_words(source, checked.missing_of(source)) for source in checked.sources]
+    if checked.missing:
+        lines.append(_TO_DO)
     lines.append(f"newest anchor outside the database that agrees: position {count(compared.newest_agreeing)}")
     undeclared = compared.undeclared
     for one in undeclared[:_SHOWN]:
