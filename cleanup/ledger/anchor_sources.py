@@ -1,69 +1,160 @@
-"""The anchors that can be read now: of the data directory, of each NAS root, of the database, of a file."""
+"""The anchors that can be read now: of the data directory, of each NAS root, of the database, of a file.
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+They are read in batches, so that those of decades need little memory.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
 
 from django.conf import settings
+from django.db.models import QuerySet
 
 from cleanup.lab.nas import nas_anchors
+from cleanup.lab.nas.nas_roots import NasRoot
 from cleanup.lab.roots import opening
 from cleanup.ledger import anchors
 from cleanup.ledger.anchors import Anchor
-from cleanup.models import LedgerAnchor
+from cleanup.models import AnchorPlace, LedgerAnchor
 from cleanup.storage.data_directory import kept_anchors
 from cleanup.storage.nas.client import NasError
 
 DATABASE = "database"
+_AT_ONCE = 500
+_BLOCK = 1 << 20
+# No anchor is as long, so the rest of such a line is passed over.
+_LONGEST = 1 << 16
+# An anchor, or None for a line that is none.
+Told = Iterator[Anchor | None]
 
 
-@dataclass(frozen=True)
+@dataclass
 class AnchorSource:
-    """What one place told. `unreadable`: lines that are no anchors; `problem`: why it told nothing.
+    """One place, and what the last reading of it has counted.
 
-    `missing`: anchors that were written there, as the database says, and are not there.
+    `unreadable`: lines that are no anchors; `problem`: why it told nothing, or not all. `written_as`: its name in the
+    table of written anchors, of which `newest` is the last that it must hold. `vouches`: it lies outside of the
+    database. `seen`: prints of its anchors, kept for a copy and for a place with such a name.
     """
 
     place: str
-    anchors: tuple[Anchor, ...] = ()
-    unreadable: int = 0
+    told: Callable[[], Told] = lambda: iter(())
     problem: str = ""
-    missing: int = 0
+    written_as: str = ""
+    is_copy: bool = False
+    vouches: bool = True
+    read: int = 0
+    unreadable: int = 0
+    newest: int = 0
+    seen: set[int] = field(default_factory=set)
+
+    def batches(self) -> Iterator[list[Anchor]]:
+        """Read the place; never raises for it."""
+        self.read, self.unreadable, self.seen = 0, 0, set()
+        # Asked for before: an anchor stands in its place before it has a row.
+        last = self._written().order_by("-pk").values_list("pk", flat=True).first() if self.written_as else None
+        self.newest = last or 0
+        batch: list[Anchor] = []
+        try:
+            for anchor in self.told():
+                if anchor is None:
+                    self.unreadable += 1
+                    continue
+                batch.append(anchor)
+                if len(batch) == _AT_ONCE:
+                    yield self._counted(batch)
+                    batch = []
+        except (NasError, OSError) as error:
+            self.problem = str(error)
+        yield self._counted(batch)
+
+    def missing(self, others: Iterable[set[int]]) -> Iterator[tuple[int, datetime]]:
+        """Yield print and instant of what was written there and is neither there nor among these prints.
+
+        A place that was not read to its end misses nothing.
+        """
+        if self.problem or not self.written_as:
+            return
+        known = [self.seen, *others]
+        written = self._written().filter(pk__lte=self.newest).order_by("pk")
+        for position, sha256, at in written.values_list("position", "sha256", "at").iterator(chunk_size=5000):
+            anchor = _print(position, sha256)
+            if not any(anchor in some for some in known):
+                yield anchor, at
+
+    def _written(self) -> QuerySet[LedgerAnchor]:
+        return LedgerAnchor.objects.filter(host=settings.EXLAB_HOST, place=self.written_as)
+
+    def _counted(self, batch: list[Anchor]) -> list[Anchor]:
+        self.read += len(batch)
+        if self.is_copy or self.written_as:
+            self.seen.update(_print(anchor.position, anchor.sha256) for anchor in batch)
+        return batch
+
+
+def _print(position: int, sha256: str) -> int:
+    # In place of both, since there may be a million.
+    return hash((position, sha256))
 
 
 def of_text(place: str, text: str) -> AnchorSource:
-    """Return what a text tells."""
-    found, unreadable = anchors.parse(text)
-    return AnchorSource(place, tuple(found), unreadable)
+    """Return the source of a text."""
+    return AnchorSource(place, lambda: _parsed([text.encode("ascii", "replace")]))
+
+
+def of_copy(path: str) -> AnchorSource:
+    """Return the source of a file that an operator named."""
+    return AnchorSource(path, lambda: _parsed(_blocks(path)), is_copy=True)
 
 
 def read_all(installation: str) -> Iterator[AnchorSource]:
-    """Yields what each place of this host tells of an installation. Never raises for a place."""
+    """Yields each place of this host, and the database."""
     data = opening.data_dir().path
-    try:
-        told = of_text(kept_anchors.path_in(data), kept_anchors.read(data).decode("ascii", "replace"))
-        yield _with_missing(told, anchors.DATA_DIRECTORY)
-    except OSError as error:
-        yield AnchorSource(kept_anchors.path_in(data), problem=str(error))
+    yield AnchorSource(
+        kept_anchors.path_in(data), lambda: _parsed(kept_anchors.read(data)), written_as=anchors.DATA_DIRECTORY
+    )
+    names = {anchors.DATA_DIRECTORY}
     for nas, staging in nas_anchors.nas_roots_here().items():
-        try:
-            yield _with_missing(of_text(nas.path, nas_anchors.read(nas, staging, installation)), nas.token)
-        except NasError as error:
-            yield AnchorSource(nas.path, problem=str(error))
-    yield AnchorSource(DATABASE, tuple(_of_database(installation)))
+        yield AnchorSource(nas.path, partial(_on_nas, nas, staging, installation), written_as=nas.token)
+        names.add(nas.token)
+    for former in AnchorPlace.objects.filter(host=settings.EXLAB_HOST).exclude(place__in=names).order_by("place"):
+        yield AnchorSource(former.path or former.place, problem="no staging root of this host uses it any more")
+    yield AnchorSource(DATABASE, lambda: _of_database(installation), vouches=False)
 
 
-def _with_missing(told: AnchorSource, place: str) -> AnchorSource:
-    there = {(anchor.position, anchor.sha256) for anchor in told.anchors}
-    written = LedgerAnchor.objects.filter(host=settings.EXLAB_HOST, place=place).order_by()
-    missing = set(written.values_list("position", "sha256")) - there
-    return replace(told, missing=len(missing))
+def _on_nas(nas: NasRoot, staging: str, installation: str) -> Told:
+    yield from _parsed(nas_anchors.read(nas, staging, installation))
+
+
+def _blocks(path: str) -> Iterator[bytes]:
+    with open(path, "rb") as file:
+        while part := file.read(_BLOCK):
+            yield part
+
+
+def _parsed(parts: Iterable[bytes]) -> Told:
+    for line in _lines(parts):
+        if line.strip():
+            found, _unreadable = anchors.parse(line.decode("ascii", "replace"))
+            yield found[0] if found else None
+
+
+def _lines(parts: Iterable[bytes]) -> Iterator[bytes]:
+    rest = b""
+    for part in parts:
+        *whole, rest = (rest[:_LONGEST] + part).split(b"\n")
+        yield from whole
+    yield rest
 
 
 def _of_database(installation: str) -> Iterator[Anchor]:
     # Of this host alone a lab with many hosts would have too few: the table has those of all.
-    rows = LedgerAnchor.objects.order_by("pk").values_list("position", "sha256", "at", "host")
-    seen: set[tuple[int, str]] = set()
+    rows = LedgerAnchor.objects.order_by("position", "pk").values_list("position", "sha256", "at", "host")
+    at_position, seen = 0, set[str]()
     for position, sha256, at, host in rows.iterator(chunk_size=5000):
-        if (position, sha256) not in seen:
-            seen.add((position, sha256))
+        if position != at_position:
+            at_position, seen = position, set()
+        if sha256 not in seen:
+            seen.add(sha256)
             yield Anchor(installation, position, sha256, at, host)

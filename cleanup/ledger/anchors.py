@@ -53,7 +53,17 @@ class Anchor:
 
     @property
     def said_at(self) -> str:
-        return self.at.astimezone(UTC).strftime(_INSTANT)
+        return said(self.at)
+
+
+def said(at: datetime) -> str:
+    """Return an instant as anchors write it."""
+    return at.astimezone(UTC).strftime(_INSTANT)
+
+
+def instant(text: str) -> datetime:
+    """Return what `said` wrote. Raises ValueError."""
+    return datetime.strptime(text, _INSTANT).replace(tzinfo=UTC)
 
 
 def parse(text: str) -> tuple[list[Anchor], int]:
@@ -68,12 +78,12 @@ def parse(text: str) -> tuple[list[Anchor], int]:
     return found, len(lines) - len(found)
 
 
-def _anchor(said: dict[str, object]) -> Anchor:
-    position, sha256 = said["position"], str(said["sha256"])
+def _anchor(told: dict[str, object]) -> Anchor:
+    position, sha256 = told["position"], str(told["sha256"])
     if type(position) is not int or not 0 < position < 1 << 63 or not _DIGEST.fullmatch(sha256):
         raise ValueError
-    at = datetime.strptime(str(said["at"]), _INSTANT).replace(tzinfo=UTC)
-    return Anchor(str(uuid.UUID(str(said["installation"]))), position, sha256, at, str(said["host"])[:255])
+    installation, at = str(uuid.UUID(str(told["installation"]))), instant(str(told["at"]))
+    return Anchor(installation, position, sha256, at, str(told["host"])[:255])
 
 
 @dataclass(frozen=True)

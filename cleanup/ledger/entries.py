@@ -28,23 +28,12 @@ def write_entry(run: Run, *, kind: LedgerKind, actor: str, now: datetime, reason
 
 
 def write_recovered(run: Run, now: datetime, *, actor: str, detail: str, **told: Any) -> None:  # noqa: ANN401
-    """Write down a clear of which only a tombstone tells, in the `book.writing` that changes the row.
+    """Write down a clear of which only its tombstone or its receipt tells, in the `book.writing` that changes the row.
 
     `actor`: who asked for the clear, empty for the schedule. The row frees nothing: it only says what was freed then.
     """
-    book.write(
-        _row(
-            run,
-            LedgerKind.RECOVERED,
-            now,
-            requester=Requester.OPERATOR if actor else Requester.SCHEDULE,
-            actor=actor,
-            typed_by=os_account.current(),
-            policy_version=0,
-            detail=detail,
-            **told,
-        )
-    )
+    known = {"requester": Requester.OPERATOR if actor else Requester.SCHEDULE, "policy_version": 0, **told}
+    book.write(_row(run, LedgerKind.RECOVERED, now, actor=actor, typed_by=os_account.current(), detail=detail, **known))
 
 
 def write_ledger(attempt: ClearAttempt, kind: LedgerKind, now: datetime, **counts: Any) -> None:  # noqa: ANN401

@@ -6,8 +6,9 @@ beyond the last anchor that both have, and are no younger than the newest one th
 
 import enum
 import re
+from array import array
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from django.conf import settings
@@ -18,10 +19,9 @@ from cleanup.ledger.anchor_sources import AnchorSource
 from cleanup.ledger.anchors import Anchor
 from cleanup.models import LedgerEntry, LedgerKind, LedgerLink, Requester
 
-_AT_ONCE = 500
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # Clocks of hosts differ.
 _SKEW = timedelta(days=1)
-_INSTANT = "%Y-%m-%dT%H:%M:%S.%fZ"
 _SAID = re.compile(
     r"lacks position (?P<position>\d+) (?P<sha256>[0-9a-f]{64}) of (?P<at>\S+Z) \(installation (?P<of>\S+)\); "
     r"shares positions up to (?P<shared>\d+); stood at (?P<stood>\d+) (?P<stood_sha256>[0-9a-f]{64}): (?P<why>.*)",
@@ -78,10 +78,28 @@ class AnchorDisagreement:
 
 
 @dataclass(frozen=True)
+class AgreeingAnchors:
+    """Anchors that agree, by their positions and instants (microseconds since 1970) alone: there may be a million.
+
+    `newest`: the position of the newest one outside of the database; 0 without one.
+    """
+
+    positions: "array[int]" = field(default_factory=lambda: array("q"))
+    instants: "array[int]" = field(default_factory=lambda: array("q"))
+    newest: int = 0
+
+    def newest_before(self, at: datetime) -> int:
+        """The largest position of one that was written before an instant; 0 without one."""
+        limit = _microseconds(at)
+        pairs = zip(self.positions, self.instants, strict=True)
+        return max((position for position, instant in pairs if instant < limit), default=0)
+
+
+@dataclass(frozen=True)
 class ComparedAnchors:
     """Anchors beside the chain, and the restores that it declares."""
 
-    agreeing: tuple[Anchor, ...]
+    agreeing: AgreeingAnchors
     disagreements: tuple[AnchorDisagreement, ...]
     gaps: tuple[RestoreGap, ...]
 
@@ -91,26 +109,37 @@ class ComparedAnchors:
 
     @property
     def newest_agreeing(self) -> int:
-        """Its position; 0 without one."""
-        return max((anchor.position for anchor in self.agreeing), default=0)
+        """The position of the newest one that lies outside of the database, which cannot vouch for itself."""
+        return self.agreeing.newest
+
+
+NOTHING_COMPARED = ComparedAnchors(AgreeingAnchors(), (), ())
 
 
 def compare(sources: Iterable[AnchorSource]) -> ComparedAnchors:
-    """Compare anchors with the chain's links as they are stored; `verification.verify` judges these."""
+    """Read anchors and compare them with the chain's links as stored; `verification.verify` judges these."""
     head = book.head()
     installation = str(head.installation)
     declared = tuple(gaps(installation))
     found: list[AnchorDisagreement] = []
-    agreeing: list[Anchor] = []
+    positions, instants, newest = array("q"), array("q"), 0
     for source in sources:
-        stored = _stored(anchor.position for anchor in source.anchors)
-        for anchor in source.anchors:
-            if (how := _how(anchor, installation, stored)) is None:
-                agreeing.append(anchor)
-            else:
-                gap = next((gap for gap in declared if gap.covers(anchor)), None)
-                found.append(AnchorDisagreement(anchor, source.place, how, gap))
-    return ComparedAnchors(tuple(agreeing), tuple(found), declared)
+        for batch in source.batches():
+            stored = _stored(anchor.position for anchor in batch)
+            for anchor in batch:
+                if (how := _how(anchor, installation, stored)) is not None:
+                    gap = next((gap for gap in declared if gap.covers(anchor)), None)
+                    found.append(AnchorDisagreement(anchor, source.place, how, gap))
+                    continue
+                positions.append(anchor.position)
+                instants.append(_microseconds(anchor.at))
+                # An owner of the database can write its own anchors anew too.
+                newest = max(newest, anchor.position if source.vouches else 0)
+    return ComparedAnchors(AgreeingAnchors(positions, instants, newest), tuple(found), declared)
+
+
+def _microseconds(at: datetime) -> int:
+    return (at - _EPOCH) // timedelta(microseconds=1)
 
 
 def _how(anchor: Anchor, installation: str, stored: dict[int, str]) -> Disagrees | None:
@@ -122,20 +151,15 @@ def _how(anchor: Anchor, installation: str, stored: dict[int, str]) -> Disagrees
 
 
 def _stored(positions: Iterable[int]) -> dict[int, str]:
-    wanted = sorted(set(positions))
-    stored: dict[int, str] = {}
-    for first in range(0, len(wanted), _AT_ONCE):
-        part = wanted[first : first + _AT_ONCE]
-        stored |= dict(LedgerLink.objects.filter(position__in=part).values_list("position", "sha256"))
-    return stored
+    wanted = set(positions)
+    return dict(LedgerLink.objects.filter(position__in=wanted).values_list("position", "sha256")) if wanted else {}
 
 
 def gaps(installation: str) -> Iterator[RestoreGap]:
     """Yields the declared restores, the oldest first."""
     for entry in LedgerEntry.objects.of_itself(LedgerKind.RESTORED):
         if said := _SAID.fullmatch(entry.detail):
-            at = datetime.strptime(said["at"], _INSTANT).replace(tzinfo=UTC)
-            newest = Anchor(said["of"], int(said["position"]), said["sha256"], at, "")
+            newest = Anchor(said["of"], int(said["position"]), said["sha256"], anchors.instant(said["at"]), "")
             shared, stood = int(said["shared"]), int(said["stood"])
             yield RestoreGap(installation, entry.pk, newest, shared, stood, entry.actor, entry.at, said["why"])
 
@@ -161,7 +185,7 @@ def declare(compared: ComparedAnchors, *, actor: str, reason: str, now: datetime
         f"lacks position {newest.position} {newest.sha256} of {newest.said_at} (installation {newest.installation}); "
         f"shares positions up to {shared}; stood at {head.position} {head.sha256}: {reason}"
     )
-    entry = _row(said, actor, now)
+    entry = row(said, actor, now)
     book.write(entry)
     anchors.write(now=now)
     return next(gap for gap in gaps(own) if gap.entry == entry.pk)
@@ -171,8 +195,7 @@ def _shared(compared: ComparedAnchors, lacking: list[Anchor]) -> int:
     """The newest position of which both the lost rows and the chain have an anchor."""
     # What was written down since the restore agrees too, and is younger than all that was lost.
     begun = min((anchor.at for anchor in lacking), default=None)
-    common = (anchor.position for anchor in compared.agreeing if begun is not None and anchor.at < begun)
-    shared = max(common, default=0)
+    shared = compared.agreeing.newest_before(begun) if begun is not None else 0
     earliest = min((anchor.position for anchor in lacking), default=shared + 1)
     if earliest <= shared:
         raise NoRestore(
@@ -181,7 +204,8 @@ def _shared(compared: ComparedAnchors, lacking: list[Anchor]) -> int:
     return shared
 
 
-def _row(said: str, actor: str, now: datetime) -> LedgerEntry:
+def row(said: str, actor: str, now: datetime, *, reason: str = "") -> LedgerEntry:
+    """Return an unsaved row of what a person declares lost."""
     return LedgerEntry(
         at=now,
         kind=LedgerKind.RESTORED,
@@ -190,5 +214,6 @@ def _row(said: str, actor: str, now: datetime) -> LedgerEntry:
         typed_by=os_account.current(),
         host=settings.EXLAB_HOST,
         policy_version=0,
+        reason=reason,
         detail=said,
     )

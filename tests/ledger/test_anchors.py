@@ -18,6 +18,7 @@ from cleanup.ledger import anchor_sources, anchors, book
 from cleanup.ledger.anchors import Anchor
 from cleanup.models import AnchorPlace, LedgerAnchor, LedgerEntry, NasBreaker, Requester, Run
 from cleanup.runs import discovery
+from cleanup.storage import anchor_file
 from tests.clears.test_batches import Room, room, run_tasks  # noqa: F401 (a fixture)
 from tests.ledger.book_rows import key_row, write_rows
 from tests.tools.lab import Lab, snapshot
@@ -190,14 +191,37 @@ def test_what_each_place_tells_is_read_again(lab: Lab, root: Any, data: Path, no
     with (data / "ledger-anchors").open("a") as file:
         file.write('{"half": "a li\nnot JSON\n[]\n{}\n')
     head = book.head()
-    read_now = {one.place: one for one in anchor_sources.read_all(str(head.installation))}
-    assert set(read_now) == {str(data / "ledger-anchors"), str(lab.nas), "database"}
-    assert {len(one.anchors) for one in read_now.values()} == {1}
-    assert read_now[str(data / "ledger-anchors")].unreadable == 4
-    assert {one.anchors[0].sha256 for one in read_now.values()} == {head.sha256}
+    sources = {one.place: one for one in anchor_sources.read_all(str(head.installation))}
+    assert set(sources) == {str(data / "ledger-anchors"), str(lab.nas), "database"}
+    read_now = {place: [anchor for batch in one.batches() for anchor in batch] for place, one in sources.items()}
+    assert {(len(found), sources[place].read) for place, found in read_now.items()} == {(1, 1)}
+    assert sources[str(data / "ledger-anchors")].unreadable == 4
+    assert {found[0].sha256 for found in read_now.values()} == {head.sha256}
     (lab.nas / ".exlab-root").rename(lab.nas / "moved")
     problem = next(one for one in anchor_sources.read_all(str(head.installation)) if one.place == str(lab.nas))
+    assert [list(batch) for batch in problem.batches()] == [[]]
     assert "nas_not_mounted" in problem.problem
+
+
+def test_full_files_go_on_in_the_next_and_all_are_read(
+    lab: Lab, root: Any, data: Path, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With files of a few lines, read in parts that cut lines."""
+    write_rows(now, 1)
+    line = len(Anchor(str(book.head().installation), 1, "a" * 64, now, django_settings.EXLAB_HOST).encoded) + 1
+    monkeypatch.setattr(anchor_file, "MAX_BYTES", 2 * line + 50)
+    monkeypatch.setattr(anchor_file, "PART", 100)
+    file_on(lab.nas).write_bytes(b"x" * (16 << 20))  # the process that writes there has the real bound
+    for day in range(5):
+        assert anchors.write(now=now + timedelta(days=day), daily=True) == 2
+    on_nas = {path.name: path.stat().st_size for path in lab.nas.glob(".exlab-ledger-*")}
+    assert on_nas == {file_on(lab.nas).name: 16 << 20, f"{file_on(lab.nas).name}-2": 5 * line}
+    kept = [data / name for name in ("ledger-anchors", "ledger-anchors-2", "ledger-anchors-3")]
+    assert [len(read(path)) for path in kept] == [2, 2, 1]
+    for source in anchor_sources.read_all(str(book.head().installation)):
+        found = [anchor for batch in source.batches() for anchor in batch]
+        assert len(found) == (1 if source.place == "database" else 5)
+        assert (source.problem, list(source.missing([]))) == ("", [])
 
 
 @pytest.mark.parametrize(

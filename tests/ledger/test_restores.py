@@ -35,6 +35,9 @@ class Kept:
     def source(self) -> AnchorSource:
         return anchor_sources.of_text("the NAS", "\n".join(self.lines))
 
+    def anchors(self) -> list[Anchor]:
+        return anchors.parse("\n".join(self.lines))[0]
+
     def compare(self) -> restores.ComparedAnchors:
         return restores.compare([self.source()])
 
@@ -103,7 +106,7 @@ def test_a_ledger_that_was_begun_anew_is_seen(kept: Kept) -> None:
 
 def test_a_restored_database_is_declared_and_later_anchors_are_unambiguous(kept: Kept) -> None:
     """The chain goes on from the backup, so its positions come a second time."""
-    lost = kept.source().anchors[2:]
+    lost = kept.anchors()[2:]
     restore(7)
     for _ in range(2):
         kept.write(1)  # unnoticed, work goes on: anchors at 8 and 9 on the new branch
@@ -154,7 +157,7 @@ def test_a_second_restore_to_before_the_first_is_declared_too(kept: Kept) -> Non
 
 
 def test_anchors_that_no_restore_explains_are_not_declared(kept: Kept) -> None:
-    forged = kept.source().anchors[0]
+    forged = kept.anchors()[0]
     kept.lines.insert(2, Anchor(**{**vars(forged), "sha256": "f" * 64, "at": forged.at + timedelta(hours=3)}).line)
     with pytest.raises(NoRestore, match="position 3 disagrees, and an older one at 9 agrees"):
         kept.declare()
@@ -182,3 +185,15 @@ def test_an_anchor_of_a_time_to_come_is_no_excuse_for_what_is_cut_until_then(kep
     kept.write(3)
     cut(12, head=True)
     assert kept.undeclared() == [(900, Disagrees.CUT), (15, Disagrees.CUT)]
+
+
+def test_what_the_database_says_of_itself_vouches_for_nothing(kept: Kept) -> None:
+    """Its owner can write those anchors anew too; that they disagree still counts."""
+    copies = AnchorSource("database", lambda: iter(kept.anchors()), vouches=False)
+    del kept.lines[1:]
+    compared = restores.compare([kept.source(), copies])
+    assert (compared.newest_agreeing, list(compared.agreeing.positions)) == (3, [3, 3])
+    kept.lines = kept.lines[:0]
+    forged = Anchor(str(book.head().installation), 6, "f" * 64, kept.now, "labpc")
+    compared = restores.compare([AnchorSource("database", lambda: iter([forged]), vouches=False)])
+    assert ([one.how for one in compared.undeclared], compared.newest_agreeing) == ([Disagrees.DIFFERS], 0)

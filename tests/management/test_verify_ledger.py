@@ -1,7 +1,7 @@
 """The command `verify_ledger`: exit status, JSON and words."""
 
 import json
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from django.core.management import CommandError, call_command
 from cleanup.ledger import anchors, book
 from cleanup.management.base import UsageError
 from cleanup.models import LedgerEntry
-from tests.ledger.book_rows import as_owner, cut, key_at, write_rows
+from tests.ledger.book_rows import as_owner, cut, key_at, key_row, write_rows
 from tests.tools.lab import Lab
 
 pytestmark = pytest.mark.django_db
@@ -90,15 +90,57 @@ def test_a_restored_database_is_told_until_it_is_declared(
         call_command("verify_ledger", "--restored", "--reason", "again")
 
 
-def test_anchors_that_are_gone_from_a_place_are_told(now: datetime, data: Path, capsys: Any) -> None:
-    for _ in range(2):
+def test_anchors_that_are_gone_from_a_place_are_a_fault_until_they_are_declared(
+    now: datetime, data: Path, tmp_path: Path, capsys: Any
+) -> None:
+    for hour in range(2):
         write_rows(now, 2)
-        anchors.write(now=now)
-    lines = (data / "ledger-anchors").read_bytes().splitlines(keepends=True)
-    (data / "ledger-anchors").write_bytes(lines[1])
-    _status, said = ask(capsys, "--json")
+        anchors.write(now=now + timedelta(hours=hour))
+    kept = data / "ledger-anchors"
+    lines = kept.read_bytes().splitlines(keepends=True)
+    kept.write_bytes(lines[1])
+    status, said = ask(capsys, "--json")
+    assert (status, said["ok"]) == (1, False)
     assert [(one["read"], one["missing"]) for one in said["anchors"]] == [(1, 1), (2, 0)]
-    assert "1 anchors, 1 that were written there are missing" in ask(capsys)[1]
+    text = ask(capsys)[1]
+    assert "1 anchors, 1 that were written there are missing" in text and "--anchors-lost --reason TEXT" in text
+    # A copy of what was moved away is as good.
+    (tmp_path / "copied").write_bytes(lines[0])
+    assert ask(capsys, "--anchors", str(tmp_path / "copied"))[0] == 0
+    status, said = ask(capsys, "--anchors-lost", "--reason", "the disk died", "--json")
+    assert (status, said["ok"], [one["missing"] for one in said["anchors"]]) == (0, True, [0, 0])
+    (loss,) = said["anchors_lost"]
+    assert (loss["place"], loss["missing"], loss["reason"]) == ("data directory", 1, "the disk died")
+    with pytest.raises(CommandError, match="no anchor is missing"):
+        call_command("verify_ledger", "--anchors-lost", "--reason", "again")
+    # The declaration excuses nothing that was written later.
+    book.write(key_row(now))
+    anchors.write(now=now + timedelta(hours=2))
+    kept.write_bytes(b"")
+    status, said = ask(capsys, "--json")
+    assert (status, [one["missing"] for one in said["anchors"]]) == (1, [3, 0])
+    assert "declared on" in ask(capsys)[1]
+
+
+def test_a_place_that_cannot_be_read_or_is_no_place_any_more_is_no_loss(
+    lab: Lab, root: Any, now: datetime, data: Path, capsys: Any
+) -> None:
+    write_rows(now, 2)
+    anchors.write(now=now)
+    (lab.nas / ".exlab-root").rename(lab.nas / "moved")
+    status, said = ask(capsys, "--json")
+    assert (status, [one["missing"] for one in said["anchors"]]) == (0, [0, 0, 0])
+    assert "nas_not_mounted" in said["anchors"][1]["problem"]
+    type(root).objects.filter(pk=root.pk).update(nas_path="", nas_token="")
+    status, said = ask(capsys, "--json")
+    assert (status, len(said["anchors"])) == (0, 3)
+    assert said["anchors"][1]["place"] == str(lab.nas)
+    assert "uses it any more" in said["anchors"][1]["problem"]
+    # A replaced data directory has none of them.
+    (data / "ledger-anchors").unlink()
+    status, said = ask(capsys, "--json")
+    assert (status, said["anchors"][0]["missing"]) == (1, 1)
+    assert said["newest_agreeing"] == 0, "only the database is left, and it does not vouch for itself"
 
 
 def test_a_copied_file_of_anchors_counts_too(now: datetime, data: Path, tmp_path: Path, capsys: Any) -> None:
@@ -125,6 +167,7 @@ def test_a_copied_file_of_anchors_counts_too(now: datetime, data: Path, tmp_path
         ["--restored", "--reason", " "],
         ["--restored", "--reason", "x", "--user", "unknown"],
         ["--anchors", "/nowhere/at/all"],
+        ["--anchors-lost"],
     ],
     ids=" ".join,
 )

@@ -29,6 +29,10 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / NAME.decode()
 
 
+def read(top: int) -> bytes:
+    return b"".join(anchor_file.read(top, NAME))
+
+
 def refusal(top: int) -> int | None:
     with pytest.raises(OSError) as refused:
         anchor_file.append(top, NAME, b"line")
@@ -37,10 +41,10 @@ def refusal(top: int) -> int | None:
 
 def test_only_lines_are_added(tmp_path: Path, top: int, file: Path) -> None:
     (tmp_path / "neighbour").write_text("x")
-    assert anchor_file.read(top, NAME) == b""
+    assert read(top) == b""
     for number in range(3):
         anchor_file.append(top, NAME, f"line {number}".encode())
-    assert anchor_file.read(top, NAME) == file.read_bytes() == b"line 0\nline 1\nline 2\n"
+    assert read(top) == file.read_bytes() == b"line 0\nline 1\nline 2\n"
     assert {path.name for path in tmp_path.iterdir()} == {file.name, "neighbour"}
     assert file.name == ".exlab-ledger-0b4b2a3e-6c0f-4b0e-9f3c-123456789abc"
 
@@ -76,17 +80,45 @@ def test_what_is_no_plain_file_of_ours_is_left_alone(
     assert not file.is_file() or file.read_bytes() == b""
 
 
-def test_a_full_file_takes_no_line(top: int, file: Path) -> None:
+def test_after_a_full_file_the_next_one_gets_a_new_name(tmp_path: Path, top: int, file: Path) -> None:
     with file.open("wb") as grown:
         grown.truncate(anchor_file.MAX_BYTES - 4)
-    assert refusal(top) == errno.EFBIG
+    anchor_file.append(top, NAME, b"next")
+    anchor_file.append(top, NAME, b"after")
     assert file.stat().st_size == anchor_file.MAX_BYTES - 4
+    second = file.with_name(f"{file.name}-2")
+    assert second.read_bytes() == b"next\nafter\n"
+    # A gap is passed over, and so is what has no such name.
+    file.with_name(f"{file.name}-10").write_bytes(b"tenth\n")
+    for other in ("-1", "-02", "-x", "-9999999", "2"):
+        file.with_name(file.name + other).write_bytes(b"no\n")
+    anchor_file.append(top, NAME, b"last")
+    assert second.read_bytes() == b"next\nafter\n"
+    assert anchor_file.numbers(top, NAME) == [1, 2, 10]
+    assert read(top).endswith(b"\0\nnext\nafter\ntenth\nlast\n")
+
+
+def test_what_has_the_next_name_and_is_no_plain_file_is_left_alone(top: int, file: Path) -> None:
+    with file.open("wb") as grown:
+        grown.truncate(anchor_file.MAX_BYTES)
+    file.with_name(f"{file.name}-2").mkdir()
+    assert refusal(top) == errno.EISDIR
+
+
+def test_a_last_file_that_is_full_takes_no_line(top: int, file: Path) -> None:
+    last = file.with_name(f"{file.name}-999999")
+    with last.open("wb") as grown:
+        grown.truncate(anchor_file.MAX_BYTES)
+    assert refusal(top) == errno.EFBIG
+    assert last.stat().st_size == anchor_file.MAX_BYTES
 
 
 def test_a_reader_takes_no_more_than_a_full_file(top: int, file: Path) -> None:
     with file.open("wb") as grown:
         grown.truncate(anchor_file.MAX_BYTES + 100)
-    assert len(anchor_file.read(top, NAME)) == anchor_file.MAX_BYTES
+    parts = [len(part) for part in anchor_file.read(top, NAME)]
+    assert sum(parts) == anchor_file.MAX_BYTES + 1, "and the end of its torn line"
+    assert max(parts) <= anchor_file.PART
 
 
 def test_a_file_that_stays_locked_is_left_alone(top: int, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,7 +160,7 @@ def test_many_writers_lose_no_line(top: int, file: Path, monkeypatch: pytest.Mon
 
 def test_a_data_directory_that_was_exchanged_gets_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept_anchors.append(str(tmp_path), b"line")
-    assert kept_anchors.read(str(tmp_path)) == b"line\n"
+    assert b"".join(kept_anchors.read(str(tmp_path))) == b"line\n"
     monkeypatch.setenv(data_place.VARIABLE, "1:1")
     with pytest.raises(OSError, match="replaced"):
         kept_anchors.append(str(tmp_path), b"line")

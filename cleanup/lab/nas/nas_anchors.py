@@ -1,10 +1,9 @@
-"""The file at the top of a NAS root to which heads of the ledger's chain are appended.
+"""The files at the top of a NAS root to which heads of the ledger's chain are appended.
 
-It is asked beside the breaker: what fails here never keeps a clear waiting.
+They are asked beside the breaker: what fails here never keeps a clear waiting.
 """
 
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Iterator
 
 from django.conf import settings
 from django.utils import timezone
@@ -15,8 +14,6 @@ from cleanup.models import NasBreaker, StagingRoot
 from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.storage.nas.client import NasError, NasReader
-
-T = TypeVar("T")
 
 # A sleeping disk has started by then; the caller has other work.
 _LONGEST_SECONDS = 20.0
@@ -31,15 +28,17 @@ def nas_roots_here() -> dict[NasRoot, str]:
 
 def append(nas: NasRoot, staging: str, installation: str, line: str) -> None:
     """Append a line for an installation. Raises NasError."""
-    _ask(nas, staging, lambda reader: reader.anchor(installation, line))
+    with _reader(nas, staging) as reader:
+        reader.anchor(installation, line)
 
 
-def read(nas: NasRoot, staging: str, installation: str) -> str:
-    """What stands in an installation's file; empty without one. Raises NasError."""
-    return _ask(nas, staging, lambda reader: reader.anchors(installation))
+def read(nas: NasRoot, staging: str, installation: str) -> Iterator[bytes]:
+    """Yield what stands in an installation's files, in parts; nothing without one. Raises NasError."""
+    with _reader(nas, staging) as reader:
+        yield from reader.anchors(installation)
 
 
-def _ask(nas: NasRoot, staging: str, question: Callable[[NasReader], T]) -> T:
+def _reader(nas: NasRoot, staging: str) -> NasReader:
     breaker = NasBreaker.objects.filter(host=settings.EXLAB_HOST, token=nas.token).first()
     if breaker is not None and breaker.open_until is not None and timezone.now() < breaker.open_until:
         raise NasError(Finding(Reason(breaker.reason), f"{breaker.detail}; it is not asked at the moment"))
@@ -48,5 +47,4 @@ def _ask(nas: NasRoot, staging: str, question: Callable[[NasReader], T]) -> T:
     if not abandoned.none_lives():
         raise NasError(Finding(Reason.NAS_TIMEOUT, "a reading process still hangs in it"))
     timeout = min(settings.EXLAB_NAS_TIMEOUT, _LONGEST_SECONDS)
-    with NasReader(nas.path, nas.token, staging=staging, timeout=timeout, abandoned=abandoned) as reader:
-        return question(reader)
+    return NasReader(nas.path, nas.token, staging=staging, timeout=timeout, abandoned=abandoned)

@@ -95,6 +95,14 @@ def current(*, now: datetime) -> SigningKey:
     return key
 
 
+def own() -> SigningKey | None:
+    """Return this data directory's key without making one; None where there is none that can be read."""
+    try:
+        return _read(opening.data_dir(), FILE)
+    except (NoKey, OSError):
+        return None
+
+
 def renew(*, now: datetime) -> SigningKey:
     """Make another key, signed by the one so far, and use it from now on. Raises NoKey, OSError.
 

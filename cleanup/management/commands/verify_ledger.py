@@ -1,18 +1,19 @@
-"""Whether the ledger is what was written; and the declaration of a restored database."""
+"""Whether the ledger is what was written; and the declarations of what is lost."""
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from cleanup.ledger import anchor_sources, restores, sum_check, verification
+from cleanup.ledger import anchor_sources, lost_anchors, restores, sum_check, verification
 from cleanup.ledger.anchor_sources import AnchorSource
+from cleanup.ledger.lost_anchors import AnchorLoss, MissingAnchors
 from cleanup.ledger.restores import ComparedAnchors, RestoreGap
 from cleanup.ledger.sum_check import SumDifference
 from cleanup.ledger.verification import VerifiedChain
 from cleanup.management.base import FAILED, LabCommand, UsageError, add_user_argument, now, reason_text, user_named
-from cleanup.storage import anchor_file
 from cleanup.text.values import count, visible
 
 _HOW = {
@@ -20,6 +21,10 @@ _HOW = {
     "differs": "the chain has another row there: it was written anew, or the database was restored",
     "other_installation": "it is of another installation: the ledger was begun anew",
 }
+_TO_DO = (
+    "look for the anchors that are missing: --anchors FILE takes a copy. If they are lost, declare it with "
+    "--anchors-lost --reason TEXT"
+)
 _SHOWN = 10
 
 
@@ -39,57 +44,91 @@ class Command(LabCommand):
             action="store_true",
             help="Declare that the database was restored from a backup: a row of the ledger names what it lacks.",
         )
-        parser.add_argument("--reason", type=reason_text, default="", metavar="TEXT", help="With --restored: why.")
-        add_user_argument(parser, "With --restored: who says so; by default the account that runs this command.")
+        parser.add_argument(
+            "--anchors-lost",
+            action="store_true",
+            help="Declare that anchors which were written down are lost: rows of the ledger say of which place.",
+        )
+        parser.add_argument("--reason", type=reason_text, default="", metavar="TEXT", help="With a declaration: why.")
+        add_user_argument(parser, "With a declaration: who says so; by default the account that runs this command.")
 
     def handle(self, *args: Any, **options: Any) -> None:  # noqa: ANN401
-        reason = options["reason"].strip()
-        if options["restored"] != bool(reason) or (options["user"] and not options["restored"]):
-            raise UsageError("Say --restored together with --reason TEXT, or neither.")
-        actor = user_named(options["user"]) if options["restored"] else ""
+        declares, reason = options["restored"] or options["anchors_lost"], options["reason"].strip()
+        if declares != bool(reason) or (options["user"] and not declares):
+            raise UsageError("Say --restored or --anchors-lost together with --reason TEXT, or none of them.")
+        actor = user_named(options["user"]) if declares else ""
         given = [_given(name) for name in options["anchors"]]
-        verified = verification.verify()
-        sources = [*given, *(anchor_sources.read_all(str(verified.installation)) if verified.installation else ())]
-        compared = restores.compare(sources) if verified.installation else ComparedAnchors((), (), ())
-        if options["restored"]:
-            _declare(verified, compared, actor, reason)
-            verified, compared = verification.verify(), restores.compare(sources)
-        # Sums of rows that are not what was written say nothing.
-        sums = sum_check.differences() if verified.bad is None else []
-        answer = _as_json(verified, sources, compared, sums)
-        self.report(
-            options["json"], answer, "\n".join([*_lines(verified, sources, compared), *map(_sum_in_words, sums)])
-        )
+        checked = _check(given)
+        if declares:
+            _declare(checked, actor, reason, restored=options["restored"], lost=options["anchors_lost"])
+            checked = _check(given)
+        answer = _as_json(checked)
+        self.report(options["json"], answer, "\n".join(_lines(checked)))
         if not answer["ok"]:
             sys.exit(FAILED)
 
 
+@dataclass(frozen=True)
+class CheckedLedger:
+    """The chain, the anchors beside it, and the sums of the pages."""
+
+    verified: VerifiedChain
+    sources: list[AnchorSource]
+    compared: ComparedAnchors
+    missing: list[MissingAnchors]
+    losses: list[AnchorLoss]
+    sums: list[SumDifference]
+
+    @property
+    def is_well(self) -> bool:
+        return not (self.verified.bad or self.compared.undeclared or self.missing or self.sums)
+
+    def missing_of(self, source: AnchorSource) -> int:
+        return sum(one.number for one in self.missing if source.written_as == one.place)
+
+
+def _check(given: list[AnchorSource]) -> CheckedLedger:
+    verified = verification.verify()
+    # Sums of rows that are not what was written say nothing.
+    sums = sum_check.differences() if verified.bad is None else []
+    if verified.installation is None:
+        return CheckedLedger(verified, given, restores.NOTHING_COMPARED, [], [], sums)
+    sources = [*given, *anchor_sources.read_all(str(verified.installation))]
+    compared = restores.compare(sources)
+    return CheckedLedger(verified, sources, compared, lost_anchors.missing(sources), lost_anchors.losses(), sums)
+
+
 def _given(name: str) -> AnchorSource:
     try:
-        with Path(name).open("rb") as file:
-            return anchor_sources.of_text(name, file.read(anchor_file.MAX_BYTES).decode("ascii", "replace"))
+        with Path(name).open("rb"):
+            return anchor_sources.of_copy(name)
     except OSError as error:
         raise UsageError(f"--anchors {visible(name)}: it cannot be read ({error.strerror}).") from None
 
 
-def _declare(verified: VerifiedChain, compared: ComparedAnchors, actor: str, reason: str) -> None:
-    if verified.bad is not None:
-        raise CommandError(f"Nothing was declared: {_bad_in_words(verified)}.", returncode=FAILED)
+def _declare(checked: CheckedLedger, actor: str, reason: str, *, restored: bool, lost: bool) -> None:
+    if checked.verified.bad is not None:
+        raise CommandError(f"Nothing was declared: {_bad_in_words(checked.verified)}.", returncode=FAILED)
+    said: dict[str, Any] = {"actor": actor, "reason": reason, "now": now()}
     try:
-        restores.declare(compared, actor=actor, reason=reason, now=now())
+        if restored:
+            restores.declare(checked.compared, **said)
+        if lost:
+            lost_anchors.declare(checked.missing, **said)
     except restores.NothingLacks:
         raise CommandError("Nothing was declared: the chain lacks no anchor.", returncode=FAILED) from None
     except restores.NoRestore as error:
         raise CommandError(f"Nothing was declared: {error}.", returncode=FAILED) from None
+    except lost_anchors.NoneMissing:
+        raise CommandError("No loss was declared: no anchor is missing.", returncode=FAILED) from None
 
 
-def _as_json(
-    verified: VerifiedChain, sources: list[AnchorSource], compared: ComparedAnchors, sums: list[SumDifference]
-) -> dict[str, Any]:
+def _as_json(checked: CheckedLedger) -> dict[str, Any]:
     """Scripts depend on this shape."""
+    verified, compared = checked.verified, checked.compared
     bad = verified.bad
     return {
-        "ok": bad is None and not compared.undeclared and not sums,
+        "ok": checked.is_well,
         "installation": str(verified.installation) if verified.installation else None,
         "position": verified.position,
         "sha256": verified.sha256,
@@ -98,12 +137,12 @@ def _as_json(
         "anchors": [
             {
                 "place": source.place,
-                "read": len(source.anchors),
+                "read": source.read,
                 "unreadable": source.unreadable,
-                "missing": source.missing,
+                "missing": checked.missing_of(source),
                 "problem": source.problem or None,
             }
-            for source in sources
+            for source in checked.sources
         ],
         "newest_agreeing": compared.newest_agreeing,
         "disagreements": [
@@ -119,7 +158,8 @@ def _as_json(
             for one in compared.disagreements
         ],
         "restored": [_gap_as_json(gap) for gap in compared.gaps],
-        "sums": str(sums[0]) if sums else None,
+        "anchors_lost": [_loss_as_json(loss) for loss in checked.losses],
+        "sums": str(checked.sums[0]) if checked.sums else None,
     }
 
 
@@ -137,17 +177,27 @@ def _gap_as_json(gap: RestoreGap) -> dict[str, Any]:
     }
 
 
-def _lines(verified: VerifiedChain, sources: list[AnchorSource], compared: ComparedAnchors) -> list[str]:
+def _loss_as_json(loss: AnchorLoss) -> dict[str, Any]:
+    return {
+        "entry": loss.entry,
+        "at": loss.at,
+        "by": loss.actor,
+        "reason": loss.why,
+        "place": loss.place,
+        "missing": loss.missing,
+        "until": loss.until,
+    }
+
+
+def _lines(checked: CheckedLedger) -> list[str]:
+    verified, compared = checked.verified, checked.compared
     lines = [_bad_in_words(verified) if verified.bad else _well(verified)]
     if verified.unvouched:
         lines.append(f"{count(verified.unvouched)} rows from before the chain are not vouched for")
-    for source in sources:
-        place = visible(source.place)
-        spoilt = f", {count(source.unreadable)} lines are unreadable" if source.unreadable else ""
-        gone = f", {count(source.missing)} that were written there are missing" if source.missing else ""
-        read = f"{count(len(source.anchors))} anchors{spoilt}{gone}"
-        lines.append(f"{place}: {f'not read ({visible(source.problem)})' if source.problem else read}")
-    lines.append(f"newest anchor that agrees: position {count(compared.newest_agreeing)}")
+    lines += [_source_in_words(source, checked.missing_of(source)) for source in checked.sources]
+    if checked.missing:
+        lines.append(_TO_DO)
+    lines.append(f"newest anchor outside the database that agrees: position {count(compared.newest_agreeing)}")
     undeclared = compared.undeclared
     for one in undeclared[:_SHOWN]:
         where = f"{visible(one.place)}: anchor at position {one.anchor.position} of {one.anchor.said_at}"
@@ -155,7 +205,17 @@ def _lines(verified: VerifiedChain, sources: list[AnchorSource], compared: Compa
     if len(undeclared) > _SHOWN:
         lines.append(f"… and {count(len(undeclared) - _SHOWN)} more")
     lines += [_gap_in_words(gap, compared) for gap in compared.gaps]
-    return lines
+    lines += map(_loss_in_words, checked.losses)
+    return [*lines, *map(_sum_in_words, checked.sums)]
+
+
+def _source_in_words(source: AnchorSource, missing: int) -> str:
+    spoilt = f", {count(source.unreadable)} lines are unreadable" if source.unreadable else ""
+    gone = f", {count(missing)} that were written there are missing" if missing else ""
+    read = f"{count(source.read)} anchors{spoilt}{gone}"
+    if source.problem:
+        read = f"{f'{read}; ' if source.read else ''}not read ({visible(source.problem)})"
+    return f"{visible(source.place)}: {read}"
 
 
 def _well(verified: VerifiedChain) -> str:
@@ -180,4 +240,11 @@ def _gap_in_words(gap: RestoreGap, compared: ComparedAnchors) -> str:
         f"row {gap.entry}: {visible(gap.actor)} declared a restored database on {gap.at.isoformat()} "
         f"({visible(gap.why)}); it lacks the rows from a place beyond position {gap.shared} to position "
         f"{gap.newest.position}; {count(number)} anchors belong to them"
+    )
+
+
+def _loss_in_words(loss: AnchorLoss) -> str:
+    return (
+        f"row {loss.entry}: {visible(loss.actor)} declared on {loss.at.isoformat()} that {count(loss.missing)} anchors "
+        f"of {visible(loss.place)} are lost, the last of {loss.until.isoformat()} ({visible(loss.why)})"
     )

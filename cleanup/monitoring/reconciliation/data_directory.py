@@ -2,19 +2,22 @@
 
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from uuid import UUID
 
 from django.db.models import Q
 
 from cleanup.lab.roots import opening
 from cleanup.models import ClearAttempt, Phase, Run
-from cleanup.monitoring.reconciliation import tombstones
+from cleanup.monitoring.reconciliation import lost_clears, lost_receipts
+from cleanup.monitoring.reconciliation.evidence import DoubtedClear
 from cleanup.monitoring.reconciliation.findings import Mismatch, Mismatches, MismatchKind
-from cleanup.monitoring.reconciliation.tombstones import DoubtedClear, LostClear
+from cleanup.monitoring.reconciliation.lost_clears import RECEIPTS
+from cleanup.monitoring.reconciliation.tombstones import LostClear
 
-TOMBSTONES, PLANS, LOCKS, RECEIPTS = "tombstones", "plans", "locks", "receipts"
+TOMBSTONES, PLANS, LOCKS = "tombstones", "plans", "locks"
 _TOMBSTONE = re.compile(r"([0-9a-f]{32})\.tar\.gz")
 _PLAN = re.compile(r"([0-9a-f]{32})")
 _RECEIPT = re.compile(r"receipt-([0-9a-f]{32})-\d+\.json")
@@ -24,25 +27,34 @@ _STAYED = (Phase.REFUSED, Phase.ABORTED)
 _RECEIPT_GRACE = timedelta(days=1)
 
 
-def look(host: str, into: Mismatches, *, now: datetime) -> list[LostClear]:
-    """Compare the data directory of this host with its rows; returns the clears that only tombstones tell of."""
-    kept = names(TOMBSTONES)
-    ids = _ids(kept, _TOMBSTONE)
-    phases = _phases(ids)
-    lost = _unknown(sorted(ids - phases.keys()), into)
+def look(
+    host: str, into: Mismatches, *, now: datetime, refused: Mapping[str, DoubtedClear] = MappingProxyType({})
+) -> list[LostClear]:
+    """Compare the data directory of this host with its rows; returns the clears that only this directory tells of.
+
+    `refused`: attempts (hex) whose clears could not be brought back.
+    """
+    kept, signed = names(TOMBSTONES), names(RECEIPTS)
+    ids, receipts = _ids(kept, _TOMBSTONE), lost_receipts.by_attempt(signed)
+    phases = _phases(ids | receipts.keys())
+    unknown = {attempt: found for attempt, found in receipts.items() if attempt not in phases}
+    lost = lost_clears.find(ids - phases.keys(), unknown, refused, into)
+    for attempt in sorted(each for each in receipts if phases.get(each) in _STAYED):
+        said = f"{RECEIPTS}/{receipts[attempt][0]}: the database says that the attempt ended as {phases[attempt]}"
+        into.add(Mismatch(MismatchKind.DOUBTED_CLEAR, detail=said))
     _left(ids, phases, MismatchKind.TOMBSTONE_LEFT, into)
     _missing(host, ids, into)
     plans = _ids(names(PLANS), _PLAN)
     planned = _phases(plans)
     _left(plans, planned, MismatchKind.PLAN_LEFT, into)
-    for attempt in sorted(plans - planned.keys() - ids):
+    for attempt in sorted(plans - planned.keys() - ids - receipts.keys()):
         into.add(Mismatch(MismatchKind.PLAN_LEFT, detail=f"{PLANS}/{attempt}, of which the database knows nothing"))
     for folder, found in ((TOMBSTONES, kept), (PLANS, names(PLANS))):
         for name in sorted(found):
             if name.endswith(".part") and _is_old(folder, name, now):
                 into.add(Mismatch(MismatchKind.DRAFT_LEFT, detail=f"{folder}/{name}"))
     _locks(names(LOCKS), into)
-    _receipts(host, names(RECEIPTS), into, now=now)
+    _receipts(host, signed, into, now=now)
     return lost
 
 
@@ -73,47 +85,6 @@ def _phases(ids: Collection[str]) -> dict[str, str]:
 def _chunks(listed: list[str]) -> Iterator[list[str]]:
     for start in range(0, len(listed), _AT_ONCE):
         yield listed[start : start + _AT_ONCE]
-
-
-def _unknown(ids: list[str], into: Mismatches) -> list[LostClear]:
-    found: dict[tuple[int, str, str], list[LostClear]] = {}
-    told = tombstones.recovered_plans() if ids else set()
-    for attempt in ids:
-        try:
-            story = tombstones.read_story(attempt)
-            if story["plan_sha256"] not in told:
-                lost = tombstones.judge(attempt, story)
-                found.setdefault(lost.key, []).append(lost)
-        except DoubtedClear as doubt:
-            _doubt(attempt, doubt, into)
-    listed = []
-    for several in found.values():
-        last = max(several, key=lambda lost: lost.fenced_ns)
-        for lost in several:
-            # Of two attempts on one folder the earlier was undone, unless both wrote the same end: a run that comes
-            # back to its path gets the entry of its former clear again.
-            if lost is last or lost.says_the_same_as(last):
-                _tell_of_lost(lost, into)
-                listed.append(lost)
-            else:
-                said = "a later attempt on the same folder is told of too"
-                undone = DoubtedClear(said, root=lost.root.name, run_path=str(lost.path))
-                _doubt(lost.attempt, undone, into)
-    return listed
-
-
-def _doubt(attempt: str, doubt: DoubtedClear, into: Mismatches) -> None:
-    said = f"{TOMBSTONES}/{attempt}.tar.gz: {doubt}"
-    into.add(Mismatch(MismatchKind.DOUBTED_CLEAR, doubt.root, doubt.run_path, doubt.run, said))
-
-
-def _tell_of_lost(lost: LostClear, into: Mismatches) -> None:
-    run = lost.run.pk if lost.run else None
-    at = f"{lost.cleared_at:%Y-%m-%d %H:%M:%S} UTC" if lost.cleared_at else "an unknown time"
-    said = f"cleared at {at} by {lost.story.get('actor') or 'the schedule'}; {TOMBSTONES}/{lost.attempt}.tar.gz"
-    into.add(Mismatch(MismatchKind.LOST_CLEAR, lost.root.name, str(lost.path), run, said))
-    if run is not None:
-        into.explained.add(run)
 
 
 def _left(ids: Collection[str], phases: dict[str, str], kind: MismatchKind, into: Mismatches) -> None:

@@ -25,6 +25,7 @@ class MismatchKind(enum.StrEnum):
     NAS_DIFFERS = "nas_differs"
     LOST_CLEAR = "lost_clear"
     DOUBTED_CLEAR = "doubted_clear"
+    DOUBTED_RECEIPT = "doubted_receipt"
     CLEARED_BUT_THERE = "cleared_but_there"
     FENCE_STAYED = "fence_stayed"
     STRAY_FENCE = "stray_fence"
@@ -77,9 +78,14 @@ _SAID = {
         "reconcile --apply --without-nas",
     ),
     MismatchKind.DOUBTED_CLEAR: _Said(
-        "An archive of a clear is there, and the database does not know of that clear. It may not have been done.",
+        "An archive or a receipt tells of a clear that the database does not know. Perhaps it was not done.",
         "Look at the place of the run on the staging disk. Nothing is changed until it is sure.",
         "orphans",
+    ),
+    MismatchKind.DOUBTED_RECEIPT: _Said(
+        "A receipt tells of a clear that the database does not know, and the receipt cannot be trusted.",
+        "Check the receipt with verify_receipt, and look for a copy of it on the NAS. Nothing is taken from it.",
+        "reconcile",
     ),
     MismatchKind.CLEARED_BUT_THERE: _Said(
         "The database says cleared, and the run is on the staging disk.",

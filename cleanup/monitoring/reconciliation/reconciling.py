@@ -20,9 +20,10 @@ from cleanup.lab.roots import opening
 from cleanup.lab.roots.opening import Unreachable
 from cleanup.models import Reconciliation, Run, StagingRoot
 from cleanup.monitoring.reconciliation import data_directory, disk, findings, history, nas, recovering
+from cleanup.monitoring.reconciliation.evidence import DoubtedClear
 from cleanup.monitoring.reconciliation.findings import Mismatches, MismatchKind
 from cleanup.monitoring.reconciliation.nas import Asked, Bounds
-from cleanup.monitoring.reconciliation.tombstones import DoubtedClear, LostClear
+from cleanup.monitoring.reconciliation.tombstones import LostClear
 from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 
@@ -144,27 +145,27 @@ def _safely(result: Reconciled, root: StagingRoot | None) -> Iterator[None]:
 
 
 def _look_at_data_directory(result: Reconciled, *, now: datetime, apply: bool) -> None:
-    # Once more after each recovery: a run may have been cleared, copied back and cleared again.
-    before = deepcopy(result.found)
+    # Once more after each recovery: what is told is what is left.
+    before, refused = deepcopy(result.found), dict[str, DoubtedClear]()
     while True:
         result.found = deepcopy(before)
-        lost = data_directory.look(result.host, result.found, now=now)
-        if not (apply and _recover(lost, result)):
+        lost = data_directory.look(result.host, result.found, now=now, refused=refused)
+        if not (apply and lost):
             return
+        _recover(lost, result, refused)
 
 
-def _recover(lost: Collection[LostClear], result: Reconciled) -> bool:
-    """Whether any came back."""
-    known = len(result.recovered)
-    for each in sorted(lost, key=lambda clear: clear.fenced_ns):
+def _recover(lost: Collection[LostClear], result: Reconciled, refused: dict[str, DoubtedClear]) -> None:
+    """Bring each back in a transaction of its own, or add it to the refused."""
+    for each in lost:
         try:
             run = recovering.recover(each, now=timezone.now())
         except DoubtedClear as doubt:
-            logger.warning("%s: its clear is not recovered from %s: %s", each.path, each.attempt, doubt)
+            logger.warning("%s: its clear is not recovered from %s: %s", each.path, each.evidence.name, doubt)
+            refused[each.attempt] = doubt
             continue
-        logger.info("%s: its clear was recovered from the tombstone of %s", run.run_path, each.attempt)
+        logger.info("%s: its clear was recovered from %s", run.run_path, each.evidence.name)
         result.recovered.append(run)
-    return len(result.recovered) > known
 
 
 def _look_at_disk(root: StagingRoot, result: Reconciled, now: datetime) -> None:

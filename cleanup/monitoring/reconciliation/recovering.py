@@ -10,7 +10,8 @@ from cleanup.lab.nas import shared_twins
 from cleanup.ledger import book, entries
 from cleanup.models import ClearAttempt, IngestEvent, LedgerKind, Phase, Run
 from cleanup.monitoring.reconciliation import tombstones
-from cleanup.monitoring.reconciliation.tombstones import DoubtedClear, LostClear
+from cleanup.monitoring.reconciliation.evidence import DoubtedClear, one_document
+from cleanup.monitoring.reconciliation.tombstones import LostClear
 from cleanup.rules.states import State
 from cleanup.runs import rows, run_status
 from cleanup.storage.staging.records import Record
@@ -22,14 +23,14 @@ def recover(lost: LostClear, *, now: datetime) -> Run:
 
     Disk and rows are asked once more before. Raises DoubtedClear, with nothing written.
     """
-    lost = tombstones.judge(lost.attempt, lost.story)
-    with book.writing():
+    lost, actor = tombstones.judge(lost.evidence), _text(lost, "actor", 150)
+    with one_document(lost.evidence.name), book.writing():
         run = _locked(lost, now)
         if run.state != State.CLEARED:
             _end_history(run, lost, now)
         changes = {"state": State.CLEARED, "cleared_by": "", "problem": "", "cleared_at": lost.cleared_at or now}
-        Run.objects.filter(pk=run.pk).update(**changes, doubts=F("doubts") + 1)
-        entries.write_recovered(run, now, actor=_text(lost, "actor", 150), detail=_detail(lost), **_told(lost))
+        Run.objects.filter(pk=run.pk).update(**changes, cleared_for=actor, doubts=F("doubts") + 1)
+        entries.write_recovered(run, now, actor=actor, detail=_detail(lost), **_told(lost))
     run_status.judge_runs([run.pk], now)
     run.refresh_from_db()
     return run
@@ -40,7 +41,7 @@ def _locked(lost: LostClear, now: datetime) -> Run:
         return _new_row(lost, now)
     busy = Q(phase__in=[*ClearAttempt.ACTIVE, Phase.CONFLICT])
     run = Run.objects.select_for_update(no_key=True, of=("self",)).select_related("root").filter(pk=lost.run.pk).first()
-    if run is not None and run.ledger.filter(kind=LedgerKind.RECOVERED, plan_sha256=lost.story["plan_sha256"]).exists():
+    if run is not None and run.ledger.filter(kind=LedgerKind.RECOVERED, plan_sha256=lost.evidence.plan_sha256).exists():
         raise DoubtedClear("the ledger tells of it already", root=lost.root.name, run_path=str(lost.path))
     as_judged = run is not None and (run.state, run.cleared_by) == (lost.run.state, lost.run.cleared_by)
     if run is None or not as_judged or run.gone_at is not None or run.attempts.filter(busy).exists():
@@ -99,15 +100,33 @@ def _told(lost: LostClear) -> dict[str, Any]:
         "plan_sha256": _text(lost, "plan_sha256", 64),
         "proof_level": _text(lost, "proof", 8),
         "nas_flags": _text(lost, "nas_flags", 200),
+        **_decided(lost),
+    }
+
+
+def _decided(lost: LostClear) -> dict[str, Any]:
+    # Only a receipt tells these.
+    if lost.evidence.receipt is None:
+        return {}
+    return {
+        "allocated_bytes": _number(lost, "allocated_bytes"),
+        "requester": _text(lost, "requester", 8),
+        "policy_version": _number(lost, "policy_version"),
+        "decided_by": lost.story["decided_by"],
+        "cause": _text(lost, "cause", 60),
     }
 
 
 def _detail(lost: LostClear) -> str:
     at = lost.cleared_at.isoformat() if lost.cleared_at else "an unknown time"
     twin = f" Its copy lay at {lost.story['twin']}." if lost.story.get("twin") else ""
+    evidence = lost.evidence
+    number = evidence.receipt.name.rpartition("-")[2].partition(".")[0] if evidence.receipt else ""
+    sources = [*(["tombstone"] if evidence.archive else []), *([f"signed receipt {number}"] if number else [])]
+    counted = "what the receipt says was freed" if number else "those of its plan"
     return (
-        f"recovered from the tombstone of {lost.attempt}: cleared at {at} on {lost.story.get('host')}; "
-        f"files and bytes are those of its plan.{twin}"
+        f"recovered from the {' and the '.join(sources)} of {lost.attempt}: cleared at {at} on "
+        f"{lost.story.get('host')}; files and bytes are {counted}.{twin}"
     )
 
 

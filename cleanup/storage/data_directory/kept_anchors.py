@@ -1,6 +1,7 @@
-"""The file of the ledger's anchors in the data directory; `data_dir` is its path. Functions raise OSError."""
+"""The files of the ledger's anchors in the data directory; `data_dir` is its path. Functions raise OSError."""
 
 import os
+from collections.abc import Iterator
 
 from cleanup.storage import anchor_file, handles
 from cleanup.storage.data_directory import data_place
@@ -9,7 +10,7 @@ _NAME = b"ledger-anchors"
 
 
 def path_in(data_dir: str) -> str:
-    """Returns where the file lies."""
+    """Returns where the first file lies."""
     return os.path.join(data_dir, _NAME.decode())
 
 
@@ -20,10 +21,10 @@ def append(data_dir: str, line: bytes) -> None:
         anchor_file.append(directory, _NAME, line)
 
 
-def read(data_dir: str) -> bytes:
+def read(data_dir: str) -> Iterator[bytes]:
     """As `anchor_file.read`."""
     with handles.opened(_open(data_dir)) as directory:
-        return anchor_file.read(directory, _NAME)
+        yield from anchor_file.read(directory, _NAME)
 
 
 def _open(data_dir: str) -> int:

@@ -3,9 +3,11 @@
 import base64
 import errno
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import partial
 from typing import Any
 
+from cleanup.storage import anchor_file
 from cleanup.storage.data_directory.kept_receipts import KeptFile
 from cleanup.storage.nas import clock, extras, protocol
 from cleanup.storage.nas.challenge import Ends
@@ -105,11 +107,16 @@ class NasReader(ReaderProcess):
         self._ask({"anchor": line, "installation": installation})
         self._wait_for("anchored")
 
-    def anchors(self, installation: str) -> str:
+    def anchors(self, installation: str) -> Iterator[bytes]:
         """As `anchor_file.read`, at the top of the NAS root."""
-        self._ask({"anchors": installation})
-        found: str = self._wait_for("anchors")
-        return found
+        self._ask({"anchor_files": installation})
+        found: list[int] = self._wait_for("numbers")
+        yield from anchor_file.joined(found, partial(self._anchors_part, installation))
+
+    def _anchors_part(self, installation: str, number: int, at: int) -> bytes:
+        self._ask({"anchors": installation, "number": number, "at": at})
+        part: str = self._wait_for("part")
+        return part.encode("latin-1")
 
     def lay(
         self, twin: str, run_path: str, history: list[dict[str, Any]], kept: KeptFile, *, form: str = "ingest"

@@ -73,8 +73,11 @@ def _answers(root: int, way: way_to_twin.Ways, request: Answer, beat: Callable[[
         way.ask(root, b".", recent=False)
         anchor_file.append(root, anchor_file.name_of(request["installation"]), request["anchor"].encode("ascii"))
         yield {"anchored": True}
+    elif "anchor_files" in request:
+        yield {"numbers": anchor_file.numbers(root, anchor_file.name_of(request["anchor_files"]))}
     elif "anchors" in request:
-        yield {"anchors": anchor_file.read(root, anchor_file.name_of(request["anchors"])).decode("ascii", "replace")}
+        part = anchor_file.read_part(root, anchor_file.name_of(request["anchors"]), request["number"], request["at"])
+        yield {"part": part.decode("latin-1")}
     elif "present" in request:
         yield {"present": _present(root, request["present"])}
     elif "record" in request:

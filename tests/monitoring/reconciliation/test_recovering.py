@@ -13,8 +13,8 @@ from cleanup.clears import nas_history, protocol, queue
 from cleanup.ledger import chain
 from cleanup.models import LedgerEntry, LedgerHead, LedgerLink, Requester, Run
 from cleanup.monitoring.reconciliation import recovering
+from cleanup.monitoring.reconciliation.evidence import DoubtedClear
 from cleanup.monitoring.reconciliation.findings import MismatchKind
-from cleanup.monitoring.reconciliation.tombstones import DoubtedClear
 from cleanup.storage.data_directory.datadir import DataDir
 from tests.faults import children
 from tests.monitoring.reconciliation.scene import FIRST, SECOND, Place
@@ -133,11 +133,14 @@ def test_a_record_without_a_history_comes_back_too(lab: Lab, place: Place) -> No
     assert place.found() == {}
 
 
-def test_a_run_that_was_cleared_came_back_and_was_cleared_again(place: Place) -> None:
+@pytest.mark.parametrize("fillers", [0, 50], ids=["its number is free", "its number is taken"])
+def test_a_run_that_was_cleared_came_back_and_was_cleared_again(place: Place, fillers: int) -> None:
     """While its copy lies there, the first clear is in doubt; then both come back. Takes two clears: two seconds."""
     backup = Baseline()
     first = place.clear()
     there = Baseline()
+    for number in range(fillers):
+        (place.lab.base / f"filler-{number}").mkdir()
     shutil.copytree(place.lab.twin(), place.lab.staging / FIRST)
     backup.restore()
     assert list(place.found(apply=True)) == ["doubted_clear"]
@@ -146,8 +149,10 @@ def test_a_run_that_was_cleared_came_back_and_was_cleared_again(place: Place) ->
     returned_at = timezone.now() + timedelta(hours=1)
     protocol.clear_run(place.run(), now=returned_at, actor="mkhan")
     backup.restore()
+    dry = [each.detail for each in place.reconcile(bounds=None).found.listed if each.kind == "lost_clear"]
     done = place.reconcile(apply=True)
     assert [run.run_path for run in done.recovered] == [FIRST, FIRST]
+    assert len(dry) == 2, "both are told before, although the second waits for the first"
     runs = list(Run.objects.filter(run_path=FIRST).order_by("pk"))
     assert runs[0].pk == first.pk
     assert {run.state for run in runs} == {"cleared"}

@@ -443,10 +443,10 @@ class TestAnchors:
     INSTALLATION = "0b4b2a3e-6c0f-4b0e-9f3c-123456789abc"
 
     def test_lines_are_added_at_the_top_and_read_again(self, lab: Lab, reader: NasReader) -> None:
-        assert reader.anchors(self.INSTALLATION) == ""
+        assert list(reader.anchors(self.INSTALLATION)) == []
         reader.anchor(self.INSTALLATION, "one")
         reader.anchor(self.INSTALLATION, "two")
-        assert reader.anchors(self.INSTALLATION) == "one\ntwo\n"
+        assert list(reader.anchors(self.INSTALLATION)) == [b"one\ntwo\n"]
         assert {path.name for path in lab.nas.iterdir()} == {".exlab-root", f".exlab-ledger-{self.INSTALLATION}"}
 
     def test_a_file_that_cannot_be_written_is_a_problem_of_that_file(self, lab: Lab, reader: NasReader) -> None:
@@ -461,8 +461,8 @@ class TestAnchors:
         with pytest.raises(NasError) as refused:
             reader.anchor(self.INSTALLATION, "one")
         assert refused.value.problem.reason == Reason.NAS_IS_STAGING
-        assert reader.anchors(self.INSTALLATION) == ""
+        assert list(reader.anchors(self.INSTALLATION)) == []
 
     def test_an_installation_that_is_no_uuid_opens_nothing(self, lab: Lab, reader: NasReader) -> None:
         with pytest.raises(NasError, match="the reading process failed"):
-            reader.anchors("../x")
+            list(reader.anchors("../x"))

@@ -1,0 +1,98 @@
+"""Anchors that were written down and are gone: how many of each place, and the rows that declare such a loss."""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.conf import settings
+
+from cleanup.ledger import anchors, book, restores
+from cleanup.ledger.anchor_sources import AnchorSource
+from cleanup.models import LedgerEntry, LedgerKind
+
+REASON = "anchors_lost"
+_SAID = re.compile(
+    r"lacks (?P<missing>\d+) anchors of (?P<place>[^\n]+?) \(last of (?P<until>\S+Z)\): (?P<why>.*)", re.DOTALL
+)
+
+
+class NoneMissing(Exception):
+    """All anchors that were written down can be read, so there is nothing to declare."""
+
+
+@dataclass(frozen=True)
+class AnchorLoss:
+    """Anchors of one place of this host, by its name in the table, that were declared lost: those up to `until`."""
+
+    entry: int
+    place: str
+    missing: int
+    until: datetime
+    actor: str
+    at: datetime
+    why: str
+
+
+@dataclass(frozen=True)
+class MissingAnchors:
+    """The anchors of a place, by its name in the table, that no declaration explains; the last is of `until`."""
+
+    place: str
+    number: int
+    until: datetime
+
+
+def losses() -> list[AnchorLoss]:
+    """Return what was declared of this host, the oldest first."""
+    found = []
+    for entry in LedgerEntry.objects.of_itself(LedgerKind.RESTORED).filter(reason=REASON, host=settings.EXLAB_HOST):
+        said = _SAID.fullmatch(entry.detail)
+        try:
+            until = anchors.instant(said["until"]) if said else None
+        except ValueError:
+            continue  # verify_ledger tells of a row that was changed
+        if said and until:
+            number = int(said["missing"])
+            found.append(AnchorLoss(entry.pk, said["place"], number, until, entry.actor, entry.at, said["why"]))
+    return found
+
+
+def missing(sources: Iterable[AnchorSource]) -> list[MissingAnchors]:
+    """Return what is missing of sources that were read, place by place."""
+    sources = list(sources)
+    copied = [source.seen for source in sources if source.is_copy]
+    declared = {loss.place: loss.until for loss in losses()}
+    places: dict[str, list[AnchorSource]] = {}
+    for source in sources:
+        places.setdefault(source.written_as, []).append(source)
+    found = []
+    for place, several in places.items():
+        until = declared.get(place)
+        last = {anchor: at for anchor, at in _missing(several, copied) if until is None or at > until}
+        if last:
+            found.append(MissingAnchors(place, len(last), max(last.values())))
+    return found
+
+
+def _missing(several: list[AnchorSource], copied: list[set[int]]) -> Iterator[tuple[int, datetime]]:
+    # One NAS may be reached by two paths: what one of them shows is there.
+    if not any(source.problem for source in several):
+        yield from several[0].missing([*copied, *(source.seen for source in several)])
+
+
+def declare(lost: Iterable[MissingAnchors], *, actor: str, reason: str, now: datetime) -> None:
+    """Write down that anchors are lost, a row for each place. Raises NoneMissing."""
+    rows = [
+        restores.row(
+            f"lacks {one.number} anchors of {one.place} (last of {anchors.said(one.until)}): {reason}",
+            actor,
+            now,
+            reason=REASON,
+        )
+        for one in lost
+    ]
+    if not rows:
+        raise NoneMissing
+    book.write(*rows)
+    anchors.write(now=now)
