@@ -40,7 +40,10 @@ WITHOUT_DJANGO = {
 }
 # module: what it may not import, although it stands in the same room
 APART = {
-    module: {"cleanup.clears.recovery", "cleanup.clears.nas_history"}
+    module: {
+        *{"cleanup.clears.recovery", "cleanup.clears.nas_history", "cleanup.clears.receipt_delivery"},
+        "cleanup.lab.nas.nas_outbox",
+    }
     for module in ("cleanup.clears.protocol", "cleanup.clears.settlement")
 }
 

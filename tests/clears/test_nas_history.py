@@ -23,6 +23,7 @@ from django.utils import timezone
 
 from cleanup import clear_run, tasks
 from cleanup.clears import nas_history
+from cleanup.lab.nas import nas_outbox
 from cleanup.lab.roots import opening
 from cleanup.models import ClearAttempt, NasBreaker, Run, StagingRoot
 from cleanup.rules.facts import Finding
@@ -355,7 +356,7 @@ def test_the_pauses_double_up_to_a_day(cleared: Cleared) -> None:
         seen.append((after - at) / MINUTE)
         at = after
     assert seen == [1, 2, 4]
-    pauses = [nas_history.pause_after(tries, Reason.NAS_TIMEOUT) / MINUTE for tries in (4, 11, 12, 13, 10**6)]
+    pauses = [nas_outbox.pause_after(tries, Reason.NAS_TIMEOUT) / MINUTE for tries in (4, 11, 12, 13, 10**6)]
     assert pauses == [8, 1024, 1440, 1440, 1440]
 
 
@@ -381,7 +382,7 @@ def hanging(monkeypatch: pytest.MonkeyPatch, settings: Any) -> list[int]:
 def test_a_nas_that_hangs_is_asked_once_in_a_pass(
     two: list[Cleared], hanging: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(nas_history, "_PASS_SECONDS", 0.2)  # over by the time when it is given up
+    monkeypatch.setattr(nas_outbox, "_PASS_SECONDS", 0.2)  # over by the time when it is given up
     final_history = mock.Mock(wraps=nas_history.final_history)
     monkeypatch.setattr(nas_history, "final_history", final_history)
     started = time.monotonic()
@@ -439,7 +440,7 @@ def test_a_pass_that_takes_long_leaves_the_rest_for_the_next(
     two: list[Cleared], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr(nas_history, "_PASS_SECONDS", 0.0)
+        patched.setattr(nas_outbox, "_PASS_SECONDS", 0.0)
         assert nas_history.tell(now=two[0].now) == 0
     assert {story(one) for one in two} == {(None, two[0].now, 0, "")}
     assert nas_history.tell(now=two[0].now) == 2
@@ -474,7 +475,7 @@ def test_one_that_fails_unexpectedly_does_not_keep_the_others(
 
 
 def break_telling(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nas_history, "_tell_due", mock.Mock(side_effect=ZeroDivisionError))
+    monkeypatch.setattr(nas_outbox, "_deliver_all", mock.Mock(side_effect=ZeroDivisionError))
 
 
 def test_the_minutely_task_tells_and_does_not_fail_for_it(cleared: Cleared, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,8 +81,10 @@ class GuardedReader:
     def lay(
         self, twin: str, run_path: str, history: list[dict[str, Any]], kept: KeptFile, *, form: str = "ingest"
     ) -> None:
-        """No clear needs a receipt on the NAS, so a failure is not counted."""
+        """No clear needs a receipt on the NAS, so a failure is not counted, and none adds to readers that hang."""
         self._expect_willing(note=False)
+        if not self._abandoned.none_lives():
+            raise client.NasError(Finding(Reason.NAS_TIMEOUT, "a reading process still hangs in it"))
         self._reader.lay(twin, run_path, history, kept, form=form)
 
     def clock(self) -> clock.Reading:

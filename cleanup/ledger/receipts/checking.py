@@ -20,20 +20,17 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import IO, Any
 
 FORMAT = "exlab-receipt 1"
 INTACT, DIFFERS, USAGE, UNPROVEN = 0, 1, 2, 3
-# A receipt without its list is a few kilobytes; a run's history may be long.
-MAX_BYTES = 64 << 20
-# More are only counted.
-NAMED = 20
+MAX_BYTES = 64 << 20  # a receipt without its list is a few kilobytes; a run's history may be long
+NAMED = 20  # more are only counted
 _BLOCK = 1 << 20
 _LIST = re.compile(r"files-[0-9a-f]{32}\.jsonl")
 _FREED = {"completed", "partial"}
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-
 Json = dict[str, Any]
 
 
@@ -55,20 +52,18 @@ class ReceiptCheck:
     number: int = 0
     files: int = 0  # compared with the NAS
     proven: bool = False
+    opened: "Opened | None" = None
     differs: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     @property
     def status(self) -> int:
-        if self.differs:
-            return DIFFERS
-        return INTACT if self.proven else UNPROVEN
+        return DIFFERS if self.differs else INTACT if self.proven else UNPROVEN
 
     def as_json(self) -> Json:
-        origin = "proven" if self.proven else "unproven"
-        said = {"intact": not self.differs, "origin": origin, "fingerprint": self.fingerprint or None}
-        run = {"run_path": self.run_path or None, "number": self.number or None, "files_on_nas": self.files}
-        return {**said, **run, "differs": self.differs, "notes": self.notes}
+        said = {"intact": not self.differs, "origin": "proven" if self.proven else "unproven"}
+        of = {"fingerprint": self.fingerprint or None, "run_path": self.run_path or None, "number": self.number or None}
+        return {**said, **of, "files_on_nas": self.files, "differs": self.differs, "notes": self.notes}
 
     def as_text(self) -> str:
         lines = [f"differs: {one}" for one in self.differs] + [f"note: {one}" for one in self.notes]
@@ -78,17 +73,21 @@ class ReceiptCheck:
             lines.append(f"fingerprint: {self.fingerprint}")
         verdict = {INTACT: "intact, signed by the known key", UNPROVEN: "intact, origin unproven"}
         of = f"receipt {self.number} of {self.run_path}: " if self.run_path else ""
-        return "\n".join(map(_printable, [*lines, of + verdict.get(self.status, "NOT intact")]))
+        lines.append(of + verdict.get(self.status, "NOT intact"))
+        # A forged name could overwrite the verdict on a terminal.
+        spelt = ((sign if sign.isprintable() else ascii(sign)[1:-1] for sign in line) for line in lines)
+        return "\n".join(map("".join, spelt))
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A receipt's document, and its signature: the public half in DER, and the value."""
+    """A receipt's document, its signature (the public half in DER, and the value), and how its file stood."""
 
     document: Json
     public: bytes
     value: bytes
     claimed: str
+    seen: tuple[int, ...]
 
 
 def canonical(values: Any) -> bytes:  # noqa: ANN401
@@ -106,7 +105,7 @@ def check(path: str, *, key: str = "", nas_root: str = "") -> ReceiptCheck:
     found = ReceiptCheck()
     given = read_public(key) if key else b""
     try:
-        opened = read(path)
+        found.opened = opened = _read(path)
         document = opened.document
         found.fingerprint, found.number = _sha256(opened.public), int(document["number"])
         found.run_path = str(document["run"]["run_path"])
@@ -121,18 +120,27 @@ def check(path: str, *, key: str = "", nas_root: str = "") -> ReceiptCheck:
         found.differs.append(str(error))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         found.differs.append(f"it has not the shape of a receipt ({type(error).__name__}: {error})")
+    if found.opened and _seen(path) != found.opened.seen:
+        found.differs.append("it was changed while it was checked: check it again")
     return found
 
 
-def read(path: str) -> Opened:
-    """Read a receipt without believing it. Raises NoReceipt."""
+def _seen(file: str | int) -> tuple[int, ...]:
+    try:
+        status = os.stat(file)
+    except OSError:
+        return ()
+    return (status.st_ino, status.st_size, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else ()
+
+
+def _read(path: str) -> Opened:
+    # Once: what is signed, shown and asked of the ledger must be the same bytes.
     try:
         with open(path, "rb") as file:
-            data = file.read(MAX_BYTES + 1)
+            seen, data = _seen(file.fileno()), file.read(MAX_BYTES + 1)
+        said = json.loads(data, object_pairs_hook=_once)
     except OSError as error:
         raise NoReceipt(f"it cannot be read: {os.strerror(error.errno or 0)}") from None
-    try:
-        said = json.loads(data, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         raise NoReceipt(f"it is no whole receipt: {error}") from None
     try:
@@ -142,14 +150,13 @@ def read(path: str) -> Opened:
         public, value = (base64.b64decode(signature[name], validate=True) for name in ("public_key", "value"))
         if document["format"] != FORMAT or signature["algorithm"] != "Ed25519":
             raise NoReceipt(f"its format {document['format']!r} is not known here; this reads {FORMAT!r}")
-        return Opened(document, public, value, str(signature["fingerprint"]))
+        return Opened(document, public, value, str(signature["fingerprint"]), seen)
     except (KeyError, TypeError, binascii.Error) as error:
         raise NoReceipt(f"it is no receipt: {type(error).__name__} {error}") from None
 
 
 def _once(pairs: list[tuple[str, Any]]) -> Json:
-    said = dict(pairs)
-    if len(said) < len(pairs):
+    if len(said := dict(pairs)) < len(pairs):
         raise ValueError("a name stands in it twice")
     return said
 
@@ -209,10 +216,10 @@ def _is_signed_by_openssl(public: bytes, data: bytes, signature: bytes) -> bool:
 
 def content_differs(document: Json) -> Iterator[str]:
     """Yield how a document contradicts itself: rows of the ledger, their chain, and what was freed."""
-    ledger, attempt = document["ledger"], document["clear"]["attempt"]
+    ledger, attempt, last = document["ledger"], document["clear"]["attempt"], (0, "")
     began, head = ledger["began"], ledger["head"]
     text = f"exlab-ledger 1\n{document['installation']}\n{began['after']}\n{began['unvouched']}\n"
-    beginning, last = _sha256(text.encode()), (0, "")
+    beginning = _sha256(text.encode())
     for row in ledger["rows"]:
         content, link = row["content"], row["link"]
         name = f"row {content['id']} of the ledger ({content['kind']})"
@@ -231,11 +238,7 @@ def content_differs(document: Json) -> Iterator[str]:
         if position > head["position"] or (position == head["position"] and sha256 != head["sha256"]):
             yield f"{name} does not lie before the chain's head"
         last = (position, sha256)
-    yield from _counts_differ(document)
-
-
-def _counts_differ(document: Json) -> Iterator[str]:
-    freed, contents = document["freed"], [row["content"] for row in document["ledger"]["rows"]]
+    freed, contents = document["freed"], [row["content"] for row in ledger["rows"]]
     if [content["kind"] for content in contents].count("authorised") != 1:
         yield "its rows do not hold the one that authorised the clear"
     if not any(content["kind"] in _FREED for content in contents):
@@ -258,22 +261,31 @@ def _check_list(path: str, document: Json, found: ReceiptCheck, nas_root: str) -
         (found.differs if nas_root else found.notes).append(missing)
         return
     with file:
-        sha256, size = hashlib.sha256(), 0
-        while part := file.read(_BLOCK):
-            sha256.update(part)
-            size += len(part)
-        if (sha256.hexdigest(), size) != (said["sha256"], said["size"]):
+        if (hashlib.file_digest(file, "sha256").hexdigest(), file.tell()) != (said["sha256"], said["size"]):
             found.differs.append(f"its list of files {said['name']} was changed")
             return
         file.seek(0)
-        _read_lines(map(json.loads, file), said, found, nas_root, str(document["twin"]["relative"]))
+        before, again = len(found.differs), hashlib.sha256()
+        try:
+            _read_lines(_parsed(file, again), said, found, nas_root, str(document["twin"]["relative"]))
+        except (KeyError, TypeError, ValueError):
+            again.update(file.read())
+            if again.hexdigest() == said["sha256"]:
+                raise
+        if again.hexdigest() != said["sha256"]:
+            found.differs[before:] = [f"its list of files {said['name']} was changed while it was checked"]
+
+
+def _parsed(file: IO[bytes], sha256: "hashlib._Hash") -> Iterator[Json]:
+    for line in file:
+        sha256.update(line)
+        yield json.loads(line)
 
 
 def _read_lines(lines: Iterable[Json], said: Json, found: ReceiptCheck, nas_root: str, twin: str) -> None:
-    names = size = 0
+    names = size = more = by_size = 0
     copy = Copy(nas_root, twin) if nas_root else None
     wrong: list[str] = []
-    more = by_size = 0
     for line in lines:
         names, size = names + 1, size + line["size"]
         if copy is None or line["kept"]:
@@ -286,10 +298,9 @@ def _read_lines(lines: Iterable[Json], said: Json, found: ReceiptCheck, nas_root
     if by_size:
         found.notes.append(f"{by_size} files have no digest: on the NAS only their sizes were compared")
     found.differs += wrong + ([f"and {more} more files"] if more else [])
-    if (names, size) != (said["names"], said["bytes"]):
-        found.differs.append(
-            f"its list has {names} files with {size} bytes, it says {said['names']} and {said['bytes']}"
-        )
+    there, told = f"{names} files with {size} bytes", (said["names"], said["bytes"])
+    if (names, size) != told:
+        found.differs.append(f"its list has {there}, it says {told[0]} and {told[1]}")
     if copy is not None:
         copy.close()
 
@@ -309,9 +320,8 @@ class Copy:
             self._why = f"{twin}: {_words(error)}"
 
     def close(self) -> None:
-        for descriptor in (self._top, self._folder[1]):
-            if descriptor >= 0:
-                os.close(descriptor)
+        for descriptor in filter(lambda one: one >= 0, (self._top, self._folder[1])):
+            os.close(descriptor)
 
     def trouble(self, line: Json) -> str:
         """Return why the NAS does not hold a file of the list; empty if it does."""
@@ -339,27 +349,21 @@ class Copy:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise ValueError("no plain file")
-            if status.st_size != wanted:
-                return status.st_size, ""
-            return wanted, hashlib.file_digest(file, "sha256").hexdigest()
+            same = status.st_size == wanted
+            return status.st_size, hashlib.file_digest(file, "sha256").hexdigest() if same else ""
 
     def _beneath(self, folder: int, path: str) -> int:
+        steps = path.split("/") if path else []
+        if not {"", ".", ".."}.isdisjoint(steps):
+            raise ValueError(f"{path!r} leads elsewhere")
         found = os.dup(folder)
-        for step in path.split("/") if path else ():
-            if step in ("", ".", ".."):
-                os.close(found)
-                raise ValueError(f"{path!r} leads elsewhere")
+        for step in steps:
             try:
                 following = os.open(step, _FOLDER, dir_fd=found)
             finally:
                 os.close(found)
             found = following
         return found
-
-
-def _printable(line: str) -> str:
-    # A forged name could overwrite the verdict on a terminal.
-    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in line)
 
 
 def _words(error: Exception) -> str:

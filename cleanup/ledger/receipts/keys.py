@@ -16,6 +16,7 @@ from cleanup.lab.roots import opening
 from cleanup.ledger import book
 from cleanup.ledger.receipts import checking
 from cleanup.models import LedgerEntry, LedgerKind, Requester
+from cleanup.storage import errors
 from cleanup.storage.data_directory import kept_receipts
 from cleanup.storage.data_directory.datadir import DataDir
 
@@ -87,11 +88,14 @@ def current(*, now: datetime) -> SigningKey:
         _finish_renewal(data)
         key = _read(data, FILE) or _make(data, FILE)
     except OSError as error:
-        raise NoKey(f"{FILE} in the data directory: {os.strerror(error.errno or 0)}") from None
+        raise NoKey(f"{FILE} in the data directory: {errors.words_of(error)}") from None
     before = list(known(host=settings.EXLAB_HOST))
     if key.fingerprint not in {one.fingerprint for one in before}:
         _write_row(key, before[-1] if before else None, LOST if before else MADE, now)
-    _keep_public(data, key)
+    try:
+        _keep_public(data, key)
+    except OSError as error:
+        raise NoKey(f"its public half cannot be kept in the data directory: {errors.words_of(error)}") from None
     return key
 
 
@@ -106,7 +110,8 @@ def own() -> SigningKey | None:
 def renew(*, now: datetime) -> SigningKey:
     """Make another key, signed by the one so far, and use it from now on. Raises NoKey, OSError.
 
-    The caller holds the data directory's lock `receipts`.
+    The caller holds the data directory's lock `receipts`. An OSError may come when the key is in use already; then the
+    next `current` keeps its public half.
     """
     data, old = opening.data_dir(), current(now=now)
     key = _make(data, _NEXT)

@@ -6,13 +6,14 @@ from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Max
+from django.db.models import Max, QuerySet
 
 from cleanup.lab.roots import opening
 from cleanup.ledger import book
 from cleanup.ledger.receipts import document, files, keys, signing
 from cleanup.ledger.receipts.keys import NoKey, SigningKey
 from cleanup.models import ClearAttempt, LedgerHead, Phase, Receipt, Run
+from cleanup.storage import errors
 from cleanup.storage.data_directory import kept_receipts
 from cleanup.storage.data_directory.datadir import DataDir, TombstoneError
 from cleanup.storage.data_directory.kept_receipts import KeptFile
@@ -42,15 +43,24 @@ def write_due(*, now: datetime, runs: Iterable[Run] | None = None) -> int:
             due = due.filter(run__in=list(runs))
         if not due.exists():
             return 0
-        with opening.data_dir().lock(LOCK) as free:
-            return _write_all(due, now) if free else 0
+        try:
+            with opening.data_dir().lock(LOCK) as free:
+                return _write_all(due, now) if free else 0
+        except OSError as error:
+            for attempt in _first(due):
+                _note(attempt, f"the data directory: {errors.words_of(error)}", now)
+            return 0
     except Exception:  # a clear or a recovery must not fail for this
         logger.exception("no receipt can be written")
         return 0
 
 
-def _write_all(due: "Iterable[ClearAttempt]", now: datetime) -> int:
-    found = list(due.select_related("run__root", "proof__accepted").order_by("receipt_after")[:_AT_ONCE])  # type: ignore[attr-defined]
+def _first(due: "QuerySet[ClearAttempt]") -> list[ClearAttempt]:
+    return list(due.select_related("run__root", "proof__accepted").order_by("receipt_after")[:_AT_ONCE])
+
+
+def _write_all(due: "QuerySet[ClearAttempt]", now: datetime) -> int:
+    found = _first(due)
     try:
         key = keys.current(now=now)
     except NoKey as error:

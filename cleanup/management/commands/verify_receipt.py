@@ -9,7 +9,7 @@ from django.db import Error as DjangoDatabaseError
 from django.db import connection
 
 from cleanup.ledger.receipts import checking, verifying
-from cleanup.ledger.receipts.checking import NoReceipt, ReceiptCheck
+from cleanup.ledger.receipts.checking import ReceiptCheck
 from cleanup.management.base import LabCommand, UsageError
 from exlab import databases
 
@@ -31,19 +31,21 @@ class Command(LabCommand):
         except (OSError, ValueError) as error:
             raise UsageError(f"--key {options['key']}: {error}") from None
         if not options["no_ledger"]:
-            _ask_ledger(options["file"], found)
+            _ask_ledger(found)
         self.report(options["json"], found.as_json(), found.as_text())
         if found.status:
             sys.exit(found.status)
 
 
-def _ask_ledger(file: str, found: ReceiptCheck) -> None:
+def _ask_ledger(found: ReceiptCheck) -> None:
     if unready := databases.trouble(connection):  # also keeps SQLite from making an empty file
         found.notes.append(f"no ledger was asked: {unready.said}")
         return
+    if found.opened is None:
+        return
     try:
-        verifying.against_ledger(checking.read(file), found)
+        verifying.against_ledger(found.opened, found)
     except DjangoDatabaseError as error:
         found.notes.append(f"no ledger was asked: {str(error).splitlines()[0] if str(error) else type(error).__name__}")
-    except (NoReceipt, KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError):
         return  # named already

@@ -234,7 +234,7 @@ def _write_durably(path: str, write: _Write) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.rename(f"{path}.part", path)
-    except OSError:
+    except Exception:  # also what `write` raises
         with contextlib.suppress(FileNotFoundError):
             os.unlink(f"{path}.part")
         raise

@@ -20,6 +20,7 @@ from django.core.management import call_command
 
 from cleanup import clear_run
 from cleanup.ledger.receipts import checking, keys, signing, writing
+from cleanup.management.commands import verify_receipt
 from cleanup.models import LedgerHead
 from tests.faults.scene import set_scene
 from tests.tools.checkout import CHECKOUT
@@ -148,6 +149,75 @@ def test_the_ledger_knows_its_own_and_names_another_installation(
     assert command(str(taken.file), "--json") == 1
     (named,) = json.loads(capsys.readouterr().out)["differs"]
     assert named.endswith("this ledger is of 00000000-0000-4000-8000-000000000000")
+
+
+def forged(taken: Taken) -> bytes:
+    """Another person's receipt: signed anew and true in itself, with this list."""
+    genuine = taken.file.read_bytes()
+    taken.change(another_person, key=keys.SigningKey(Ed25519PrivateKey.generate()))
+    forgery = taken.file.read_bytes()
+    taken.file.write_bytes(genuine)
+    return forgery
+
+
+def test_the_ledger_is_asked_of_the_very_bytes_that_were_checked(
+    taken: Taken, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The genuine receipt takes the place of a forged one when this one was read: the ledger knows only the former."""
+    genuine, trouble = taken.file.read_bytes(), verify_receipt.databases.trouble
+    taken.file.write_bytes(forged(taken))
+
+    def put_back(connection: Any) -> Any:
+        taken.file.write_bytes(genuine)
+        return trouble(connection)
+
+    monkeypatch.setattr(verify_receipt.databases, "trouble", put_back)
+    assert command(str(taken.file), "--json") == 1
+    said = json.loads(capsys.readouterr().out)
+    assert said["origin"] == "unproven" and said["differs"][0].startswith("the ledger knows no key")
+
+
+def rewritten(taken: Taken) -> None:
+    taken.file.write_bytes(forged(taken))
+
+
+def replaced(taken: Taken) -> None:
+    taken.file.with_name("other").write_bytes(forged(taken))
+    taken.file.with_name("other").rename(taken.file)
+
+
+def taken_away(taken: Taken) -> None:
+    taken.file.unlink()
+
+
+@pytest.mark.parametrize("change", [rewritten, replaced, taken_away])
+def test_a_receipt_that_changes_while_it_is_checked_is_named(
+    taken: Taken, monkeypatch: pytest.MonkeyPatch, change: Callable[[Taken], None]
+) -> None:
+    differs = checking.content_differs
+
+    def change_first(document: dict[str, Any]) -> Any:
+        change(taken)
+        return differs(document)
+
+    monkeypatch.setattr(checking, "content_differs", change_first)
+    found = taken.check(key=str(taken.key))
+    assert (found.differs, found.status) == (["it was changed while it was checked: check it again"], checking.DIFFERS)
+
+
+@pytest.mark.parametrize("bytes_there", [b'{"path":"another","size":0,"kept":true}', b"no JSON"])
+def test_a_list_that_changes_between_its_two_readings_is_named_and_proves_nothing(
+    taken: Taken, monkeypatch: pytest.MonkeyPatch, bytes_there: bytes
+) -> None:
+    read = checking._read_lines
+
+    def change_first(*given: Any) -> None:
+        taken.listed.write_bytes(bytes_there)
+        read(*given)
+
+    monkeypatch.setattr(checking, "_read_lines", change_first)
+    found = taken.check(key=str(taken.key), nas_root=str(taken.lab.nas))
+    assert found.differs == [f"its list of files {taken.listed.name} was changed while it was checked"]
 
 
 def command(*words: str) -> int:

@@ -5,6 +5,8 @@ import json
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from cleanup.runs.set_aside.set_aside import set_aside
 from cleanup.storage.data_directory import datadir
 from cleanup.storage.root_files import reserve
 from cleanup.storage.staging import removal
+from tests.faults import means
 from tests.faults.scene import Scene, set_scene
 from tests.runs.proofs.test_verify_again import TILE, Place, rewrite
 from tests.runs.proofs.test_verify_again import place as place
@@ -156,6 +159,59 @@ def test_on_a_full_disk_it_waits_and_leaves_what_clears_need(scene: Scene, monke
     assert writing.write_due(now=attempt.receipt_after) == 1
 
 
+@contextmanager
+def no_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    folder().write_text("no folder")
+    yield
+    folder().unlink()
+
+
+@contextmanager
+def full(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with means.replaced(monkeypatch, reserve, "free_bytes", lambda descriptor: datadir.LOW_WATER_BYTES - 1):
+        yield
+
+
+@contextmanager
+def read_only(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    data = str(settings.EXLAB_DATA_DIR)
+    with means.mounted("--bind", data, data):
+        subprocess.run(["mount", "-o", "remount,bind,ro", data], check=True)
+        yield
+
+
+NOT_KEPT = "no key: its public half cannot be kept in the data directory"
+
+
+@pytest.mark.parametrize(
+    ("hinder", "problem"),
+    [
+        (no_folder, f"{NOT_KEPT}: Not a directory"),
+        (full, f"{NOT_KEPT}: No space left on device"),
+        (read_only, "the data directory: Read-only file system"),
+    ],
+)
+def test_where_the_public_half_cannot_be_kept_it_waits_and_says_why(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, hinder: Any, problem: str
+) -> None:
+    """Only root can mount something read-only."""
+    monkeypatch.setattr(settings, "EXLAB_DATA_DIR", tmp_path / "data")  # a new one, without a key
+    (tmp_path / "data").mkdir(mode=0o700)
+    clear_run(scene.run, now=scene.now, actor="ada")
+    scene.assert_cleared()
+    due = scene.now + LATER
+    try:
+        with hinder(monkeypatch):
+            assert writing.write_due(now=due) == 0
+    except means.Unavailable as missing:
+        means.skip_or_fail(missing)
+    attempt = scene.run.attempts.get()
+    assert (attempt.receipt_problem, attempt.receipt_tries) == (problem, 1)
+    assert due < attempt.receipt_after <= due + timedelta(minutes=1)
+    assert writing.write_due(now=attempt.receipt_after) == 1
+    assert len(list(keys.known())) == len(list(folder().glob("key-*.pem"))) == 1
+
+
 def test_without_the_plan_there_is_none_and_it_says_so(scene: Scene) -> None:
     clear_run(scene.run, now=scene.now, actor="ada")
     attempt = scene.run.attempts.get()
@@ -163,6 +219,16 @@ def test_without_the_plan_there_is_none_and_it_says_so(scene: Scene) -> None:
     assert writing.write_due(now=scene.now + LATER) == 0
     attempt.refresh_from_db()
     assert attempt.receipt_problem == "PlanError: the plan is gone"
+
+
+def test_a_plan_that_was_changed_leaves_no_draft(scene: Scene) -> None:
+    clear_run(scene.run, now=scene.now, actor="ada")
+    attempt = scene.run.attempts.get().pk.hex
+    plan = Path(settings.EXLAB_DATA_DIR) / "plans" / attempt
+    plan.write_bytes(plan.read_bytes() + b" ")
+    assert writing.write_due(now=scene.now + LATER) == 0
+    assert scene.run.attempts.get().receipt_problem.startswith("PlanError: ")
+    assert not list(folder().glob(f"*{attempt}*"))
 
 
 @pytest.mark.parametrize("file", ["files-", "receipt-", "checksums-"])

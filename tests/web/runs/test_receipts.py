@@ -1,7 +1,10 @@
 """The signed receipt on its page: what it shows, offers and explains, and to whom."""
 
+import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,11 +16,13 @@ from django.test import Client
 from django.urls import reverse
 
 from cleanup import clear_run
-from cleanup.clears import receipt_delivery
+from cleanup.clears import nas_history, receipt_delivery
 from cleanup.ledger.receipts import checking, writing
-from cleanup.models import ClearAttempt, Receipt
+from cleanup.models import ClearAttempt, NasBreaker, Receipt
+from cleanup.rules.reasons import Reason
+from tests.faults import means
 from tests.faults.scene import Scene, set_scene
-from tests.tools.lab import Lab
+from tests.tools.lab import METADATA, Lab, snapshot
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.one_engine]
 
@@ -59,6 +64,50 @@ def test_it_says_how_the_receipt_stands(cleared: Scene, boss: Client) -> None:
     assert "beside the copy in <code>.exlab-wizard/receipts/</code>" in shown(boss, cleared)
     Receipt.objects.all().delete()
     assert "none: this clear is older than signed receipts" in shown(boss, cleared)
+
+
+@contextmanager
+def takes_nothing(nas: Path, run: Path) -> Iterator[str]:
+    """A NAS mounted read-only; an ordinary user, who may not mount, cannot write the folder. Yields the words."""
+    if os.geteuid():
+        folder, mode = run / METADATA, (run / METADATA).stat().st_mode
+        folder.chmod(0o500)
+        yield "Permission denied"
+        folder.chmod(mode)
+        return
+    with means.mounted("--bind", nas, nas):
+        subprocess.run(["mount", "-o", "remount,bind,ro", nas], check=True)
+        yield "Read-only file system"
+        subprocess.run(["mount", "-o", "remount,bind,rw", nas], check=True)
+
+
+def test_a_nas_that_is_mounted_read_only_lets_it_wait_and_the_page_says_why(
+    cleared: Scene, boss: Client, time_machine: Any
+) -> None:
+    """First its record takes nothing, then its folder of receipts; each is delivered once the mount may be written."""
+    due, sentence = cleared.now + LATER, Reason.NAS_NOT_WRITABLE.sentence.replace("'", "&#x27;")
+    time_machine.move_to(due, tick=False)
+    laid, before = cleared.twin / METADATA / "receipts", snapshot(cleared.lab.nas)
+    try:
+        with takes_nothing(cleared.lab.nas, cleared.twin) as words:
+            assert receipt_delivery.tell_and_deliver(now=due) == 0
+            page = shown(boss, cleared)
+            assert f"not yet: the record of the copy was not told of the clear. {sentence}" in page
+            assert f"on the NAS: {words}. Tried again in 1 day." in page
+        assert snapshot(cleared.lab.nas) == before
+        due += timedelta(days=1)
+        assert nas_history.tell(now=due) == 1
+        with takes_nothing(cleared.lab.nas, cleared.twin) as words:
+            assert receipt_delivery.deliver(now=due) == 0
+            assert f"not yet: {sentence}<span" in shown(boss, cleared)
+            assert f"receipts on the NAS: {words}. Tried again in" in shown(boss, cleared)
+            assert not laid.exists()
+        assert not NasBreaker.objects.filter(failures__gt=0).exists()
+        assert receipt_delivery.deliver(now=due + timedelta(days=1)) == 1
+    except means.Unavailable as missing:
+        means.skip_or_fail(missing)
+    assert "beside the copy in <code>.exlab-wizard/receipts/</code>" in shown(boss, cleared)
+    subprocess.run(["sha256sum", "-c", "--strict", "checksums.sha256"], cwd=laid, check=True, capture_output=True)
 
 
 def test_its_files_can_be_taken_along_and_checked(cleared: Scene, boss: Client, tmp_path: Path) -> None:
