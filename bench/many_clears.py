@@ -120,16 +120,14 @@ def _some_links(head: Any) -> Iterator[tuple[Any, ...]]:
 
     from cleanup.ledger import chain, linked_rows
 
-    names = tuple(sorted(chain.FIELDS[chain.FORM]))
-    columns = ", ".join(linked_rows._column(name) for name in names)
     with connection.cursor() as cursor:
         cursor.execute(
-            f"SELECT {columns} FROM cleanup_ledgerentry e WHERE e.id > {head.last_entry} ORDER BY e.id "
+            f"SELECT {linked_rows.columns()} FROM cleanup_ledgerentry e WHERE e.id > {head.last_entry} ORDER BY e.id "
             f"LIMIT {_LINKS_AT_ONCE}"
         )
         rows = cursor.fetchall()
     for row in rows:
-        content = chain.digest(linked_rows._content(names, row))
+        content = chain.digest(linked_rows.content_of(row))
         head.sha256 = chain.link_digest(head.sha256, content)
         head.position += 1
         head.last_entry += 1
