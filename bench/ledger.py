@@ -9,11 +9,9 @@ make, and 2 GB in a temporary directory (below TMPDIR) that is removed at the en
 """
 
 import argparse
-import os
 import resource
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import many_clears
@@ -44,24 +42,13 @@ def _measure(rows: int, engine: str) -> None:
 
 
 def _time(title: str, check: Callable[[], Any]) -> Any:
-    begun, computed, served = time.monotonic(), time.process_time(), _served()
+    begun, computed, served = time.monotonic(), time.process_time(), many_clears.served()
     found = check()
-    taken, computed, served = time.monotonic() - begun, time.process_time() - computed, _served() - served
+    taken, computed, served = time.monotonic() - begun, time.process_time() - computed, many_clears.served() - served
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
     work = f"{computed:.1f} s of them on our processor, {served:.1f} s on the server's"
     print(f"  {title}: {taken:.1f} s ({work}), {most} MiB of memory", flush=True)
     return found
-
-
-def _served() -> float:
-    """The seconds that this connection's process of PostgreSQL has worked."""
-    from django.db import connection
-
-    if connection.vendor != "postgresql":
-        return 0.0
-    connection.ensure_connection()
-    told = Path(f"/proc/{connection.connection.info.backend_pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(told[11]) + int(told[12])) / os.sysconf("SC_CLK_TCK")
 
 
 if __name__ == "__main__":

@@ -4,11 +4,13 @@ Five rows of the ledger to a clear, spread over `YEAR`: two refusals, `authorise
 nothing. The chain is whole and the sums are right, so that `verify_ledger` finds nothing.
 """
 
+import os
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib import import_module
 from itertools import pairwise
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -51,6 +53,17 @@ def make(begin: int, end: int) -> None:
     connection.close()
     rows, links, sums = (after - before for before, after in pairwise(times))
     print(f"{end:,} clears: rows made in {rows:.0f} s, linked in {links:.0f} s, added up in {sums:.0f} s", flush=True)
+
+
+def served() -> float:
+    """Return the seconds that this connection's process of PostgreSQL has worked; on a busy machine they tell more."""
+    from django.db import connection
+
+    if connection.vendor != "postgresql":
+        return 0.0
+    connection.ensure_connection()
+    told = Path(f"/proc/{connection.connection.info.backend_pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(told[11]) + int(told[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _make_some(dialect: "_Dialect", begin: int, end: int) -> None:
