@@ -13,6 +13,8 @@ for name in [name for name in os.environ if name.startswith("PYTEST_")]:
 from tests.tools import engines
 
 ENGINES, HERE = engines.BOTH, engines.HERE
+# Millions of rows belong on the disk.
+engines.DATABASE_DIR = HERE
 
 
 @contextmanager

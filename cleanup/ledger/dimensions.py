@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, Protocol
 
 from django.db.models import Case, CharField, Exists, F, OuterRef, Q, Value, When
 from django.db.models.expressions import RawSQL
@@ -37,7 +37,36 @@ class Trigger(StrEnum):
     PRESSURE = "pressure"
 
 
-def values_of(entry: LedgerEntry) -> Iterator[tuple[Dimension, str]]:
+class Countable(Protocol):
+    """The columns of a row by which it counts."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def equipment(self) -> str: ...
+    @property
+    def project(self) -> str: ...
+    @property
+    def actor(self) -> str: ...
+    @property
+    def requester(self) -> str: ...
+    @property
+    def typed_by(self) -> str: ...
+    @property
+    def cause(self) -> str: ...
+    @property
+    def decided_by(self) -> Mapping[str, Any]: ...
+    @property
+    def policy_version(self) -> int: ...
+    @property
+    def root_name(self) -> str: ...
+    @property
+    def proof_level(self) -> str: ...
+    @property
+    def reason(self) -> str: ...
+
+
+def values_of(entry: Countable) -> Iterator[tuple[Dimension, str]]:
     """Yield the dimensions and values by which a row counts, without its duration; none for rows that do not."""
     if entry.kind in REFUSING:
         yield Dimension.REFUSAL, entry.reason

@@ -17,6 +17,9 @@ _INSTANT = "at"
 _KEY = "attempt_id"
 _JSON = "decided_by"
 _SQLITE_INSTANT = re.compile(r"(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d)(?:\.(\d{6}))?", re.ASCII)
+_NAMES = tuple(sorted(chain.FIELDS[1]))
+_ID = _NAMES.index("id")
+_TEMPLATE = "{" + ",".join(f'"{name}":%s' for name in _NAMES) + "}"
 _LINK = ("position", "entry_id", "form", "content_sha256", "sha256")
 
 
@@ -37,28 +40,31 @@ def linked_rows(after: int, upto: int) -> Iterator[LinkedRow]:
     `content` may differ from `chain.canonical` for values that no program of ours writes: let `chain` have the last
     word on a difference.
     """
-    statement, names = _statement()
+    statement = _statement()
     while True:
         with connection.cursor() as cursor:
             cursor.execute(statement, [after, upto, _AT_ONCE])
             rows = cursor.fetchall()
         for row in rows:
             position, key, form, content_sha256, sha256, *values = row
-            yield LinkedRow(position, key, form, content_sha256, sha256, _content(names, values))
+            yield LinkedRow(position, key, form, content_sha256, sha256, content_of(values))
         if len(rows) < _AT_ONCE:
             return
         after = rows[-1][0]
 
 
-def _statement() -> tuple[str, tuple[str, ...]]:
-    names = tuple(sorted(chain.FIELDS[1]))
+def _statement() -> str:
     links = ", ".join(f'l."{name}"' for name in _LINK)
-    columns = ", ".join(_column(name) for name in names)
     return (
-        f'SELECT {links}, {columns} FROM "{LedgerLink._meta.db_table}" l '  # noqa: S608
+        f'SELECT {links}, {columns()} FROM "{LedgerLink._meta.db_table}" l '  # noqa: S608
         f'LEFT JOIN "{LedgerEntry._meta.db_table}" e ON e."id" = l."entry_id" '
         'WHERE l."position" > %s AND l."position" <= %s ORDER BY l."position" LIMIT %s'
-    ), names
+    )
+
+
+def columns() -> str:
+    """Return what to select of the rows `e` for `content_of`."""
+    return ", ".join(_column(name) for name in _NAMES)
 
 
 def _column(name: str) -> str:
@@ -72,20 +78,19 @@ def _column(name: str) -> str:
     return f"{column}::text" if name == _JSON else column
 
 
-def _content(names: tuple[str, ...], values: Sequence[Any]) -> bytes | None:
-    parts = []
-    for name, value in zip(names, values, strict=True):
-        if type(value) is str:
-            said = _SAID.get(name, encode_basestring_ascii)(value)
-        elif value is None:
-            said = "null"
-        else:
-            said = str(value)
-        parts.append(f'"{name}":{said}')
-    # A row has a key: without one the join has found none.
-    if values[names.index("id")] is None:
+def content_of(values: Sequence[Any]) -> bytes | None:
+    """Return the canonical content of one row of `columns`; None where an outer join has found none."""
+    if values[_ID] is None:  # a row has a key
         return None
-    return f"{{{','.join(parts)}}}".encode("ascii")
+    # Most of the check's time is spent here.
+    parts = [
+        encode_basestring_ascii(value) if type(value) is str else "null" if value is None else str(value)
+        for value in values
+    ]
+    for place, said in _SAID:
+        if type(value := values[place]) is str:
+            parts[place] = said(value)
+    return (_TEMPLATE % tuple(parts)).encode("ascii")
 
 
 def _instant(text: str) -> str:
@@ -109,4 +114,7 @@ def _canonical_json(text: str) -> str:
         return encode_basestring_ascii(text)
 
 
-_SAID: dict[str, Callable[[str], str]] = {_INSTANT: _instant, _JSON: _canonical_json}
+_SAID: tuple[tuple[int, Callable[[str], str]], ...] = (
+    (_NAMES.index(_INSTANT), _instant),
+    (_NAMES.index(_JSON), _canonical_json),
+)

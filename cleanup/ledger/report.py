@@ -98,7 +98,7 @@ def table(name: str, period: Period, *, now: datetime | None = None) -> Table:
 def report(period: Period, *, now: datetime | None = None) -> Report:
     """Return all tables of a period; `staged` and `holds` are as of `now`."""
     now = now or timezone.now()
-    found = _all_sums(period)
+    found, zones = _all_sums(period)
     durations = _by_bucket(found.get(Dimension.DURATION, {}))
     tables = [
         _months(period, now),
@@ -111,7 +111,6 @@ def report(period: Period, *, now: datetime | None = None) -> Report:
     total = _total(found.get(Dimension.ROOT, {}))
     tables.insert(0, _totals_of(total, durations))
     kept = {each.name: Table(each.name, each.title, each.columns, list(each.rows)) for each in tables}
-    zones = _sums(period).order_by().values_list("zone", flat=True).distinct()
     return Report(period, total, kept, _quantile(durations, 0.5), _quantile(durations, 0.9), tuple(sorted(zones)))
 
 
@@ -126,6 +125,9 @@ def proof_words(found: Table) -> str:
 
 # The sums of a period
 
+# As comparisons: with a bare boolean SQLite would search the index for both, and there are many more days.
+_MONTHS, _DAYS = Q(of_month__in=[True]), Q(of_month__in=[False])
+
 
 def _sums(period: Period) -> Any:  # noqa: ANN401
     """The rows whose days make up the period, none twice: months where they are whole, else days."""
@@ -134,10 +136,13 @@ def _sums(period: Period) -> Any:  # noqa: ANN401
     first = period.first if period.first.day == 1 else _next_month(period.first)
     after = _next_month(period.last) if _next_day(period.last).day == 1 else period.last.replace(day=1)
     if first >= after:
-        return DaySum.objects.filter(of_month=False, day__gte=period.first, day__lte=period.last)
-    before_them = Q(of_month=False, day__gte=period.first, day__lt=first)
-    after_them = Q(of_month=False, day__gte=after, day__lte=period.last)
-    return DaySum.objects.filter(Q(of_month=True, day__gte=first, day__lt=after) | before_them | after_them)
+        return DaySum.objects.filter(_DAYS, day__gte=period.first, day__lte=period.last)
+    found = _MONTHS & Q(day__gte=first, day__lt=after)
+    if period.first < first:
+        found |= _DAYS & Q(day__gte=period.first, day__lt=first)
+    if after <= period.last:
+        found |= _DAYS & Q(day__gte=after, day__lte=period.last)
+    return DaySum.objects.filter(found)
 
 
 def _next_day(day: date) -> date:
@@ -152,13 +157,16 @@ def _numbers() -> dict[str, Sum]:
     return {f"all_{name}": Sum(name) for name in sums.NUMBERS}
 
 
-def _all_sums(period: Period) -> dict[str, dict[str, Amounts]]:
-    """By dimension and value."""
+def _all_sums(period: Period) -> tuple[dict[str, dict[str, Amounts]], set[str]]:
+    """By dimension and value, but for instruments; and the zones of their days."""
     found: dict[str, dict[str, Amounts]] = {}
-    rows = _sums(period).exclude(dimension=Dimension.EQUIPMENT).order_by().values_list("dimension", "key")
-    for dimension, key, *numbers in rows.annotate(**_numbers()):
-        found.setdefault(dimension, {})[key] = sums.of_numbers(numbers)
-    return found
+    zones = set()
+    rows = _sums(period).exclude(dimension=Dimension.EQUIPMENT).order_by().values_list("dimension", "key", "zone")
+    for dimension, key, zone, *numbers in rows.annotate(**_numbers()):
+        of_dimension = found.setdefault(dimension, {})
+        of_dimension[key] = of_dimension.get(key, Amounts()) + sums.of_numbers(numbers)
+        zones.add(zone)
+    return found, zones
 
 
 def _add_up(period: Period, dimension: Dimension) -> dict[str, Amounts]:

@@ -1,47 +1,53 @@
 """Whether the sums by day and month still agree with the ledger's rows."""
 
-from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from operator import add
-from typing import Any
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Exists, Max, Min, OuterRef, Q, Sum
+from django.db.models import Count, Exists, Max, Min, OuterRef, Q, Sum
 from django.db.models.functions import TruncMonth
 
-from cleanup.ledger import dimensions, sums
+from cleanup.ledger import dimensions, stored_text, sums
 from cleanup.ledger.sums import Amounts
 from cleanup.models import DaySum, Dimension, LedgerEntry, LedgerHead
 
 # Of (dimension, key, key2). Durations are added up for each instrument: when its run was verified is no part of a row.
 _Found = dict[tuple[str, str, str], Amounts]
 _COUNTED = (*dimensions.FREEING, *dimensions.REFUSING)
-_COLUMNS: tuple[str, ...] = (
-    "kind",
-    "equipment",
-    "project",
-    "actor",
-    "requester",
-    "typed_by",
-    "cause",
-    "decided_by",
-    "policy_version",
-)
-_COLUMNS += (
-    "root_name",
-    "proof_level",
-    "reason",
-    "files",
-    "bytes",
-    "allocated_bytes",
-    "measured_bytes",
-    "at",
-    "attempt",
-)
+_NUMBERS = ("files", "bytes", "allocated_bytes", "measured_bytes")
+_AT_ONCE = 5_000
+
+
+class _Alike(NamedTuple):
+    """The columns of rows that free bytes, by which they count; `dimensions` asks them as it asks a row."""
+
+    is_first: bool  # of their attempts
+    kind: str
+    equipment: str
+    project: str
+    actor: str
+    requester: str
+    typed_by: str
+    cause: str
+    policy_version: int
+    root_name: str
+    proof_level: str
+    decided_text: str
+
+    @property
+    def reason(self) -> str:
+        """Only refusals count by it."""
+        return ""
+
+    @property
+    def decided_by(self) -> dict[str, Any]:
+        """Which policy decided."""
+        return stored_text.values(self.decided_text)
 
 
 @dataclass(frozen=True)
@@ -91,13 +97,31 @@ def _confirm(day: date, zones: "_Zones") -> list[SumDifference]:
 
 @dataclass(frozen=True)
 class _Zones:
-    """The lab's zones, each from a row's key on."""
+    """The lab's zones, each from a row's key on; the first one also counts for the rows before."""
 
     begin: tuple[int, ...]
     names: tuple[str, ...]
 
-    def of(self, key: int) -> ZoneInfo:
-        return ZoneInfo(self.names[max(bisect_right(self.begin, key) - 1, 0)])
+    def within(self, day: date) -> Q:
+        """The rows of a day, each in the zone of its time."""
+        ends = [_ends(day, name) for name in self.names]
+        # One range of the index around all of them.
+        found = Q(at__gte=min(first for first, _after in ends), at__lt=max(after for _first, after in ends))
+        of_zones = Q()
+        for number, (first, after) in enumerate(ends):
+            of_zone = Q(at__gte=first, at__lt=after)
+            if number:
+                of_zone &= Q(pk__gte=self.begin[number])
+            if number + 1 < len(ends):
+                of_zone &= Q(pk__lt=self.begin[number + 1])
+            of_zones |= of_zone
+        return found & of_zones if len(ends) > 1 else found
+
+
+def _ends(day: date, zone: str) -> tuple[datetime, datetime]:
+    """The first instants of a day and of the next one."""
+    first, after = (datetime.combine(one, time.min, tzinfo=ZoneInfo(zone)) for one in (day, day + timedelta(days=1)))
+    return first.astimezone(UTC), after.astimezone(UTC)
 
 
 def _zones() -> _Zones:
@@ -129,41 +153,47 @@ def _days() -> Iterator[date]:
 
 
 def _count(day: date, zones: _Zones) -> _Found:
-    within = Q()
-    for name in set(zones.names):
-        first, after = (
-            datetime.combine(one, time.min, tzinfo=ZoneInfo(name)).astimezone(UTC)
-            for one in (day, day + timedelta(days=1))
-        )
-        within |= Q(at__gte=first, at__lt=after)
-    earlier = LedgerEntry.objects.filter(
-        attempt=OuterRef("attempt"), kind__in=dimensions.FREEING, pk__lt=OuterRef("pk")
-    )
-    rows = LedgerEntry.objects.filter(within, kind__in=_COUNTED).annotate(had_earlier=Exists(earlier)).order_by()
+    within = zones.within(day)
     found: dict[tuple[str, str, str], tuple[int, ...]] = {}
-    counted: Any = rows.only(*_COLUMNS).iterator(chunk_size=2_000)
-    one_zone = zones.of(0) if len(zones.names) == 1 else None
-    for row in counted:
-        if one_zone is None and row.at.astimezone(zones.of(row.pk)).date() != day:
-            continue
-        first_of_all = row.kind in dimensions.FREEING and not row.had_earlier
-        numbers = astuple(sums.amounts_of(row, first=first_of_all))
-        keys = [(str(dimension), value, "") for dimension, value in dimensions.values_of(row)]
-        if first_of_all:
-            keys.append((str(Dimension.DURATION), "", row.equipment))
+    for alike, numbers in _freed(within).items():
+        keys = [(str(dimension), value, "") for dimension, value in dimensions.values_of(alike)]
+        if alike.is_first:
+            keys.append((str(Dimension.DURATION), "", alike.equipment))
         for key in keys:
             before = found.get(key)
             found[key] = numbers if before is None else tuple(map(add, before, numbers))
+    refused = LedgerEntry.objects.filter(within, kind__in=dimensions.REFUSING).order_by().values_list("reason")
+    for reason, number in refused.annotate(number=Count("pk")):
+        found[str(Dimension.REFUSAL), reason, ""] = (number, *astuple(Amounts())[1:])
     return {key: Amounts(*amounts) for key, amounts in found.items()}
 
 
+def _freed(within: Q) -> dict[_Alike, tuple[int, ...]]:
+    """What the rows that free bytes come to, those added up that are alike: to tell all dimensions of a row is dear."""
+    earlier = LedgerEntry.objects.filter(
+        attempt=OuterRef("attempt"), kind__in=dimensions.FREEING, pk__lt=OuterRef("pk")
+    )
+    rows = LedgerEntry.objects.filter(dimensions.FREES, within).order_by()
+    rows = rows.annotate(is_first=~Exists(earlier), decided_text=stored_text.column("decided_by"))
+    found: dict[_Alike, tuple[int, ...]] = {}
+    chosen: Any = rows.values_list(*_Alike._fields, *_NUMBERS).iterator(chunk_size=_AT_ONCE)
+    for *columns, files, size, allocated, measured in chosen:
+        alike = _Alike._make(columns)
+        known = (0, 0) if measured is None else (measured, allocated)
+        numbers = (1, int(alike.is_first), files, size, allocated, *known)
+        before = found.get(alike)
+        found[alike] = numbers if before is None else tuple(map(add, before, numbers))
+    return found
+
+
 def _kept(day: date) -> _Found:
-    found: _Found = {}
+    found: dict[tuple[str, str, str], tuple[int, ...]] = {}
     rows = DaySum.objects.filter(of_month=False, day=day).order_by()
     for dimension, key, key2, *numbers in rows.values_list("dimension", "key", "key2", *sums.NUMBERS):
         of_all = (dimension, "" if dimension == Dimension.DURATION else key, key2)
-        found[of_all] = found.get(of_all, Amounts()) + sums.of_numbers(numbers)
-    return found
+        before = found.get(of_all)
+        found[of_all] = tuple(numbers if before is None else map(add, before, numbers))
+    return {key: sums.of_numbers(numbers) for key, numbers in found.items()}
 
 
 def _compare(day: date, expected: _Found, found: _Found, *, of_month: bool = False) -> list[SumDifference]:

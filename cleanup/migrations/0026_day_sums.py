@@ -1,10 +1,13 @@
 # Sums of the ledger by day and month, in the lab's zone, filled from the rows that there are.
 
-from datetime import timedelta
+from bisect import bisect_left
+from datetime import UTC, datetime, time, timedelta
+from operator import add
 
 from django.conf import settings
 from django.db import migrations, models
-from django.db.models import Exists, OuterRef
+from django.db.models import Count, Exists, Min, OuterRef, Q
+from django.db.models.expressions import RawSQL
 from django.utils import timezone
 
 FREEING = ("completed", "partial")
@@ -14,87 +17,107 @@ HALVES = [f"{name}_{half}" for name in ("bytes", "allocated", "measured", "measu
 NUMBERS = ("entries", "clears", "files", *HALVES)
 HOURS = (1, 2, 4, 8, 12, 18, 24, 30, 36, 42, 48, 60, 72)
 DAYS = (4, 5, 6, 7, 8, 10, 12, 14, 21, 30, 45, 60, 90, 120, 180, 365, 730)
-BUCKETS = [*(3600 * hours for hours in HOURS), *(86400 * days for days in DAYS)]
-# At most this many sums are held before they are written.
-HELD = 10_000
+BUCKETS = [*(timedelta(hours=hours) for hours in HOURS), *(timedelta(days=days) for days in DAYS)]
+ROW = ("equipment", "project", "actor", "requester", "typed_by", "cause", "decided_by", "policy_version", "root_name")
+ROW += ("proof_level", "pk", "at", "run__verified_at", "had", "files", "bytes", "allocated_bytes", "measured_bytes")
 AT_ONCE = 200
 
 
 def fill(apps, schema_editor):
-    """Add up the rows, oldest first, in constant memory."""
-    entries = apps.get_model("cleanup", "LedgerEntry").objects.order_by()
-    earlier = entries.filter(attempt=OuterRef("attempt"), kind__in=FREEING, pk__lt=OuterRef("pk"))
-    rows = entries.filter(kind__in=FREEING + REFUSING).annotate(had=Exists(earlier)).order_by("pk")
-    names = ("pk", "at", "kind", "equipment", "project", "actor", "requester", "typed_by", "cause", "decided_by")
-    names += ("policy_version", "root_name", "proof_level", "reason", "files", "bytes", "allocated_bytes")
-    names += ("measured_bytes", "run__verified_at", "had")
+    """Add up the rows a day at a time, then the days of each month."""
+    rows = apps.get_model("cleanup", "LedgerEntry").objects.order_by()
+    day = next_day(rows, None)
+    while day is not None:
+        first, after = (begin_of(one) for one in (day, day + timedelta(days=1)))
+        write(schema_editor.connection, day, add_up(rows, Q(at__gte=first, at__lt=after)))
+        day = next_day(rows, after)
+    write_months(schema_editor.connection)
+
+
+def next_day(rows, after):
+    """The day of the first row from an instant on."""
+    later = rows if after is None else rows.filter(at__gte=after)
+    at = later.aggregate(first=Min("at"))["first"]
+    return None if at is None else timezone.localtime(at, timezone.get_default_timezone()).date()
+
+
+def begin_of(day):
+    return datetime.combine(day, time.min, tzinfo=timezone.get_default_timezone()).astimezone(UTC)
+
+
+def add_up(rows, within):
+    """The first row and the numbers of each dimension, key and key2."""
+    earlier = rows.filter(attempt=OuterRef("attempt"), kind__in=FREEING, pk__lt=OuterRef("pk"))
+    # As literals: SQLite sees only then that the partial index will do.
+    freeing = rows.filter(within, kind__in=[RawSQL(f"'{kind}'", ()) for kind in FREEING])
     found = {}
-    for row in rows.values(*names).iterator(chunk_size=2_000):
-        add(found, row)
-        if len(found) >= HELD:
-            write(schema_editor.connection, found)
-            found = {}
-    write(schema_editor.connection, found)
-
-
-def add(found, row):
-    freeing = row["kind"] in FREEING
-    first = freeing and not row["had"]
-    measured = (0, 0) if row["measured_bytes"] is None else (row["measured_bytes"], row["allocated_bytes"])
-    sizes = (row["bytes"], row["allocated_bytes"], *measured)
-    halves = [half for size in sizes for half in (size >> 32, size & (1 << 32) - 1)]
-    numbers = [1, int(first), row["files"], *halves] if freeing else [1] + [0] * (len(NUMBERS) - 1)
-    values = [(*value, "") for value in (of_freeing(row) if freeing else [("refusal", row["reason"])])]
-    if first:
-        values.append(("duration", bucket(row["run__verified_at"], row["at"]), row["equipment"]))
-    day = timezone.localtime(row["at"], timezone.get_default_timezone()).date()
-    for value in values:
-        for key in ((False, day, *value, settings.TIME_ZONE), (True, day.replace(day=1), *value, settings.TIME_ZONE)):
-            entry, before = found.get(key, (row["pk"], [0] * len(NUMBERS)))
-            found[key] = entry, [one + more for one, more in zip(before, numbers, strict=True)]
+    for row in freeing.annotate(had=Exists(earlier)).values_list(*ROW).iterator(chunk_size=2_000):
+        *_of, pk, at, verified_at, had, files, size, allocated, measured = row
+        numbers = (1, int(not had), files, size, allocated, *((0, 0) if measured is None else (measured, allocated)))
+        values = of_freeing(row)
+        if not had:
+            values.append(("duration", bucket(verified_at, at), row[0]))
+        for value in values:
+            first, before = found.get(value, (pk, None))
+            found[value] = min(first, pk), numbers if before is None else tuple(map(add, before, numbers))
+    refused = rows.filter(within, kind__in=REFUSING).values_list("reason")
+    for reason, first, number in refused.annotate(first=Min("pk"), number=Count("pk")):
+        found["refusal", reason, ""] = first, (number, 0, 0, 0, 0, 0, 0)
+    return found
 
 
 def of_freeing(row):
-    scheduled = "pressure" if row["cause"] and "retention" not in row["cause"].split("+") else "schedule"
-    clicked = "command" if row["typed_by"] else "click"
-    by = row["decided_by"]
+    equipment, project, actor, requester, typed_by, cause, by, policy_version, root_name, proof_level = row[:10]
+    scheduled = "pressure" if cause and "retention" not in cause.split("+") else "schedule"
+    clicked = "command" if typed_by else "click"
     versions = {by[name].get("version") or 0 for name in ("mode", "retain_hours", "proof") if name in by}
-    policy = "+".join(str(version) for version in sorted(versions)) if versions else f"?{row['policy_version']}"
+    policy = "+".join(str(version) for version in sorted(versions)) if versions else f"?{policy_version}"
     return [
-        ("equipment", row["equipment"]),
-        ("project", row["project"]),
-        ("person", row["actor"]),
-        ("trigger", clicked if row["requester"] == "operator" else scheduled),
-        ("policy", policy),
-        ("root", row["root_name"]),
-        ("proof", row["proof_level"]),
+        ("equipment", equipment, ""),
+        ("project", project, ""),
+        ("person", actor, ""),
+        ("trigger", clicked if requester == "operator" else scheduled, ""),
+        ("policy", policy, ""),
+        ("root", root_name, ""),
+        ("proof", proof_level, ""),
     ]
 
 
 def bucket(verified_at, at):
     if verified_at is None:
         return "unknown"
-    return next((str(end) for end in BUCKETS if at - verified_at <= timedelta(seconds=end)), "longer")
+    place = bisect_left(BUCKETS, at - verified_at)
+    return str(BUCKETS[place] // timedelta(seconds=1)) if place < len(BUCKETS) else "longer"
 
 
-def write(connection, found):
+def write(connection, day, found):
     names = (*KEYS, "first_entry", *NUMBERS)
-    changes = ", ".join(f"{name} = cleanup_daysum.{name} + excluded.{name}" for name in NUMBERS)
     row = f"({', '.join(['%s'] * len(names))})"
     keys = sorted(found)
+    of_day = (False, connection.ops.adapt_datefield_value(day))
     with connection.cursor() as cursor:
         for start in range(0, len(keys), AT_ONCE):
             some = keys[start : start + AT_ONCE]
             values = []
             for key in some:
-                of_month, day, *rest = key
-                entry, numbers = found[key]
-                values += [of_month, connection.ops.adapt_datefield_value(day), *rest, entry, *numbers]
+                first, (entries, clears, files, *sizes) = found[key]
+                halves = [half for size in sizes for half in (size >> 32, size & (1 << 32) - 1)]
+                values += [*of_day, *key, settings.TIME_ZONE, first, entries, clears, files, *halves]
             cursor.execute(
-                f"INSERT INTO cleanup_daysum ({', '.join(names)}) VALUES {', '.join([row] * len(some))} "
-                f"ON CONFLICT ({', '.join(KEYS)}) DO UPDATE SET {changes}",
-                values,
+                f"INSERT INTO cleanup_daysum ({', '.join(names)}) VALUES {', '.join([row] * len(some))}", values
             )
+
+
+def write_months(connection):
+    """Sums of the halves, which never overflow; their upper ends need not be carried over."""
+    month = "date(day, 'start of month')" if connection.vendor == "sqlite" else "CAST(date_trunc('month', day) AS date)"
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"INSERT INTO cleanup_daysum ({', '.join((*KEYS, 'first_entry', *NUMBERS))}) "
+            f"SELECT true, {month}, dimension, key, key2, zone, MIN(first_entry), "
+            f"{', '.join(f'SUM({name})' for name in NUMBERS)} "
+            f"FROM cleanup_daysum WHERE NOT of_month GROUP BY {month}, dimension, key, key2, zone"
+        )
 
 
 class Migration(migrations.Migration):

@@ -201,6 +201,27 @@ def test_a_sum_that_was_changed_is_named_with_its_day(root: Any, now: datetime) 
     assert sum_check.differences()[0].day == date(2026, 5, 3)
 
 
+def test_a_change_of_any_number_of_any_dimension_is_found(root: Any) -> None:
+    """Two seconds: the sums are checked for each number."""
+    days = date(2026, 3, 1), date(2026, 4, 1)
+    clears = cleared.random_clears(900, 6, "UTC")
+    cleared.write(root, [each for each in clears if all(days[0] < _day(row, "UTC") < days[1] for row in each.rows)])
+    assert sum_check.differences() == []
+    of_day = DaySum.objects.filter(of_month=False).order_by("day", "pk")
+    changed = [of_day.filter(dimension=dimension)[len(dimension) % 3] for dimension in Dimension]
+    for name in sums.NUMBERS:
+        for one in changed:
+            DaySum.objects.filter(pk=one.pk).update(**{name: getattr(one, name) + 1})
+        found = sum_check.differences(limit=99)
+        of_days = [(one.day, one.dimension) for one in found if not one.of_month]
+        assert sorted(of_days) == sorted((one.day, one.dimension) for one in changed), name
+        # Nor do the months agree with their days now.
+        assert [one.dimension for one in found if one.of_month] == sorted(Dimension)
+        for one in changed:
+            one.save()
+    assert sum_check.differences() == []
+
+
 def test_a_months_sum_that_was_changed_is_named(root: Any, now: datetime) -> None:
     run = run_row(root, "FLOW_01/alpha/Runs/Run_2026-01-01T00-00", first_seen_at=now)
     clear_rows(run, datetime(2026, 5, 3, 12, tzinfo=UTC), files=1, size=10)
@@ -250,9 +271,11 @@ def _again(row: LedgerEntry) -> dict[str, Any]:
 
 @pytest.mark.exhaustive
 @pytest.mark.django_db(transaction=True)
-def test_a_migration_fills_them_as_they_would_have_grown(root: Any) -> None:
+@pytest.mark.parametrize("zone", ["UTC", *ZONES[1:3]])
+def test_a_migration_fills_them_as_they_would_have_grown(root: Any, settings: Any, zone: str) -> None:
     """Migrating takes seconds."""
-    cleared.write(root, cleared.random_clears(300, 5, "UTC"))
+    settings.TIME_ZONE = zone
+    cleared.write(root, cleared.random_clears(300, 5, zone))
     grown = _sums()
     migration = "0026_day_sums"
     from django.db.migrations.loader import MigrationLoader

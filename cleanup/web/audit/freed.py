@@ -60,6 +60,7 @@ def freed(request: SignedIn) -> HttpResponse:
 
 def _years(today: date) -> list[int]:
     """From the first year with a clear to this one, the latest first; at most thirty."""
-    first = DaySum.objects.filter(of_month=True).order_by("day").values_list("day", flat=True).first()
+    # As a comparison, so that SQLite takes the first entry of the index.
+    first = DaySum.objects.filter(of_month__in=[True]).order_by("day").values_list("day", flat=True).first()
     since = max(first.year, today.year - 29) if first else today.year
     return list(range(today.year, since - 1, -1))
