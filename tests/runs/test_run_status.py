@@ -148,7 +148,7 @@ def test_the_columns_say_what_the_page_says(found, now, case):
     run_status.judge_runs([found.pk], now)
     run = Run.objects.with_root().get()
     attempt = run.attempts.order_by("-created_at").first()
-    standing, _decision = stand(run, attempt, RetentionPolicy.objects.scoped(), (), now)
+    standing = stand(run, attempt, run_status.judge_now(run, attempt, RetentionPolicy.objects.scoped(), now), now)
     assert (run.tone, run.reason) == (tone, reason)
     assert standing.tone is Status(run.tone)
     assert run.here is (case not in HERE_NO_MORE)

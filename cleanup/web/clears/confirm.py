@@ -18,7 +18,7 @@ from cleanup.clears.batches import NotConfirmed, RunsChanged
 from cleanup.clears.preview import ClearPreview, RequestedRuns
 from cleanup.lab import readiness
 from cleanup.lab.people import permissions
-from cleanup.models import DiskUsage, RetentionPolicy, Run, StagingRoot
+from cleanup.models import DiskUsage, Run, StagingRoot
 from cleanup.runs import run_status
 from cleanup.text.values import count
 from cleanup.web.caching import wants_fragment
@@ -56,15 +56,11 @@ def _confirm(
     hindrances = readiness.hindrances()
     shown = shown or preview.preview(request.user, RequestedRuns.of([run.pk]), now, hindrances=hindrances)
     (item,) = shown.items
-    breaker = run_rows.open_breakers().get(item.run.root_id)
-    standing, _decision = stand(
-        item.run, item.attempt, RetentionPolicy.objects.scoped(), hindrances, now, breaker=breaker
-    )
     context = {
         "run": item.run,
         "item": item,
         "preview": shown,
-        "standing": standing,
+        "standing": stand(item.run, item.attempt, item.judged, now),
         "allowed": item.goes,
         "changed": status == CONFLICT,
         "form": form,

@@ -75,8 +75,7 @@ def outcome(swept: ClearReport) -> list[tuple[str, str, str]]:
 
 def shown(run: Run, now: datetime) -> StatusText:
     attempt = run.attempts.first()
-    standing, _ = standing_of(run, attempt, RetentionPolicy.objects.scoped(), (), now)
-    return standing
+    return standing_of(run, attempt, run_status.judge_now(run, attempt, RetentionPolicy.objects.scoped(), now), now)
 
 
 def refused(run: Run, reason: Reason, detail: str, now: datetime, **fields: Any) -> Run:
