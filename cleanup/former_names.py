@@ -55,7 +55,7 @@ RENAMED: dict[str, str] = {
     "staging.tree.unexpected_metadata": "storage.staging.unexpected.problems",
     "sweeping.Swept": "clears.report.ClearReport",
     "sweeping.clear": "clears.clear_now.clear",
-    "taking.Asked": "clears.run_action.ClearRequest",
+    "taking.Asked": "clears.queue.ClearRequest",
     "walking.Sight": "storage.staging.walk.DiskEntry",
 }
 # former name: the modules that have its names now; none: a package of such modules

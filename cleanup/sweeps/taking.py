@@ -8,7 +8,8 @@ from django.utils import timezone
 
 from cleanup.clears import decisions
 from cleanup.clears.freed import Lately
-from cleanup.clears.run_action import FREEING, Action, ClearRequest, RunAction, rehearse, skip, take
+from cleanup.clears.queue import ClearRequest
+from cleanup.clears.run_action import FREEING, Action, RunAction, rehearse, skip, take
 from cleanup.models import ClearAttempt, Requester, Run
 from cleanup.rules.breaker_question import Shown
 from cleanup.rules.facts import Finding

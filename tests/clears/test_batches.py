@@ -20,6 +20,7 @@ from cleanup.clears import batches, preview, protocol, queue, recovery, settleme
 from cleanup.clears.batches import NotConfirmed, RunsChanged
 from cleanup.clears.preview import ClearPreview, Fate, RequestedRuns
 from cleanup.clears.progress import measure
+from cleanup.clears.queue import ClearRequest
 from cleanup.ledger import entries
 from cleanup.models import (
     Access,
@@ -28,6 +29,7 @@ from cleanup.models import (
     LedgerEntry,
     Phase,
     Proof,
+    Requester,
     RetentionPolicy,
     Run,
     StagingRoot,
@@ -187,7 +189,9 @@ def test_a_touched_run_goes_only_with_every_byte_compared_and_a_failed_one_says_
     touch(room.lab.staging / BIG / "stack.tif", room.now - timedelta(days=1))
     room.discover()
     failed = queue.new_attempt(
-        Run.objects.with_root().get(run_path=SMALL), requester="operator", actor="ada", now=room.now
+        Run.objects.with_root().get(run_path=SMALL),
+        ClearRequest(requester=Requester.OPERATOR, actor="ada"),
+        now=room.now,
     )
     later = room.now + timedelta(hours=1)
     finding = Finding(Reason.NAS_TIMEOUT)

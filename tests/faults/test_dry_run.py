@@ -12,6 +12,7 @@ import pytest
 from django.utils import timezone
 
 from cleanup.clears import queue
+from cleanup.clears.queue import ClearRequest
 from cleanup.models import Hold, Requester, RetentionPolicy, Run, Sweep
 from cleanup.rules.gates import MAX_FAILURES
 from cleanup.rules.reasons import Reason
@@ -96,7 +97,9 @@ def blocked(lab: Lab, root: Any, verified_at: datetime) -> dict[str, Reason | No
     path_of = {reason: run_path for run_path, reason in expected.items() if reason}
     Run.objects.filter(run_path=path_of[Reason.PARKED]).update(failures=MAX_FAILURES)
     queue.new_attempt(
-        runs[path_of[Reason.ALREADY_CLEARING]], requester=Requester.OPERATOR, actor="ada", now=timezone.now()
+        runs[path_of[Reason.ALREADY_CLEARING]],
+        ClearRequest(requester=Requester.OPERATOR, actor="ada"),
+        now=timezone.now(),
     )
     # With another second than the others, or it might be the run whose folder is missing.
     held = add(Reason.HELD, verified_at=verified_at - timedelta(seconds=1))

@@ -9,6 +9,7 @@ import pytest
 from django.db import connection
 
 from cleanup.clears import queue
+from cleanup.clears.queue import ClearRequest
 from cleanup.models import ClearAttempt, Hold, Phase, Requester, RetentionPolicy, Run, Status
 from cleanup.rules.gates import MAX_FAILURES
 from cleanup.rules.reasons import Reason
@@ -201,7 +202,7 @@ def test_the_hold_of_a_file(found, columns, lab, root, now):
 
 
 def test_the_phases_of_an_attempt(found, columns, now):
-    attempt = queue.new_attempt(found, requester=Requester.OPERATOR, actor="mkhan", now=now)
+    attempt = queue.new_attempt(found, ClearRequest(requester=Requester.OPERATOR, actor="mkhan"), now=now)
     run_status.judge_stale(now)
     assert columns() == (Status.WORK, Reason.ALREADY_CLEARING)
     attempt.advance([Phase.QUEUED], Phase.INTENT, now=now)
