@@ -21,6 +21,7 @@ from cleanup.clears.batches import NotConfirmed, RunsChanged
 from cleanup.clears.preview import ClearPreview, Fate, RequestedRuns
 from cleanup.clears.progress import measure
 from cleanup.clears.queue import ClearRequest
+from cleanup.lab import policy_versions
 from cleanup.ledger import entries
 from cleanup.models import (
     Access,
@@ -30,7 +31,6 @@ from cleanup.models import (
     Phase,
     Proof,
     Requester,
-    RetentionPolicy,
     Run,
     StagingRoot,
     Status,
@@ -148,7 +148,7 @@ def test_a_preview_says_what_goes_the_largest_first_and_where_its_twin_lies(room
 
 @pytest.mark.parametrize(("proof", "nas", "on_trust"), [("record", True, 3), ("size", True, 0), ("record", False, 3)])
 def test_what_goes_on_the_wizards_word_alone_is_counted(room: Room, proof: str, nas: bool, on_trust: int) -> None:
-    RetentionPolicy.objects.add_version(author="ada", now=room.now, proof=proof)
+    policy_versions.add_version(author="ada", now=room.now, proof=proof)
     if not nas:
         StagingRoot.objects.update(nas_path="")
     shown = room.look()

@@ -13,7 +13,8 @@ from django.utils import timezone
 
 from cleanup.clears import queue
 from cleanup.clears.queue import ClearRequest
-from cleanup.models import Hold, Requester, RetentionPolicy, Run, Sweep
+from cleanup.lab import policy_versions
+from cleanup.models import Hold, Requester, Run, Sweep
 from cleanup.rules.gates import MAX_FAILURES
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery
@@ -129,9 +130,7 @@ def assert_only_looked(ended: Ended, lab: Lab) -> None:
 
 
 def schedule(*, rehearse: bool) -> None:
-    RetentionPolicy.objects.add_version(
-        author="admin", now=timezone.now(), mode="scheduled", retain_hours=1, rehearse=rehearse
-    )
+    policy_versions.add_version(author="admin", now=timezone.now(), mode="scheduled", retain_hours=1, rehearse=rehearse)
 
 
 @pytest.mark.parametrize(

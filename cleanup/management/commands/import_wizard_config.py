@@ -115,7 +115,7 @@ def _own_policy(known: StagingRoot | None) -> RetentionPolicy | None:
     """The version in force for this root alone: the import does not overwrite it."""
     if known is None:
         return None
-    own = RetentionPolicy.objects.filter(root=known, equipment="", project="", run_kind="").order_by("-version").first()
+    own = RetentionPolicy.objects.newest_of(root=known, equipment="", project="", run_kind="")
     return own if own and (own.mode or own.retain_hours is not None) else None
 
 
