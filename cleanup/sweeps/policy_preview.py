@@ -16,7 +16,8 @@ from cleanup.rules.policies.effective import effective_policy, limits_of
 from cleanup.rules.policies.no_retention import becomes_so
 from cleanup.rules.policies.policy import Limits, Mode, Policy, Scope, ScopedPolicy, Stage
 from cleanup.rules.policies.rehearsal import nights_wanted
-from cleanup.rules.pressure import Candidate, Picker, RootFill, SweepBudget, budget_of, in_order
+from cleanup.rules.pressure import Candidate, Picker, RootFill, in_order
+from cleanup.rules.sweep_budget import SweepBudget, budget_of
 from cleanup.runs.facts import stored_facts
 from cleanup.sweeps import breakers, record
 from cleanup.sweeps import outlook as outlook_of

@@ -16,8 +16,9 @@ from cleanup.rules.facts import Finding
 from cleanup.rules.gates import evaluate
 from cleanup.rules.policies.effective import sources_as_json
 from cleanup.rules.policies.policy import Limits
-from cleanup.rules.pressure import Candidate, Picker, Pressure, SweepBudget, plan_of
+from cleanup.rules.pressure import Candidate, Picker, Pressure
 from cleanup.rules.reasons import Reason
+from cleanup.rules.sweep_budget import SweepBudget, plan_of
 from cleanup.runs.proofs import slow_twins
 from cleanup.sweeps import outlook
 from cleanup.sweeps.journal import Journal
