@@ -11,7 +11,6 @@ import pytest
 
 from cleanup.clears import last_checks, nas_questions, protocol, queue, refusal
 from cleanup.clears.queue import ClearRequest
-from cleanup.lab.nas.nas_transport import OneReader
 from cleanup.lab.roots import opening, registration
 from cleanup.models import ClearAttempt, Phase, Requester
 from cleanup.rules.reasons import Reason
@@ -23,7 +22,7 @@ from cleanup.storage.nas import protocol as nas_protocol
 from cleanup.storage.staging import fences
 from tests.faults import mounts
 from tests.faults.drifting import Drifting
-from tests.faults.means import before, change_keeping_size_and_time, replaced
+from tests.faults.means import OneReader, before, change_keeping_size_and_time, replaced
 from tests.faults.mounts import Enter
 from tests.faults.scene import Scene, set_scene
 from tests.storage.mounts.test_inode_kinds import forget_names, need_forgetting

@@ -18,7 +18,7 @@ from cleanup.models import Hold, Requester, Run, Sweep
 from cleanup.rules.gates import MAX_FAILURES
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery
-from tests.faults import blackbox, mutating
+from tests.faults import mutating
 from tests.faults.blackbox import Ended, Programs
 from tests.faults.scene import everything
 from tests.tools.lab import METADATA, Lab, some_files
@@ -27,15 +27,6 @@ pytestmark = [pytest.mark.one_engine, pytest.mark.django_db(transaction=True), p
 
 RUNS = "CONFOCAL_01/PROJ-0042/Runs"
 SAFE = f"{RUNS}/Run_2026-04-01T10-00"
-
-
-@pytest.fixture(scope="session")
-def _strace() -> None:
-    if not (why := blackbox.missing()):
-        return
-    if os.environ.get(blackbox.REQUIRED) == "1":
-        pytest.fail(why)
-    pytest.skip(why)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from cleanup.clears import settlement
 from cleanup.clears.clear_now import clear
 from cleanup.clears.report import ClearReport
 from cleanup.lab.nas.nas_breaker import NOT_ASKED
-from cleanup.lab.nas.nas_transport import OneReader, Reader
+from cleanup.lab.nas.nas_transport import Reader
 from cleanup.lab.roots import opening
 from cleanup.models import ClearAttempt, NasBreaker, Phase, Requester, RetentionPolicy, Run, Status
 from cleanup.rules.decisions import Gate, Verdict
@@ -30,7 +30,7 @@ from cleanup.text.values import instant
 from cleanup.web.runs.status_text import StatusText
 from cleanup.web.runs.status_text import stand as standing_of
 from tests.faults import mounts
-from tests.faults.means import Unavailable, reader_here, replaced, skip_or_fail
+from tests.faults.means import OneReader, Unavailable, reader_here, replaced, skip_or_fail
 from tests.tools.lab import Lab
 
 pytestmark = [pytest.mark.django_db, pytest.mark.one_engine]
