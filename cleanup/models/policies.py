@@ -16,7 +16,7 @@ from cleanup.models.roots import StagingRoot
 from cleanup.models.runs import Run
 from cleanup.rules.policies.approval import approve_all
 from cleanup.rules.policies.effective import effective_policy, limits_of
-from cleanup.rules.policies.fields import ROOT_FIELDS, SWEEP_FIELDS
+from cleanup.rules.policies.fields import NOT_SO_NARROW, ROOT_FIELDS, SWEEP_FIELDS
 from cleanup.rules.policies.policy import (
     MAX_BUDGET_MINUTES,
     MAX_RETAIN_HOURS,
@@ -169,7 +169,7 @@ class RetentionPolicy(AppendOnly):
                 raise ValidationError({name: "A limit of this kind is set for one staging root as a whole."})
         for name in SWEEP_FIELDS:
             if getattr(self, name) is not None and narrow:
-                raise ValidationError({name: "The limits of a pass are set for a staging root, or for the whole lab."})
+                raise ValidationError({name: NOT_SO_NARROW})
 
     @property
     def scope(self) -> Scope:

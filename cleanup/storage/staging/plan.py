@@ -46,8 +46,7 @@ def encode(plan: Plan) -> bytes:
 
 def decode(data: bytes, sha256: str) -> Plan:
     """Reads a plan. Raises PlanError for bytes of another SHA-256."""
-    if hashlib.sha256(data).hexdigest() != sha256:
-        raise PlanError("the plan is not the one that the attempt names")
+    _expect(hashlib.sha256(data).hexdigest(), sha256)
     head_line, *lines = data.splitlines()
     head = _head(head_line)
     entries = tuple(map(_entry, lines))
@@ -56,11 +55,15 @@ def decode(data: bytes, sha256: str) -> Plan:
 
 def streamed(file: io.BufferedReader, sha256: str) -> Iterator[Entry]:
     """Yields the entries of an open plan, read twice. Raises PlanError as `decode`."""
-    if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
-        raise PlanError("the plan is not the one that the attempt names")
+    _expect(hashlib.file_digest(file, "sha256").hexdigest(), sha256)
     file.seek(0)
     _head(file.readline())
     yield from map(_entry, file)
+
+
+def _expect(found: str, sha256: str) -> None:
+    if found != sha256:
+        raise PlanError("the plan is not the one that the attempt names")
 
 
 def _head(line: bytes) -> dict[str, Any]:
