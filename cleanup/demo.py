@@ -19,8 +19,9 @@ from django.conf import settings
 from django.contrib.auth.models import Group, User
 
 from cleanup.clears import protocol, refusal
+from cleanup.lab import policy_versions
 from cleanup.lab.roots import disk_usage, registration
-from cleanup.models import RetentionPolicy, Run, StagingRoot
+from cleanup.models import Run, StagingRoot
 from cleanup.rules.policies.policy import Mode
 from cleanup.rules.states import State
 from cleanup.runs import discovery
@@ -176,7 +177,7 @@ def _bring_in(base: Path, now: datetime) -> None:
     root = registration.register(ROOT_NAME, staging, nas_path=nas, allow_same_filesystem=True, now=now)
     if not root.policies.exists():
         # For this root only: a real lab in the same database keeps its own policies.
-        add = partial(RetentionPolicy.objects.add_version, root=root, author="demo", now=now)
+        add = partial(policy_versions.add_version, root=root, author="demo", now=now)
         # The version for test runs clears from the first day; the other is rehearsed until an operator promotes it.
         add(mode=Mode.MANUAL)
         add(mode=Mode.SCHEDULED, retain_hours=24, run_kind="test", rehearse=False)

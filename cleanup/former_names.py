@@ -39,7 +39,7 @@ RENAMED: dict[str, str] = {
     "policy.breakers.Sight": "rules.anomalies.Anomaly",
     "policy.clocks.Asked": "rules.clocks.OtherClocks",
     "policy.clocks.Known": "rules.clocks.KnownClock",
-    "policy.pressure.Budget": "rules.pressure.SweepBudget",
+    "policy.pressure.Budget": "rules.sweep_budget.SweepBudget",
     "policy.pressure.Fill": "rules.pressure.RootFill",
     "previewing.Preview": "sweeps.policy_preview.PolicyPreview",
     "problems.Group": "monitoring.problems.ProblemGroup",
@@ -55,7 +55,7 @@ RENAMED: dict[str, str] = {
     "staging.tree.unexpected_metadata": "storage.staging.unexpected.problems",
     "sweeping.Swept": "clears.report.ClearReport",
     "sweeping.clear": "clears.clear_now.clear",
-    "taking.Asked": "clears.run_action.ClearRequest",
+    "taking.Asked": "clears.queue.ClearRequest",
     "walking.Sight": "storage.staging.walk.DiskEntry",
 }
 # former name: the modules that have its names now; none: a package of such modules
@@ -130,7 +130,7 @@ FORMER: dict[str, tuple[str, ...]] = {
     ),
     "policy.lifecycle": ("rules.states",),
     "policy.likeness": ("rules.likeness",),
-    "policy.pressure": ("rules.pressure",),
+    "policy.pressure": ("rules.pressure", "rules.sweep_budget"),
     "policy.reasons": ("rules.reasons",),
     "policy.rehearsal": ("rules.policies.rehearsal",),
     "policy.remedies": ("rules.remedies",),

@@ -105,7 +105,7 @@ def check(path: str, *, key: str = "", nas_root: str = "") -> ReceiptCheck:
     found = ReceiptCheck()
     given = read_public(key) if key else b""
     try:
-        found.opened = opened = _read(path)
+        found.opened = opened = read(path)
         document = opened.document
         found.fingerprint, found.number = _sha256(opened.public), int(document["number"])
         found.run_path = str(document["run"]["run_path"])
@@ -133,8 +133,8 @@ def _seen(file: str | int) -> tuple[int, ...]:
     return (status.st_ino, status.st_size, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else ()
 
 
-def _read(path: str) -> Opened:
-    # Once: what is signed, shown and asked of the ledger must be the same bytes.
+def read(path: str) -> Opened:
+    """Read a receipt once: what is signed, shown and asked of the ledger are the same bytes. Raises NoReceipt."""
     try:
         with open(path, "rb") as file:
             seen, data = _seen(file.fileno()), file.read(MAX_BYTES + 1)

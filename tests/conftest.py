@@ -118,10 +118,11 @@ def root(lab: Lab, now: datetime, db: None) -> Any:
 @pytest.fixture
 def policy(db: None, now: datetime) -> Callable[..., Any]:
     """Write a policy version: `policy(mode="scheduled", retain_hours=24, equipment="FLOW_01")`."""
+    from cleanup.lab import policy_versions
     from cleanup.models import RetentionPolicy
 
     def add(**fields: Any) -> RetentionPolicy:
-        return RetentionPolicy.objects.add_version(author="admin", now=now, **fields)
+        return policy_versions.add_version(author="admin", now=now, **fields)
 
     return add
 

@@ -5,8 +5,9 @@ from dataclasses import replace
 from datetime import datetime
 
 from cleanup.clears import recovery
+from cleanup.clears.queue import ClearRequest
 from cleanup.clears.report import ClearReport
-from cleanup.clears.run_action import Action, ClearRequest, take
+from cleanup.clears.run_action import Action, take
 from cleanup.models import Requester, RetentionPolicy, Run
 from cleanup.rules.policies.effective import effective_policy, sources_as_json
 from cleanup.rules.policies.policy import Beyond

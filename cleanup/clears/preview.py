@@ -20,11 +20,10 @@ from cleanup.rules.facts import AcceptedFacts, Finding
 from cleanup.rules.policies.effective import effective_policy
 from cleanup.rules.policies.policy import Policy, ProofLevel, ScopedPolicy
 from cleanup.rules.reasons import Reason
-from cleanup.rules.states import State
 from cleanup.runs import run_status
 from cleanup.runs.facts import stored_facts
 from cleanup.runs.proofs import proofs as run_proofs
-from cleanup.runs.run_status import Source
+from cleanup.runs.run_status import JudgedRun, Source
 
 # A larger request goes in several batches.
 MAX_RUNS = 1000
@@ -56,6 +55,7 @@ class Item:
     run: Run
     fate: Fate
     policy: Policy
+    judged: JudgedRun
     reason: str = ""
     detail: str = ""
     opens_at: datetime | None = None
@@ -317,16 +317,16 @@ def _decide(
     hindrances: tuple[Finding, ...],
     now: datetime,
 ) -> Item:
-    item = Item(run=run, fate=Fate.STAYS, policy=effective_policy(policies, run.scope), attempt=attempt)
+    judged = run_status.judge_now(run, attempt, policies, now, hindrances=hindrances)
+    item = Item(run=run, fate=Fate.STAYS, policy=effective_policy(policies, run.scope), judged=judged, attempt=attempt)
     if run.gone_at is not None:
         return replace(item, reason=Reason.IDENTITY_MISMATCH, detail="it was declared gone")
-    if run.state == State.CLEARED:
+    decision = judged.decision
+    if decision is None:
         return replace(item, reason=Reason.ALREADY_CLEARED)
     if run.root.problem:
         return replace(item, reason=run.root.problem)
-    active = attempt is not None and attempt.is_active
-    decision = stored_facts.decision(run, policies, now, other_attempt=active, hindrances=hindrances)
-    if not decision.worth_trying or active:
+    if not decision.worth_trying or (attempt is not None and attempt.is_active):
         refusal = decision.main_refusal(operator=True)
         if refusal is None or refusal.reason is None:  # the run is being cleared, and no gate refuses it
             return replace(item, reason=Reason.ALREADY_CLEARING)
@@ -335,10 +335,10 @@ def _decide(
         known = decision.main_refusal(operator=True)
         reason, detail = (known.reason, known.detail) if known and decision.is_known_to_differ else (None, "")
         return replace(item, fate=Fate.FULL, reason=reason or Reason.CHANGED_SINCE_VERIFICATION, detail=detail)
-    judgement = run_status.judge(run, attempt, decision)
-    if judgement.source in (Source.FAILURE, Source.PARKED):
-        last = attempt.detail if attempt is not None and judgement.source is Source.FAILURE else ""
-        return replace(item, fate=Fate.AGAIN, reason=judgement.reason, detail=last)
+    status = judged.status
+    if status.source in (Source.FAILURE, Source.PARKED):
+        last = attempt.detail if attempt is not None and status.source is Source.FAILURE else ""
+        return replace(item, fate=Fate.AGAIN, reason=status.reason, detail=last)
     return replace(item, fate=Fate.CLEARS)
 
 

@@ -22,6 +22,7 @@ from django.utils import timezone
 
 from cleanup.clears import decisions, last_checks, preparation, queue, retries, settlement
 from cleanup.clears.preparation import Prepared
+from cleanup.clears.queue import ClearRequest
 from cleanup.clears.refusal import Doubted, Refused
 from cleanup.lab import lock_waits
 from cleanup.lab.nas.nas_roots import nas_flags, twin_of
@@ -37,8 +38,6 @@ from cleanup.models import (
     Phase,
     Requester,
     Run,
-    Sweep,
-    SweepBreaker,
 )
 from cleanup.rules.facts import Finding
 from cleanup.rules.policies.effective import sources_as_json
@@ -72,7 +71,7 @@ def clear_run(
     if run.root.host != settings.EXLAB_HOST:
         raise Refused(Finding(Reason.ROOT_NOT_MOUNTED, f"it belongs to host {run.root.host}"))
     try:
-        attempt = attempt_now(run, requester=requester, actor=actor, note=note, now=now)
+        attempt = attempt_now(run, ClearRequest(requester=requester, actor=actor, note=note), now=now)
     except queue.AlreadyClearing:
         raise Refused(Finding(Reason.ALREADY_CLEARING)) from None
     if attempt.phase == Phase.REFUSED and attempt.reason == Reason.MISSING_DIRECTORY:
@@ -82,34 +81,13 @@ def clear_run(
     return attempt.freed_files, attempt.freed_bytes
 
 
-def attempt_now(
-    run: Run,
-    *,
-    requester: Requester,
-    actor: str,
-    note: str = "",
-    cause: str = "",
-    now: datetime,
-    policy: Policy | None = None,
-    sweep: Sweep | None = None,
-    let_go: SweepBreaker | None = None,
-) -> ClearAttempt:
-    """Make an attempt and perform it here, without the queue. Raises AlreadyClearing.
+def attempt_now(run: Run, request: ClearRequest, *, now: datetime, policy: Policy | None = None) -> ClearAttempt:
+    """Make an attempt and perform it here, without the queue; `policy`: the one a sweep began with.
 
-    `policy` is the one a `sweep` began with, `cause` its reason, `let_go` the breaker after which the run was let go.
+    Raises AlreadyClearing.
     """
     # A sweep decides by the instant of its start, which may be hours ago; its attempts are made now.
-    made = queue.new_attempt(
-        run,
-        requester=requester,
-        actor=actor,
-        note=note,
-        cause=cause,
-        now=timezone.now(),
-        policy=policy,
-        sweep=sweep,
-        let_go=let_go,
-    )
+    made = queue.new_attempt(run, request, now=timezone.now(), policy=policy)
     attempt = perform(made, now=now, policy=policy)
     if attempt.phase == Phase.QUEUED:  # another worker holds the run's lock, and no task will repeat this attempt
         settlement.finish_without_clear(attempt, Phase.REFUSED, Finding(Reason.ALREADY_CLEARING), now=now)

@@ -1,6 +1,7 @@
 """The request for a clear and its task, written in one transaction."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -39,18 +40,26 @@ class AlreadyClearing(Exception):
     """The run has another active attempt."""
 
 
-def new_attempt(
-    run: Run,
-    *,
-    requester: Requester,
-    actor: str,
-    note: str = "",
-    cause: str = "",
-    now: datetime,
-    policy: Policy | None = None,
-    sweep: Sweep | None = None,
-    let_go: SweepBreaker | None = None,
-) -> ClearAttempt:
+@dataclass(frozen=True, kw_only=True)
+class ClearRequest:
+    """Who asks for a clear, and why: `cause` is the schedule's, `note` the operator's.
+
+    `let_go` is the breaker after which the run was let go.
+    """
+
+    requester: Requester
+    actor: str = ""
+    note: str = ""
+    cause: str = ""
+    sweep: Sweep | None = None
+    let_go: SweepBreaker | None = None
+
+    @property
+    def operator(self) -> bool:
+        return self.requester is Requester.OPERATOR
+
+
+def new_attempt(run: Run, request: ClearRequest, *, now: datetime, policy: Policy | None = None) -> ClearAttempt:
     """Write a `queued` attempt by `policy`, else by the one in force. Raises AlreadyClearing."""
     DataDir(str(settings.EXLAB_DATA_DIR)).relieve()
     version = RetentionPolicy.objects.newest_version() if policy else 0
@@ -62,13 +71,13 @@ def new_attempt(
             return ClearAttempt.objects.create(
                 run=run,
                 host=run.root.host,
-                requester=requester,
-                actor=actor,
-                note=note,
-                cause=cause,
+                requester=request.requester,
+                actor=request.actor,
+                note=request.note,
+                cause=request.cause,
                 typed_by=os_account.current(),
-                sweep=sweep,
-                let_go=let_go,
+                sweep=request.sweep,
+                let_go=request.let_go,
                 policy_version=version,
                 asked_version=version,
                 decided_by=sources_as_json(policy),
@@ -104,8 +113,9 @@ def new_removal(run: Run, *, path: str, actor: str, now: datetime) -> ClearAttem
 
 def request_clear(run: Run, *, actor: str, note: str = "", now: datetime) -> ClearAttempt:
     """Queue an operator's "Clear now": attempt and task, or neither. Raises AlreadyClearing."""
+    request = ClearRequest(requester=Requester.OPERATOR, actor=actor, note=note)
     with transaction.atomic():
-        attempt = new_attempt(run, requester=Requester.OPERATOR, actor=actor, note=note, now=now)
+        attempt = new_attempt(run, request, now=now)
         enqueue([attempt])
     return attempt
 

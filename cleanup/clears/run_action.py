@@ -7,10 +7,11 @@ from datetime import datetime
 from typing import Any
 
 from cleanup.clears import decisions, protocol, queue, settlement
+from cleanup.clears.queue import ClearRequest
 from cleanup.lab import lock_waits
 from cleanup.lab.roots import opening
 from cleanup.lab.roots.opening import Unreachable
-from cleanup.models import ClearAttempt, Phase, Requester, Run, Sweep, SweepBreaker
+from cleanup.models import ClearAttempt, Phase, Run
 from cleanup.rules.decisions import Decision
 from cleanup.rules.facts import Finding
 from cleanup.rules.freed import EVERYTHING
@@ -68,25 +69,6 @@ class RunAction:
         return self.measured
 
 
-@dataclass(frozen=True, kw_only=True)
-class ClearRequest:
-    """Who asks for a clear, and why: `cause` is the schedule's, `note` the operator's.
-
-    `let_go` is the breaker after which the run was let go.
-    """
-
-    requester: Requester
-    actor: str = ""
-    note: str = ""
-    cause: str = ""
-    sweep: Sweep | None = None
-    let_go: SweepBreaker | None = None
-
-    @property
-    def operator(self) -> bool:
-        return self.requester is Requester.OPERATOR
-
-
 def skip(run: Run, finding: Finding, decision: Decision | None = None) -> RunAction:
     """Return the action for a run left alone."""
     gates = decisions.decision_as_json(decision) if decision else None
@@ -109,7 +91,7 @@ def take(run: Run, policy: Policy, now: datetime, *, request: ClearRequest, dry_
             return _rehearse(run, policy, now, request)
         if not request.operator and (refused := _cheap_refusal(run, policy, now)):
             return refused
-        return _outcome(run, _attempt(run, policy, now, request), request)
+        return _outcome(run, protocol.attempt_now(run, request, now=now, policy=policy), request)
     except queue.AlreadyClearing:
         return skip(run, Finding(Reason.ALREADY_CLEARING))
     except Exception as error:  # one bad run must not stop the others
@@ -136,20 +118,6 @@ def _cleared_meanwhile(run: Run) -> RunAction | None:
     # A sweep takes hours, and others clear as well.
     run.refresh_from_db(fields=["state", "holds"])
     return skip(run, Finding(Reason.ALREADY_CLEARED)) if run.state == State.CLEARED else None
-
-
-def _attempt(run: Run, policy: Policy, now: datetime, request: ClearRequest) -> ClearAttempt:
-    return protocol.attempt_now(
-        run,
-        requester=request.requester,
-        actor=request.actor,
-        note=request.note,
-        cause=request.cause,
-        now=now,
-        policy=policy,
-        sweep=request.sweep,
-        let_go=request.let_go,
-    )
 
 
 def _rehearse(run: Run, policy: Policy, now: datetime, request: ClearRequest) -> RunAction:

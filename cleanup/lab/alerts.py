@@ -4,7 +4,7 @@ Several processes may report one trouble: one open row results, and no process f
 """
 
 import logging
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -77,16 +77,6 @@ def end_alert(kind: AlertKind, subject: str, *, now: datetime) -> bool:
     return ended
 
 
-def keep_only(
-    kind: AlertKind, subjects: Iterable[str], *, now: datetime, root: StagingRoot | None = None, prefix: str = ""
-) -> int:
-    """End the open alerts of a kind with other subjects; returns how many.
-
-    Only those of `root` and `prefix`, if given.
-    """
-    return _end_others(_within(kind, root, prefix), subjects, now=now)
-
-
 def settle(
     kind: AlertKind,
     troubles: Collection[AlertState],
@@ -118,14 +108,10 @@ def settle(
             )
     for start in range(0, len(same), _AT_ONCE):
         Alert.objects.filter(pk__in=same[start : start + _AT_ONCE], ended_at=None).update(seen_at=now)
-    _end_others(known.values(), [*(trouble.subject for trouble in troubles), *doubtful], now=now)
-
-
-def _end_others(known: Iterable[Alert], subjects: Iterable[str], *, now: datetime) -> int:
-    """End those of some open alerts that are not among the subjects; returns how many."""
-    kept = {_key(subject) for subject in subjects}
-    past = [alert for alert in known if alert.subject not in kept]
-    return sum(end_alert(AlertKind(alert.kind), alert.subject, now=now) for alert in past)
+    kept = {_key(subject) for subject in (*(trouble.subject for trouble in troubles), *doubtful)}
+    for alert in known.values():
+        if alert.subject not in kept:
+            end_alert(kind, alert.subject, now=now)
 
 
 def _opened(kind: AlertKind) -> QuerySet[Alert]:

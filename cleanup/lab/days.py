@@ -74,11 +74,15 @@ def say(at: datetime) -> str:
     return f"{local:%Y-%m-%d %H:%M} {local.tzname()}"
 
 
+def _is_neither(text: str) -> NoInstant:
+    return NoInstant(f"{text} is neither a day such as 2027-01-05 nor an instant such as 2027-01-05T18:00.")
+
+
 def _parts(text: str) -> tuple[date | None, tzinfo | None, str]:
     """(day, named zone, text of an instant where it is no day)."""
     found = _WITH_ZONE.fullmatch(text.strip())
     if found is None:
-        raise NoInstant(f"{text} is neither a day such as 2027-01-05 nor an instant such as 2027-01-05T18:00.")
+        raise _is_neither(text)
     named = found["zone"] if found["zone"] is not None else found["bracketed"]
     zone = None if named is None else _zone(named)
     day = _day(found["when"]) if _DAY.fullmatch(found["when"]) else None
@@ -102,7 +106,7 @@ def _day(text: str) -> date:
 def _instant(text: str, zone: tzinfo | None) -> datetime:
     at = parse_instant(_TO_THE_MINUTE.sub(r"\1:00\2", text))
     if at is None:
-        raise NoInstant(f"{text} is neither a day such as 2027-01-05 nor an instant such as 2027-01-05T18:00.")
+        raise _is_neither(text)
     if _NAMES_ITS_ZONE.fullmatch(text):
         return at
     return _latest(at.replace(tzinfo=None), zone)

@@ -61,6 +61,23 @@ def ledger_entry(attempt: ClearAttempt, kind: LedgerKind, now: datetime, **count
     )
 
 
+def entry_of_itself(
+    kind: LedgerKind, now: datetime, *, requester: Requester, actor: str = "", reason: str = "", detail: str
+) -> LedgerEntry:
+    """Return an unsaved row that is about no run, but about the ledger and its keys."""
+    return LedgerEntry(
+        at=now,
+        kind=kind,
+        requester=requester,
+        actor=actor,
+        typed_by=os_account.current(),
+        host=settings.EXLAB_HOST,
+        policy_version=0,
+        reason=reason,
+        detail=detail,
+    )
+
+
 def _row(run: Run, kind: LedgerKind, now: datetime, **fields: Any) -> LedgerEntry:  # noqa: ANN401
     return LedgerEntry(
         at=now,

@@ -1,4 +1,8 @@
-"""What was freed, added up by months, instruments, people and other columns of the rows."""
+"""What was freed, added up by months, instruments, people and other columns of the rows.
+
+From the rows themselves: the sums that `report` reads know one such column at a time and whole days alone, and count
+clears where this counts runs. Otherwise both come to the same.
+"""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +16,7 @@ from django.db.models.functions import TruncMonth
 from cleanup.ledger.dimensions import policy_of, trigger_column
 from cleanup.ledger.tables import Column, Kind, Table
 from cleanup.models import LedgerQuerySet
-from cleanup.models.aggregates import bytes_sum
+from cleanup.models.aggregates import exact_bytes_sum
 from cleanup.models.ledger import measured_sums
 
 SCHEDULE = "(schedule)"
@@ -46,6 +50,8 @@ KEYS: dict[str, GroupKey] = {
     "policy": GroupKey("policy", (F("decided_by"), F("policy_version")), _policy),
     "proof": GroupKey("proof", (F("proof_level"),)),
 }
+# What the pages call a key; scripts depend on its older name.
+SAME = {"person": "operator"}
 SUMS = (
     Column("runs", "runs", Kind.COUNT),
     Column("files", "files", Kind.COUNT),
@@ -72,9 +78,9 @@ def groups(entries: LedgerQuerySet, by: Sequence[str]) -> list[FreedGroup]:
     rows = rows.values(*names.values())
     rows = rows.annotate(
         runs=Count("run", distinct=True),
-        freed_files=bytes_sum("files"),
-        bytes_freed=bytes_sum("bytes"),
-        freed_allocated=bytes_sum("allocated_bytes"),
+        freed_files=exact_bytes_sum("files"),
+        bytes_freed=exact_bytes_sum("bytes"),
+        freed_allocated=exact_bytes_sum("allocated_bytes"),
         **measured_sums(),
     )
     found: dict[tuple[str, ...], FreedGroup] = {}
@@ -83,7 +89,7 @@ def groups(entries: LedgerQuerySet, by: Sequence[str]) -> list[FreedGroup]:
         group = found.setdefault(keys, FreedGroup(keys))
         row |= {"files": row["freed_files"], "allocated_bytes": row["freed_allocated"]}
         for name in group.sums:
-            group.sums[name] += int(row[name] or 0)
+            group.sums[name] += row[name] or 0
     return sorted(found.values(), key=lambda group: group.keys)
 
 

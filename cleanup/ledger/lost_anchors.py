@@ -7,9 +7,9 @@ from datetime import datetime
 
 from django.conf import settings
 
-from cleanup.ledger import anchors, book, restores
+from cleanup.ledger import anchors, book, entries
 from cleanup.ledger.anchor_sources import AnchorSource
-from cleanup.models import LedgerEntry, LedgerKind
+from cleanup.models import LedgerEntry, LedgerKind, Requester
 
 REASON = "anchors_lost"
 _SAID = re.compile(
@@ -84,11 +84,13 @@ def _missing(several: list[AnchorSource], copied: list[set[int]]) -> Iterator[tu
 def declare(lost: Iterable[MissingAnchors], *, actor: str, reason: str, now: datetime) -> None:
     """Write down that anchors are lost, a row for each place. Raises NoneMissing."""
     rows = [
-        restores.row(
-            f"lacks {one.number} anchors of {one.place} (last of {anchors.said(one.until)}): {reason}",
-            actor,
+        entries.entry_of_itself(
+            LedgerKind.RESTORED,
             now,
+            requester=Requester.OPERATOR,
+            actor=actor,
             reason=REASON,
+            detail=f"lacks {one.number} anchors of {one.place} (last of {anchors.said(one.until)}): {reason}",
         )
         for one in lost
     ]

@@ -49,10 +49,15 @@ def of_month(text: str) -> Period:
     """Return the month of a text such as 2026-05. Raises NoPeriod."""
     try:
         first = date.fromisoformat(f"{text}-01")
-        following = (first + timedelta(days=31)).replace(day=1)
+        following = month_after(first)
     except (ValueError, OverflowError):
         raise NoPeriod(f"There is no month {text}.") from None
     return Period(first, following - timedelta(days=1))
+
+
+def month_after(day: date) -> date:
+    """Return the first day of the next month. Raises OverflowError."""
+    return (day.replace(day=1) + timedelta(days=31)).replace(day=1)
 
 
 def between(first: str, last: str) -> Period:

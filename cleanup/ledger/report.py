@@ -14,7 +14,7 @@ from django.db.models.functions import Coalesce, TruncMonth
 from django.utils import timezone
 
 from cleanup.ledger import dimensions, sums
-from cleanup.ledger.period import Period
+from cleanup.ledger.period import Period, month_after
 from cleanup.ledger.sums import Amounts
 from cleanup.ledger.tables import Column, Kind, Table
 from cleanup.models import DaySum, Dimension, Hold, RetentionPolicy, Run, Status
@@ -133,8 +133,8 @@ def _sums(period: Period) -> Any:  # noqa: ANN401
     """The rows whose days make up the period, none twice: months where they are whole, else days."""
     if period.is_empty:
         return DaySum.objects.none()
-    first = period.first if period.first.day == 1 else _next_month(period.first)
-    after = _next_month(period.last) if _next_day(period.last).day == 1 else period.last.replace(day=1)
+    first = period.first if period.first.day == 1 else month_after(period.first)
+    after = month_after(period.last) if _next_day(period.last).day == 1 else period.last.replace(day=1)
     if first >= after:
         return DaySum.objects.filter(_DAYS, day__gte=period.first, day__lte=period.last)
     found = _MONTHS & Q(day__gte=first, day__lt=after)
@@ -147,10 +147,6 @@ def _sums(period: Period) -> Any:  # noqa: ANN401
 
 def _next_day(day: date) -> date:
     return day + timedelta(days=1)
-
-
-def _next_month(day: date) -> date:
-    return (day.replace(day=1) + timedelta(days=31)).replace(day=1)
 
 
 def _numbers() -> dict[str, Sum]:

@@ -11,10 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from django.conf import settings
-
-from cleanup.lab.people import os_account
-from cleanup.ledger import anchors, book
+from cleanup.ledger import anchors, book, entries
 from cleanup.ledger.anchor_sources import AnchorSource
 from cleanup.ledger.anchors import Anchor
 from cleanup.models import LedgerEntry, LedgerKind, LedgerLink, Requester
@@ -185,7 +182,7 @@ def declare(compared: ComparedAnchors, *, actor: str, reason: str, now: datetime
         f"lacks position {newest.position} {newest.sha256} of {newest.said_at} (installation {newest.installation}); "
         f"shares positions up to {shared}; stood at {head.position} {head.sha256}: {reason}"
     )
-    entry = row(said, actor, now)
+    entry = entries.entry_of_itself(LedgerKind.RESTORED, now, requester=Requester.OPERATOR, actor=actor, detail=said)
     book.write(entry)
     anchors.write(now=now)
     return next(gap for gap in gaps(own) if gap.entry == entry.pk)
@@ -202,18 +199,3 @@ def _shared(compared: ComparedAnchors, lacking: list[Anchor]) -> int:
             f"an anchor at position {earliest} disagrees, and an older one at {shared} agrees: no restore does that"
         )
     return shared
-
-
-def row(said: str, actor: str, now: datetime, *, reason: str = "") -> LedgerEntry:
-    """Return an unsaved row of what a person declares lost."""
-    return LedgerEntry(
-        at=now,
-        kind=LedgerKind.RESTORED,
-        requester=Requester.OPERATOR,
-        actor=actor,
-        typed_by=os_account.current(),
-        host=settings.EXLAB_HOST,
-        policy_version=0,
-        reason=reason,
-        detail=said,
-    )

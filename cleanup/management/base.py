@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -93,6 +94,12 @@ def reason_text(text: str) -> str:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+def expect_one_line(note: str) -> None:
+    """Raises UsageError."""
+    if not note.isprintable():
+        raise UsageError("--note: write one line of text.")
+
+
 def user_named(name: str | None) -> str:
     """The named user, else the account that runs the command. Raises UsageError if unknown."""
     if name and not get_user_model().objects.filter(username=name).exists():
@@ -120,9 +127,18 @@ def find_run(run_path: str, roots: list[StagingRoot], *, gone: bool = False) -> 
     if not found:
         raise UsageError(f"No run {run_path} is known; a run is named by its path below the staging root.")
     if len({run.root_id for run in found}) > 1:
-        names = ", ".join(sorted({run.root.name for run in found}))
-        raise UsageError(f"{run_path} is known in {names}: say which with --root.")
+        raise known_in_several(run_path, (run.root for run in found))
     return found[0]
+
+
+def known_in_several(path: str, roots: Iterable[StagingRoot]) -> UsageError:
+    names = ", ".join(sorted({root.name for root in roots}))
+    return UsageError(f"{path} is known in {names}: say which with --root.")
+
+
+def find_runs(run_paths: Iterable[str], roots: list[StagingRoot]) -> list[Run]:
+    """Each run that is named, once. Raises UsageError as `find_run`."""
+    return list({run.pk: run for run in (find_run(path, roots) for path in run_paths)}.values())
 
 
 def parse_iso(text: str) -> datetime:
@@ -255,6 +271,12 @@ def add_registration_flags(parser: CommandParser) -> None:
         action="store_true",
         help="Lay tokens even in empty directories, which may be mount points without their disks.",
     )
+
+
+def registration_flags(options: dict[str, Any]) -> dict[str, bool]:
+    """What `add_registration_flags` has added, as `register` takes it."""
+    names = ("allow_same_filesystem", "allow_union_nas", "nas_writes_through", "accept_empty")
+    return {name: options[name] for name in names}
 
 
 def nas_roots_given(given: list[str]) -> tuple[str, dict[str, str]]:

@@ -8,9 +8,11 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.core.management.base import CommandError
 
+from cleanup.lab import policy_versions
 from cleanup.lab.people import os_account
+from cleanup.lab.policy_versions import Superseded
 from cleanup.management.base import FAILED, UsageError, now
-from cleanup.models import RetentionPolicy, Run, RunKind, StagingRoot, Superseded
+from cleanup.models import RetentionPolicy, Run, RunKind, StagingRoot
 from cleanup.rules.policies.effective import effective_policy
 from cleanup.rules.policies.fields import NAMES, names_near
 from cleanup.rules.policies.sentences import describe
@@ -68,7 +70,7 @@ def write_version(
     try:
         if not at_once:
             _expect_none_at_once(scope, fields, rehearse=rehearse, at=at)
-        return RetentionPolicy.objects.replace_version(
+        return policy_versions.replace_version(
             expected=None,
             author=os_account.name(),
             typed_by=os_account.current(),
@@ -86,8 +88,8 @@ def write_version(
 
 def _expect_none_at_once(scope: dict[str, Any], fields: dict[str, Any], *, rehearse: bool | None, at: datetime) -> None:
     """Raise UsageError if the version newly lets runs go at once."""
-    before = RetentionPolicy.objects.filter(**scope).order_by("-version").first()
-    drafted = policy_preview.draft(before, author=os_account.name(), now=at, rehearse=rehearse, **scope, **fields)
+    before = RetentionPolicy.objects.newest_of(**scope)
+    drafted = policy_versions.draft(before, author=os_account.name(), now=at, rehearse=rehearse, **scope, **fields)
     shown = policy_preview.preview(drafted, at)
     if shown.at_once:
         size = f"{runs(len(shown.then.wanted))}, {in_units(shown.then.wanted_bytes)}"

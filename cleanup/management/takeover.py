@@ -3,15 +3,16 @@
 import contextlib
 import fcntl
 import os
-import pwd
 import signal
 import time
+from argparse import ArgumentParser
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from django.conf import settings
 from django.core.management.base import CommandError
 
+from cleanup.storage import accounts
 from cleanup.storage.data_directory import lock_holders
 from cleanup.storage.data_directory.lock_holders import Holder
 
@@ -26,6 +27,12 @@ _KILLED_SECONDS = 10.0
 _RELEASE_SECONDS = 2.0
 
 Say = Callable[[str], object]
+
+
+def add_replace_argument(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--replace", action="store_true", help="first end what runs on this data directory, or was left there"
+    )
 
 
 def take(lock: int) -> bool:
@@ -130,7 +137,7 @@ def _refusal(holders: list[Holder], path: Path) -> str:
             "container, or on another host that shares the directory. End them there, then start again."
         )
     if strangers := [holder for holder in holders if holder.user != os.geteuid()]:
-        users = ", ".join(sorted({_user_name(holder.user) for holder in strangers}))
+        users = ", ".join(sorted({accounts.name_of(holder.user) or str(holder.user) for holder in strangers}))
         return (
             f"{path} is locked by processes of another user ({users}): {_named(strangers)}. Nothing was ended: run "
             "this command as that user."
@@ -184,13 +191,6 @@ def _kind(holder: Holder) -> str:
     if "gunicorn" in holder.command:
         return "the web server"
     return f"`{Path(holder.command[0]).name if holder.command else 'a program'}`"
-
-
-def _user_name(user: int) -> str:
-    try:
-        return pwd.getpwuid(user).pw_name
-    except KeyError:
-        return str(user)
 
 
 def _own_line() -> Iterator[int]:

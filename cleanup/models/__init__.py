@@ -23,7 +23,7 @@ from cleanup.models.hosts import Heartbeat, HostClock, NasBreaker
 from cleanup.models.ledger import LedgerEntry, LedgerKind, LedgerQuerySet
 from cleanup.models.likeness import Likeness, LikenessQuerySet
 from cleanup.models.orphans import Orphan, OrphanKind
-from cleanup.models.policies import RetentionPolicy, Superseded, Surprise
+from cleanup.models.policies import RetentionPolicy, Surprise
 from cleanup.models.receipts import Receipt
 from cleanup.models.reconciliation import Reconciliation
 from cleanup.models.roots import DiskUsage, Instrument, Project, StagingRoot
@@ -87,7 +87,6 @@ __all__ = [
     "SetAside",
     "StagingRoot",
     "Status",
-    "Superseded",
     "Surprise",
     "Sweep",
     "SweepBreaker",

@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Self
 from django.db import models
 from django.db.models import Q
 
-from cleanup.models.aggregates import bytes_sum
+from cleanup.models.aggregates import exact_bytes_sum
 from cleanup.models.base import AppendOnly
 from cleanup.models.clears import ClearAttempt, Requester
 from cleanup.models.runs import Run
@@ -52,8 +52,8 @@ def measured_sums() -> dict[str, Any]:
     """
     known = Q(measured_bytes__isnull=False)
     return {
-        "measured_of_bytes": bytes_sum("allocated_bytes", filter=known, default=0),
-        "measured_bytes": bytes_sum("measured_bytes", default=0),
+        "measured_of_bytes": exact_bytes_sum("allocated_bytes", filter=known, default=0),
+        "measured_bytes": exact_bytes_sum("measured_bytes", default=0),
     }
 
 
@@ -67,16 +67,15 @@ class LedgerQuerySet(models.QuerySet["LedgerEntry"]):
 
     def totals(self) -> dict[str, int]:
         """What was really freed, by runs, files and bytes."""
-        sums = self.freeing().aggregate(
+        return self.freeing().aggregate(
             runs=models.Count("run", distinct=True),
-            files=bytes_sum("files", default=0),
-            bytes=bytes_sum("bytes", default=0),
-            allocated_bytes=bytes_sum("allocated_bytes", default=0),
+            files=exact_bytes_sum("files", default=0),
+            bytes=exact_bytes_sum("bytes", default=0),
+            allocated_bytes=exact_bytes_sum("allocated_bytes", default=0),
         )
-        return {name: int(value) for name, value in sums.items()}
 
     def measured(self) -> dict[str, int]:
-        return {name: int(value) for name, value in self.freeing().aggregate(**measured_sums()).items()}
+        return self.freeing().aggregate(**measured_sums())
 
 
 class LedgerEntry(AppendOnly):

@@ -3,21 +3,20 @@
 import math
 from collections.abc import Iterable
 from dataclasses import replace
-from datetime import datetime
 from typing import Any, ClassVar, cast
 
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
-from django.db import IntegrityError, models, transaction
+from django.db import models
 from django.db.models import Exists, OuterRef, Q
 
 from cleanup.models.base import AppendOnly, RunKind
 from cleanup.models.first_nights import RootNote
 from cleanup.models.roots import StagingRoot
 from cleanup.models.runs import Run
-from cleanup.rules.policies.approval import approve_all, approved_of
+from cleanup.rules.policies.approval import approve_all
 from cleanup.rules.policies.effective import effective_policy, limits_of
-from cleanup.rules.policies.fields import NAMES, ROOT_FIELDS, SWEEP_FIELDS
+from cleanup.rules.policies.fields import NOT_SO_NARROW, ROOT_FIELDS, SWEEP_FIELDS
 from cleanup.rules.policies.policy import (
     MAX_BUDGET_MINUTES,
     MAX_RETAIN_HOURS,
@@ -30,11 +29,6 @@ from cleanup.rules.policies.policy import (
     ScopedPolicy,
     Stage,
 )
-from cleanup.rules.policies.versions import stage_of_next, values_besides
-
-
-class Superseded(Exception):
-    """Another version was written meanwhile."""
 
 
 class RetentionPolicyQuerySet(models.QuerySet["RetentionPolicy"]):
@@ -70,116 +64,12 @@ class RetentionPolicyQuerySet(models.QuerySet["RetentionPolicy"]):
     def effective_for(self, run: Run) -> Policy:
         return effective_policy(self.scoped(), run.scope)
 
-    def add_version(
-        self,
-        *,
-        root: StagingRoot | None = None,
-        author: str,
-        now: datetime,
-        rehearse: bool | None = None,
-        stage: Stage | None = None,
-        note: str = "",
-        **fields: Any,  # noqa: ANN401
-    ) -> "RetentionPolicy":
-        """Write a new version of one scope; unnamed fields are carried over.
-
-        `rehearse` None: as before, at first yes. Raises ValidationError, or IntegrityError if the number is taken; then
-        nothing is stored.
-        """
-        scope = {name: fields.pop(name, "") or "" for name in ("equipment", "project", "run_kind")}
-        with transaction.atomic():
-            # The number first, then what is carried over: a version that is written in between has taken the number.
-            newest = self.newest_version()
-            before = self.filter(root=root, **scope).order_by("-version").first()
-            policy = draft_version(
-                before,
-                version=newest + 1,
-                root=root,
-                author=author,
-                now=now,
-                rehearse=rehearse,
-                stage=stage,
-                note=note,
-                **scope,
-                **fields,
-            )
-            policy.save()
-            if any(getattr(policy, name) != (getattr(before, name) if before else "") for name in _FOR_OPERATORS):
-                # Only these change how a run stands for an operator.
-                named = {name: value for name, value in scope.items() if value}
-                Run.objects.staged().filter(**named, **({"root": root} if root else {})).doubt()
-        return policy
-
-    def replace_version(self, *, expected: int | None, **version: Any) -> "RetentionPolicy":  # noqa: ANN401
-        """As `add_version`, only after version `expected`; 0: none yet, None: any.
-
-        Raises Superseded if another was written; then nothing is stored.
-        """
-        scope = {name: version.get(name) or "" for name in ("equipment", "project", "run_kind")}
-        try:
-            with transaction.atomic():
-                # Numbers are unique and without gaps: if the next one is ours, no other was written in between.
-                newest = self.newest_version()
-                before = self.filter(root=version.get("root"), **scope).order_by("-version").first()
-                if expected is not None and expected != (before.version if before else 0):
-                    said = f"was followed by version {before.version}" if before else "is none of this scope"
-                    raise Superseded(f"version {expected} {said}")
-                written = RetentionPolicy.objects.add_version(**version)
-                if expected is not None and written.version != newest + 1:
-                    raise Superseded(f"version {written.version - 1} was written meanwhile")
-        except IntegrityError as error:
-            raise Superseded("another version was written at the same moment") from error
-        return written
+    def newest_of(self, **scope: Any) -> "RetentionPolicy | None":  # noqa: ANN401
+        """The version in force of the scope with these columns."""
+        return self.filter(**scope).order_by("-version").first()
 
     def limits_of(self, root: StagingRoot) -> Limits:
         return limits_of(self.scoped(), root.name)
-
-
-def draft_version(
-    before: "RetentionPolicy | None",
-    *,
-    version: int,
-    root: StagingRoot | None,
-    author: str,
-    now: datetime,
-    rehearse: bool | None,
-    stage: Stage | None = None,
-    note: str = "",
-    **fields: Any,  # noqa: ANN401
-) -> "RetentionPolicy":
-    """An unsaved version after `before`; see `add_version`. Raises ValidationError."""
-    carried = {name: getattr(before, name) for name in VERSIONED} if before else {}
-    policy = RetentionPolicy(
-        root=root,
-        author=author,
-        created_at=now,
-        version=version,
-        rehearsal=stage or Stage.OFF,
-        note=note,
-        **{**carried, **fields},
-    )
-    # Only the database can tell at the write whether the number is free.
-    policy.full_clean(exclude={"version"})
-    if stage is None:
-        policy.rehearsal = _stage_after(before, policy.as_value(), rehearse=rehearse)
-    return policy
-
-
-def _stage_after(before: "RetentionPolicy | None", after: ScopedPolicy, *, rehearse: bool | None) -> Stage:
-    chains = RetentionPolicy.objects.chains()
-    chain = chains.get(after.scope, [])
-    return stage_of_next(
-        before.as_value() if before else None,
-        after,
-        rehearse=rehearse,
-        approved=approved_of(chain),
-        wider=values_besides(approve_all(chains, RootNote.objects.first_nights()), after.scope),
-    )
-
-
-_FOR_OPERATORS = ("proof", "only_here")
-# The next version carries these over.
-VERSIONED = (*NAMES, "rehearsal_nights")
 
 
 def _hours() -> "models.FloatField[float | None, float | None]":
@@ -279,7 +169,7 @@ class RetentionPolicy(AppendOnly):
                 raise ValidationError({name: "A limit of this kind is set for one staging root as a whole."})
         for name in SWEEP_FIELDS:
             if getattr(self, name) is not None and narrow:
-                raise ValidationError({name: "The limits of a pass are set for a staging root, or for the whole lab."})
+                raise ValidationError({name: NOT_SO_NARROW})
 
     @property
     def scope(self) -> Scope:

@@ -55,7 +55,7 @@ def announce(root: StagingRoot, now: datetime) -> Announcement | None:
     """Forecast one root, store that for the pages, and announce it if it is news; one process of all hosts
     announces.
     """
-    version = RetentionPolicy.objects.aggregate(newest=Max("version"))["newest"] or 0
+    version = RetentionPolicy.objects.newest_version()
     foreseen = forecasts.foresee(root, now)
     forecasts.keep(root, foreseen, version)
     # Read the number first: an earlier announcement of another host is read below, a later one takes the next number.

@@ -37,6 +37,8 @@ ONLY_HERE = "not on the NAS:"
 BY_DOUBTED_CLOCK = "it would be over by this host's clock, which is in doubt or has yet to be compared: see Problems"
 BY_THE_RECORD = "record:"
 BY_ACCEPTANCE = "accepted bytes stand in for the manifest"
+# Of a record that ends with `cleared`.
+STILL_HERE = "the record says so, yet the files are still here"
 
 
 def evaluate(facts: Facts, policy: Policy, now: datetime) -> Decision:
@@ -81,7 +83,7 @@ def _state(facts: Facts, policy: Policy, now: datetime) -> GateResult:
     if facts.recorded_state is None or facts.ingest_state is None:
         return _block(gate, Reason.INGEST_UNREADABLE, "no readable record so far")
     if facts.ingest_state is State.CLEARED:
-        return _block(gate, Reason.ALREADY_CLEARED, "the record says so, yet the files are still here")
+        return _block(gate, Reason.ALREADY_CLEARED, STILL_HERE)
     if facts.ingest_state is not facts.recorded_state:
         detail = f"the file says {facts.ingest_state}, the database {facts.recorded_state}"
         return _block(gate, Reason.INGEST_DISAGREES, detail)

@@ -17,6 +17,7 @@ from cleanup.lab.nas.nas_transport import Readers
 from cleanup.lab.roots import opening
 from cleanup.models import ClearAttempt, Phase, Run, StagingRoot
 from cleanup.rules.facts import Facts, Finding
+from cleanup.rules.gates import STILL_HERE
 from cleanup.rules.reasons import Reason
 from cleanup.rules.states import State
 from cleanup.runs import at_path, rows, run_status
@@ -284,5 +285,5 @@ def _tally(result: Discovered, run: Run, facts: Facts, change: str) -> None:
     if rows.is_cleared_out(run, facts):
         told = ()
     elif run.state == State.CLEARED:
-        told = (Finding(Reason.ALREADY_CLEARED, "the record says so, yet the files are still here"), *told)
+        told = (Finding(Reason.ALREADY_CLEARED, STILL_HERE), *told)
     result.problems += [(run.run_path, finding.reason, finding.detail) for finding in told]

@@ -3,7 +3,7 @@
 import enum
 import logging
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -13,7 +13,9 @@ from django.db.models import OuterRef, Subquery
 
 from cleanup.models import ClearAttempt, Phase, RetentionPolicy, Run, RunQuerySet, Status
 from cleanup.rules.decisions import Decision, Gate, Verdict
+from cleanup.rules.facts import Finding
 from cleanup.rules.gates import BY_HOLD_FILE, BY_RECORD
+from cleanup.rules.policies.policy import ScopedPolicy
 from cleanup.rules.reasons import Reason
 from cleanup.rules.states import State
 from cleanup.runs.facts import stored_facts
@@ -50,6 +52,32 @@ class RunStatus:
     reason: str = ""
     opens_at: datetime | None = None
     judge_after: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgedRun:
+    """What was decided of a run, and its status by that; no decision for a run that is cleared or gone."""
+
+    decision: Decision | None
+    status: RunStatus
+
+
+def judge_now(
+    run: Run,
+    attempt: ClearAttempt | None,
+    policies: Sequence[ScopedPolicy],
+    now: datetime,
+    *,
+    hindrances: tuple[Finding, ...] = (),
+    breaker: Finding | None = None,
+) -> JudgedRun:
+    """Decide on a run after its latest attempt, for a page. On a staging root with a problem nothing may go.
+
+    `hindrances` are this host's, `breaker` the root's; only what is said of the schedule needs the latter.
+    """
+    if run.root.problem:
+        hindrances += (Finding(_known(run.root.problem), f"staging root {run.root.name}"),)
+    return _decide_and_judge(run, attempt, policies, now, hindrances=hindrances, breaker=breaker)
 
 
 def judge(run: Run, attempt: ClearAttempt | None, decision: Decision | None) -> RunStatus:
@@ -118,11 +146,9 @@ def _judge_batch(runs: RunQuerySet, now: datetime) -> int:
     alike: defaultdict[tuple[tuple[str, Any], ...], list[int]] = defaultdict(list)
     for run in rows:
         attempt = attempts.get(run.pk)
-        over = run.state == State.CLEARED or run.gone_at is not None
-        active = attempt is not None and attempt.is_active
         try:
-            decision = None if over else stored_facts.decision(run, policies, now, other_attempt=active)
-            judgement = judge(run, attempt, decision)
+            # Without what holds for a whole host or root: pages add that, for it changes no row.
+            judgement = _decide_and_judge(run, attempt, policies, now).status
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
             # Facts of an unknown shape: one damaged row must not stop the others.
             logger.exception("judging %s failed", run)
@@ -136,6 +162,31 @@ def _judge_batch(runs: RunQuerySet, now: datetime) -> int:
         )
         free = set(locked.order_by().values_list("pk", flat=True))
         return sum(_write(dict(columns), free.intersection(keys)) for columns, keys in alike.items())
+
+
+def _decide_and_judge(
+    run: Run,
+    attempt: ClearAttempt | None,
+    policies: Sequence[ScopedPolicy],
+    now: datetime,
+    *,
+    hindrances: tuple[Finding, ...] = (),
+    breaker: Finding | None = None,
+) -> JudgedRun:
+    decision = None
+    if run.state != State.CLEARED and run.gone_at is None:
+        active = attempt is not None and attempt.is_active
+        decision = stored_facts.decision(
+            run, policies, now, other_attempt=active, hindrances=hindrances, breaker=breaker
+        )
+    return JudgedRun(decision=decision, status=judge(run, attempt, decision))
+
+
+def _known(code: str) -> Reason:
+    try:
+        return Reason(code)
+    except ValueError:  # of another version
+        return Reason.LOOK_FAILED
 
 
 def _columns(run: Run, attempt: ClearAttempt | None, judgement: RunStatus, now: datetime) -> dict[str, Any]:

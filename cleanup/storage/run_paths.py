@@ -8,7 +8,6 @@ from cleanup.storage.errors import UnsafePath
 
 METADATA = b".exlab-wizard"
 INGEST = b"ingest.json"
-INGEST_LOCK = b"ingest.json.lock"
 SYNC_STATE = b"sync_state.json"
 CREATION = b"creation.json"
 MANIFEST = b"checksums.sha256"

@@ -16,7 +16,8 @@ from cleanup.rules.anomalies import Anomaly
 from cleanup.rules.facts import Finding
 from cleanup.rules.policies.effective import limits_of, sources_as_json
 from cleanup.rules.policies.policy import ScopedPolicy
-from cleanup.rules.pressure import RootFill, SweepBudget, budget_of, in_order
+from cleanup.rules.pressure import RootFill, in_order
+from cleanup.rules.sweep_budget import SweepBudget, budget_of
 from cleanup.storage.root_files import reserve
 from cleanup.sweeps import breakers, ending, journal, outlook, record, survey
 from cleanup.sweeps.anomaly_guard import AnomalyGuard

@@ -18,14 +18,13 @@ from cleanup.rules.pressure import (
     Pressure,
     RootFill,
     Taken,
-    budget_of,
     candidates_of,
     in_order,
-    plan_of,
     pressure_of,
 )
 from cleanup.rules.reasons import Reason
 from cleanup.rules.silent_twins import comes_last
+from cleanup.rules.sweep_budget import budget_of, plan_of
 from cleanup.runs.facts import stored_facts
 from cleanup.sweeps import record
 

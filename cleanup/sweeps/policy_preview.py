@@ -5,20 +5,19 @@ import json
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any
 
-from django.db.models import Count, Max
+from django.db.models import Count
 
 from cleanup.clears.freed import Lately
 from cleanup.models import DiskUsage, RetentionPolicy, Run, StagingRoot, SweepBreaker
 from cleanup.models.aggregates import bytes_sum
-from cleanup.models.policies import draft_version
 from cleanup.rules.facts import Facts
 from cleanup.rules.policies.effective import effective_policy, limits_of
 from cleanup.rules.policies.no_retention import becomes_so
 from cleanup.rules.policies.policy import Limits, Mode, Policy, Scope, ScopedPolicy, Stage
 from cleanup.rules.policies.rehearsal import nights_wanted
-from cleanup.rules.pressure import Candidate, Picker, RootFill, SweepBudget, budget_of, in_order
+from cleanup.rules.pressure import Candidate, Picker, RootFill, in_order
+from cleanup.rules.sweep_budget import SweepBudget, budget_of
 from cleanup.runs.facts import stored_facts
 from cleanup.sweeps import breakers, record
 from cleanup.sweeps import outlook as outlook_of
@@ -129,23 +128,6 @@ class _Stock:
     gone_on: list[SweepBreaker]
     cursor: tuple[datetime, int] | None = None
     foretold: tuple[Foretold, ...] = ()
-
-
-def draft(
-    before: RetentionPolicy | None,
-    *,
-    root: StagingRoot | None,
-    author: str,
-    now: datetime,
-    rehearse: bool | None,
-    note: str = "",
-    **fields: Any,  # noqa: ANN401
-) -> RetentionPolicy:
-    """Returns the version that `add_version` would write after `before`, not saved. Raises ValidationError."""
-    newest = RetentionPolicy.objects.aggregate(version=Max("version"))["version"] or 0
-    return draft_version(
-        before, version=newest + 1, root=root, author=author, now=now, rehearse=rehearse, note=note, **fields
-    )
 
 
 def preview(drafted: RetentionPolicy, now: datetime) -> PolicyPreview:

@@ -11,7 +11,9 @@ from datetime import datetime
 from django.db import transaction
 from django.db.models import Max, Prefetch
 
+from cleanup.lab import policy_versions
 from cleanup.lab.people import os_account
+from cleanup.lab.policy_versions import Superseded
 from cleanup.lab.roots import first_nights
 from cleanup.lab.roots.first_nights import LATELY, Waiting
 from cleanup.models import (
@@ -21,7 +23,6 @@ from cleanup.models import (
     RetentionPolicy,
     Run,
     StagingRoot,
-    Superseded,
     Surprise,
     Sweep,
     SweepKind,
@@ -200,7 +201,7 @@ def _restage(
     if version.rehearsal == after or (before is not None and version.rehearsal != before):
         raise Superseded(f"version {version.version} is {version.rehearsal}")
     scope = {name: getattr(version, name) for name in ("equipment", "project", "run_kind")}
-    return RetentionPolicy.objects.replace_version(
+    return policy_versions.replace_version(
         expected=version.version,
         root=version.root,
         author=author,

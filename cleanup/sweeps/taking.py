@@ -8,15 +8,17 @@ from django.utils import timezone
 
 from cleanup.clears import decisions
 from cleanup.clears.freed import Lately
-from cleanup.clears.run_action import FREEING, Action, ClearRequest, RunAction, rehearse, skip, take
+from cleanup.clears.queue import ClearRequest
+from cleanup.clears.run_action import FREEING, Action, RunAction, rehearse, skip, take
 from cleanup.models import ClearAttempt, Requester, Run
 from cleanup.rules.breaker_question import Shown
 from cleanup.rules.facts import Finding
 from cleanup.rules.gates import evaluate
 from cleanup.rules.policies.effective import sources_as_json
 from cleanup.rules.policies.policy import Limits
-from cleanup.rules.pressure import Candidate, Picker, Pressure, SweepBudget, plan_of
+from cleanup.rules.pressure import Candidate, Picker, Pressure
 from cleanup.rules.reasons import Reason
+from cleanup.rules.sweep_budget import SweepBudget, plan_of
 from cleanup.runs.proofs import slow_twins
 from cleanup.sweeps import outlook
 from cleanup.sweeps.journal import Journal

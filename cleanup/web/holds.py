@@ -63,7 +63,7 @@ class HoldForm(forms.Form):
     def clean_last_day(self) -> date:
         day: date = self.cleaned_data["last_day"]
         if day > timezone.localdate() + run_holds.LONGEST:  # also keeps `until` within the calendar
-            raise forms.ValidationError("A hold may last ten years at the most; it can be laid again.")
+            raise forms.ValidationError(run_holds.TOO_LONG)
         return day
 
     @property

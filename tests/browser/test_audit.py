@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from cleanup.models import RetentionPolicy, StagingRoot
+from cleanup.lab import policy_versions
+from cleanup.models import StagingRoot
 from tests.browser.looks import expect_good_to_read
 from tests.tools import cleared
 
@@ -18,7 +19,7 @@ def year(transactional_db: None) -> int:
     """A year with clears of several instruments."""
     now = datetime.now(UTC)
     root = StagingRoot.objects.create(name="lab", host="lab-pc", path="/nonexistent", discovered_at=now)
-    RetentionPolicy.objects.add_version(author="admin", now=now, equipment="FLOW_01", mode="scheduled", retain_hours=24)
+    policy_versions.add_version(author="admin", now=now, equipment="FLOW_01", mode="scheduled", retain_hours=24)
     cleared.write(root, cleared.random_clears(120, 2, "UTC"))
     return 2026
 

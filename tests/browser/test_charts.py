@@ -8,7 +8,8 @@ from django.urls import reverse
 from django.utils import timezone
 from playwright.sync_api import Page
 
-from cleanup.models import DiskUsage, Instrument, RetentionPolicy, StagingRoot, Status
+from cleanup.lab import policy_versions
+from cleanup.models import DiskUsage, Instrument, StagingRoot, Status
 from tests.browser.looks import expect_good_to_read
 from tests.tools.rows import clear_rows, run_row
 
@@ -52,7 +53,7 @@ def instrument(transactional_db) -> Instrument:
         {"mode": "scheduled", "retain_hours": 24},
         {"root": root, "free_start_bytes": GB, "free_stop_bytes": 2 * GB},
     ):
-        RetentionPolicy.objects.add_version(author="admin", now=now, rehearse=False, **fields)
+        policy_versions.add_version(author="admin", now=now, rehearse=False, **fields)
     return Instrument.objects.create(root=root, equipment="FLOW_01", notice=True)
 
 

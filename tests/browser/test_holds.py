@@ -7,7 +7,8 @@ import pytest
 from django.utils import timezone
 from playwright.sync_api import Page, expect
 
-from cleanup.models import Hold, RetentionPolicy
+from cleanup.lab import policy_versions
+from cleanup.models import Hold
 from cleanup.runs import discovery
 from cleanup.sweeps import all_roots
 from tests.browser.conftest import SAFE
@@ -25,7 +26,7 @@ def test_a_hold_to_the_end_of_a_day_in_zurich(page: Page, live_server, runs, lab
     """Takes 6 s: a real browser."""
     settings.TIME_ZONE = "Europe/Zurich"
     now = timezone.now()
-    RetentionPolicy.objects.add_version(
+    policy_versions.add_version(
         author="admin", now=now, mode="scheduled", retain_hours=24, rehearse=False, max_share=1.0
     )
     sign_in("operator")

@@ -7,6 +7,7 @@ import pytest
 from django.utils import timezone
 from playwright.sync_api import Page, expect
 
+from cleanup.lab import policy_versions
 from cleanup.models import Hold, Outcome, RetentionPolicy, Sweep, SweepKind, SweptRun
 from cleanup.rules.reasons import Reason
 from tests.browser.conftest import LONG, SAFE, TEST_RUN
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.one_engine
 @pytest.fixture
 def rehearsed(runs):
     now = timezone.now()
-    version = RetentionPolicy.objects.add_version(
+    version = policy_versions.add_version(
         author="ada", now=now - timedelta(days=2), mode="scheduled", retain_hours=24, note="from Monday on"
     )
     root, at = runs[SAFE].root, now - timedelta(days=1)

@@ -7,7 +7,8 @@ from django.utils import timezone
 from playwright.sync_api import Page, expect
 
 from cleanup.clears import protocol, queue
-from cleanup.models import ClearAttempt, Phase, Receipt, Run, StagingRoot
+from cleanup.clears.queue import ClearRequest
+from cleanup.models import ClearAttempt, Phase, Receipt, Requester, Run, StagingRoot
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery
 from cleanup.runs.holds import holds
@@ -119,7 +120,7 @@ def test_a_page_stays_calm_while_a_clear_is_under_way(page: Page, live_server, r
     sign_in()
     run = runs[SAFE]
     refuse(run, 1)
-    attempt = queue.new_attempt(run, requester="operator", actor="mkhan", now=timezone.now())
+    attempt = queue.new_attempt(run, ClearRequest(requester=Requester.OPERATOR, actor="mkhan"), now=timezone.now())
     attempt.advance([Phase.QUEUED], Phase.INTENT, now=timezone.now())
     page.goto(f"{live_server.url}/runs/{run.pk}/")
     page.locator("#attempts summary").click()

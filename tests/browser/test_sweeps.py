@@ -4,7 +4,8 @@ import pytest
 from django.utils import timezone
 from playwright.sync_api import Page, expect
 
-from cleanup.models import RetentionPolicy, Run, Sweep, SweepBreaker
+from cleanup.lab import policy_versions
+from cleanup.models import Run, Sweep, SweepBreaker
 from cleanup.sweeps import all_roots
 from tests.browser.conftest import EXTRA
 from tests.browser.looks import expect_good_to_read, expect_readable
@@ -16,7 +17,7 @@ pytestmark = pytest.mark.one_engine
 @pytest.fixture
 def record(runs, root):
     now = timezone.now()
-    RetentionPolicy.objects.add_version(author="admin", now=now, mode="scheduled", retain_hours=1, rehearse=True)
+    policy_versions.add_version(author="admin", now=now, mode="scheduled", retain_hours=1, rehearse=True)
     all_roots.sweep(now=now, dry_run=True)
     all_roots.sweep(now=now, timed=True)
     return SweepBreaker.objects.create(
@@ -57,9 +58,7 @@ def test_an_operator_asks_why_and_lets_the_sweeps_go_on(page: Page, live_server,
 @pytest.mark.exhaustive
 @pytest.mark.both_engines
 def test_an_operator_sees_what_a_sweep_would_clear(page: Page, live_server, runs, subprocess_env, sign_in):
-    RetentionPolicy.objects.add_version(
-        author="admin", now=timezone.now(), mode="scheduled", retain_hours=1, rehearse=False
-    )
+    policy_versions.add_version(author="admin", now=timezone.now(), mode="scheduled", retain_hours=1, rehearse=False)
     sign_in("operator")
     page.goto(f"{live_server.url}/sweeps/")
     page.get_by_role("button", name="Dry run now").click()

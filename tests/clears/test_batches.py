@@ -20,6 +20,8 @@ from cleanup.clears import batches, preview, protocol, queue, recovery, settleme
 from cleanup.clears.batches import NotConfirmed, RunsChanged
 from cleanup.clears.preview import ClearPreview, Fate, RequestedRuns
 from cleanup.clears.progress import measure
+from cleanup.clears.queue import ClearRequest
+from cleanup.lab import policy_versions
 from cleanup.ledger import entries
 from cleanup.models import (
     Access,
@@ -28,7 +30,7 @@ from cleanup.models import (
     LedgerEntry,
     Phase,
     Proof,
-    RetentionPolicy,
+    Requester,
     Run,
     StagingRoot,
     Status,
@@ -146,7 +148,7 @@ def test_a_preview_says_what_goes_the_largest_first_and_where_its_twin_lies(room
 
 @pytest.mark.parametrize(("proof", "nas", "on_trust"), [("record", True, 3), ("size", True, 0), ("record", False, 3)])
 def test_what_goes_on_the_wizards_word_alone_is_counted(room: Room, proof: str, nas: bool, on_trust: int) -> None:
-    RetentionPolicy.objects.add_version(author="ada", now=room.now, proof=proof)
+    policy_versions.add_version(author="ada", now=room.now, proof=proof)
     if not nas:
         StagingRoot.objects.update(nas_path="")
     shown = room.look()
@@ -187,7 +189,9 @@ def test_a_touched_run_goes_only_with_every_byte_compared_and_a_failed_one_says_
     touch(room.lab.staging / BIG / "stack.tif", room.now - timedelta(days=1))
     room.discover()
     failed = queue.new_attempt(
-        Run.objects.with_root().get(run_path=SMALL), requester="operator", actor="ada", now=room.now
+        Run.objects.with_root().get(run_path=SMALL),
+        ClearRequest(requester=Requester.OPERATOR, actor="ada"),
+        now=room.now,
     )
     later = room.now + timedelta(hours=1)
     finding = Finding(Reason.NAS_TIMEOUT)

@@ -10,6 +10,7 @@ from unittest import mock
 import pytest
 
 from cleanup.clears import protocol, queue, record_inside, recovery
+from cleanup.clears.queue import ClearRequest
 from cleanup.lab.roots import registration
 from cleanup.models import Phase, Requester, Run
 from cleanup.rules.reasons import Reason
@@ -138,7 +139,7 @@ def test_a_record_that_cannot_be_renamed_into_the_run_is_written_there(
         return real(parent, name, fenced, *args, **how)
 
     monkeypatch.setattr(removal, "remove", look_before)
-    attempt = queue.new_attempt(scene.run, requester=Requester.OPERATOR, actor="ada", now=now)
+    attempt = queue.new_attempt(scene.run, ClearRequest(requester=Requester.OPERATOR, actor="ada"), now=now)
     protocol.perform(attempt, now=now)
     assert seen == {"states": 1, "mode": 0o600}
     scene.assert_cleared()

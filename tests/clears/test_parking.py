@@ -7,7 +7,7 @@ import pytest
 
 from cleanup import clear_run
 from cleanup.clears import protocol, recovery
-from cleanup.clears.queue import new_attempt
+from cleanup.clears.queue import ClearRequest, new_attempt
 from cleanup.clears.refusal import Refused
 from cleanup.models import Phase, Requester, Run
 from cleanup.rules.reasons import Reason
@@ -85,7 +85,7 @@ def test_it_comes_back_when_its_facts_change(scene: Scene, full: pytest.MonkeyPa
 def test_a_run_that_kills_its_worker_is_parked_too(scene: Scene) -> None:
     """The queue would repeat such a task for ever; the product's own rows count the attempts."""
     for _ in range(3):
-        attempt = new_attempt(scene.run, requester=Requester.SCHEDULE, actor="", now=scene.now)
+        attempt = new_attempt(scene.run, ClearRequest(requester=Requester.SCHEDULE, actor=""), now=scene.now)
         assert protocol._claim(attempt)
         recovery.recover(now=scene.now)
         attempt.refresh_from_db()

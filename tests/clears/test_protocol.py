@@ -19,6 +19,7 @@ from django.db import transaction
 from cleanup import clear_run
 from cleanup.clears import queue
 from cleanup.clears.protocol import perform
+from cleanup.clears.queue import ClearRequest
 from cleanup.clears.refusal import Refused
 from cleanup.lab.roots import opening
 from cleanup.models import ClearAttempt, IngestEvent, LedgerEntry, Proof, Requester, Run
@@ -143,7 +144,7 @@ def test_a_clear_that_waited_asks_for_the_stronger_of_both_proofs(
 ) -> None:
     """What the operator was told at the click holds, and what the policy has asked for since."""
     policy(proof=asked)
-    attempt = queue.new_attempt(scene.run, requester=Requester.OPERATOR, actor="ada", now=scene.now)
+    attempt = queue.new_attempt(scene.run, ClearRequest(requester=Requester.OPERATOR, actor="ada"), now=scene.now)
     policy(proof=later, rehearse=False)
     scene.lab.twin().rename(scene.lab.base / "lost")
     attempt = perform(attempt, now=scene.now)

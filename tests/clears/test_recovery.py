@@ -12,7 +12,7 @@ import pytest
 
 from cleanup import clear_run
 from cleanup.clears import protocol, recovery
-from cleanup.clears.queue import new_attempt
+from cleanup.clears.queue import ClearRequest, new_attempt
 from cleanup.models import ClearAttempt, Requester, Run
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery
@@ -304,7 +304,7 @@ def test_a_queued_attempt_of_an_operator_is_left_alone(scene: Scene) -> None:
 
 @pytest.mark.parametrize("requester", Requester.values)
 def test_a_queued_attempt_without_a_task_ends(scene: Scene, requester: str) -> None:
-    attempt = new_attempt(scene.run, requester=Requester(requester), actor="ada", now=scene.now)
+    attempt = new_attempt(scene.run, ClearRequest(requester=Requester(requester), actor="ada"), now=scene.now)
     recovery.recover(now=scene.now + timedelta(minutes=1))
     attempt.refresh_from_db()
     assert attempt.phase == "queued"

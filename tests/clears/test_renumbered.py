@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cleanup.clears import last_checks, nas_questions, protocol, queue, refusal
-from cleanup.lab.nas.nas_transport import OneReader
+from cleanup.clears.queue import ClearRequest
 from cleanup.lab.roots import opening, registration
 from cleanup.models import ClearAttempt, Phase, Requester
 from cleanup.rules.reasons import Reason
@@ -22,7 +22,7 @@ from cleanup.storage.nas import protocol as nas_protocol
 from cleanup.storage.staging import fences
 from tests.faults import mounts
 from tests.faults.drifting import Drifting
-from tests.faults.means import before, change_keeping_size_and_time, replaced
+from tests.faults.means import OneReader, before, change_keeping_size_and_time, replaced
 from tests.faults.mounts import Enter
 from tests.faults.scene import Scene, set_scene
 from tests.storage.mounts.test_inode_kinds import forget_names, need_forgetting
@@ -164,7 +164,7 @@ def test_sshfs_whose_names_are_forgotten_under_the_fence(
     discovery.discover(root, now=now)
     run = root.runs.get(run_path=RUN_PATH)
     numbers = {file: (lab.twin() / file).stat().st_ino for file in (LARGE, "README.md")}
-    attempt = queue.new_attempt(run, requester=Requester.OPERATOR, actor="ada", now=now)
+    attempt = queue.new_attempt(run, ClearRequest(requester=Requester.OPERATOR, actor="ada"), now=now)
     with before(monkeypatch, fences, "fence", forget_names):
         attempt = protocol.perform(attempt, now=now)
     assert numbers != {file: (lab.twin() / file).stat().st_ino for file in numbers}

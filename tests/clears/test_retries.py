@@ -17,6 +17,7 @@ from django_q.models import OrmQ
 from cleanup import tasks
 from cleanup.clears import batches, protocol, queue, recovery, retries, settlement
 from cleanup.clears.progress import measure
+from cleanup.lab import policy_versions
 from cleanup.models import ClearAttempt, ClearBatch, LedgerEntry, NasBreaker, Phase, RetentionPolicy, Run
 from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
@@ -271,7 +272,7 @@ def test_the_promised_proof_holds_for_every_try(room: Room) -> None:
     batch = room.batch()
     asked = batch.attempts.first().asked_version  # type: ignore[union-attr]
     with away(room):
-        RetentionPolicy.objects.add_version(author="admin", now=room.now, proof="record")
+        policy_versions.add_version(author="admin", now=room.now, proof="record")
         run_tasks()
     ClearBatch.objects.update(created_at=timezone.now())
     ClearAttempt.objects.update(policy_version=RetentionPolicy.objects.latest("version").version)

@@ -1,3 +1,4 @@
+import os
 from collections.abc import Callable
 from contextlib import nullcontext
 from datetime import datetime
@@ -7,6 +8,17 @@ from typing import Any
 import pytest
 
 from tests.tools.lab import Lab
+
+
+@pytest.fixture(scope="session")
+def _strace() -> None:
+    from tests.faults import blackbox
+
+    if not (why := blackbox.missing()):
+        return
+    if os.environ.get(blackbox.REQUIRED) == "1":
+        pytest.fail(why)
+    pytest.skip(why)
 
 
 @pytest.fixture

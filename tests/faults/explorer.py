@@ -17,6 +17,7 @@ from typing import Any
 from django.db import OperationalError, connection
 
 from cleanup.clears import protocol, queue, recovery
+from cleanup.clears.queue import ClearRequest
 from cleanup.models import ClearAttempt, Requester
 from tests.faults import children
 from tests.faults.invariants import (
@@ -78,7 +79,7 @@ class At:
 def new_attempt(stage: Stage) -> ClearAttempt:
     """A queued attempt on the stage's run, so late that no proof is used again."""
     now = stage.next_attempt()
-    return queue.new_attempt(stage.subject.run, requester=Requester.OPERATOR, actor="ada", now=now)
+    return queue.new_attempt(stage.subject.run, ClearRequest(requester=Requester.OPERATOR, actor="ada"), now=now)
 
 
 def clear(stage: Stage, act: Act = let, *, power: bool = False, may_fail: bool = False) -> Seam:

@@ -18,8 +18,9 @@ from typing import Any
 import pytest
 from django.conf import settings
 
-from cleanup.lab.nas.nas_transport import OneReader
+from cleanup.lab.nas.nas_transport import Reader
 from cleanup.lab.roots import opening
+from cleanup.models import Run
 from cleanup.storage.nas import client, server, way_to_twin
 from cleanup.storage.root_files import markers
 from cleanup.storage.staging import record_locks
@@ -182,6 +183,16 @@ class ReaderHere(client.NasReader):
     def _look(self, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
         marker = markers.staging_marker(self._staging) if self._staging else b""
         yield from server.answers(way_to_twin.Ways(self._path, marker), self._token, request, lambda size: None)
+
+
+class OneReader:
+    """The same reader for every run."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+
+    def of(self, run: Run) -> Reader:
+        return self._reader
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cleanup.clears import queue
+from cleanup.clears.queue import ClearRequest
 from cleanup.models import ClearAttempt, LedgerEntry, Phase, Requester, Run
 from cleanup.runs import discovery
 from tests.tools.lab import RUN_PATH, Lab, Seen, census, read_ingest, snapshot
@@ -27,7 +28,7 @@ class Scene:
     twin_entries: dict[str, Seen]
 
     def attempt(self) -> ClearAttempt:
-        return queue.new_attempt(self.run, requester=Requester.OPERATOR, actor="ada", now=self.now)
+        return queue.new_attempt(self.run, ClearRequest(requester=Requester.OPERATOR, actor="ada"), now=self.now)
 
     def kinds(self) -> list[str]:
         return list(self.run.ledger.order_by("pk").values_list("kind", flat=True))

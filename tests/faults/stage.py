@@ -21,7 +21,6 @@ from django.test import override_settings
 from django.utils import timezone
 
 from cleanup.clears import nas_history, nas_questions, protocol
-from cleanup.lab.nas.nas_transport import OneReader
 from cleanup.lab.roots import opening, registration
 from cleanup.models import Run, StagingRoot
 from cleanup.runs import discovery, work_progress
@@ -29,6 +28,7 @@ from cleanup.runs.proofs import verify_again
 from cleanup.storage import run_paths
 from cleanup.storage.nas import client
 from cleanup.storage.staging import writers
+from tests.faults.means import OneReader
 from tests.tools.lab import METADATA, Lab, read_sync_state, write_sync_state
 
 FOLDER = "CONFOCAL_01/PROJ-0042/Runs"

@@ -15,6 +15,7 @@ from django.utils import timezone
 
 from cleanup import clear_run
 from cleanup.clears import nas_history, preparation, protocol, recovery, settlement
+from cleanup.clears.queue import ClearRequest
 from cleanup.clears.refusal import Refused
 from cleanup.lab.roots import opening, registration
 from cleanup.models import ClearAttempt, LedgerEntry, NasBreaker, Phase, Requester, Run
@@ -394,7 +395,9 @@ def test_a_folder_moved_away_before_the_commit_keeps_its_run(
 ) -> None:
     moved: list[Path] = []
     with means.after(monkeypatch, preparation, "prepare", lambda: moved.append(move(scene, tmp_path))):
-        attempt = protocol.attempt_now(scene.run, requester=Requester.OPERATOR, actor="ada", now=scene.now)
+        attempt = protocol.attempt_now(
+            scene.run, ClearRequest(requester=Requester.OPERATOR, actor="ada"), now=scene.now
+        )
     assert (attempt.phase, attempt.reason) == (Phase.REFUSED, Reason.MISSING_DIRECTORY)
     assert scene.kinds() == ["refused"]
     (folder,) = moved

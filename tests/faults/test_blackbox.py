@@ -7,7 +7,6 @@ with true counts; nothing else changes.
 import contextlib
 import itertools
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -64,15 +63,6 @@ ERRORS = {
 # SQLite writes its pages by dozens of equal calls, and much of what PostgreSQL is asked and answers changes nothing:
 # only some of these are tried, evenly.
 STRIDES = {"pwrite64": 5, "sendto": 2, "recvfrom": 4}
-
-
-@pytest.fixture(scope="session")
-def _strace() -> None:
-    if not (why := blackbox.missing()):
-        return
-    if os.environ.get(blackbox.REQUIRED) == "1":
-        pytest.fail(why)
-    pytest.skip(why)
 
 
 def _wait_for_the_server() -> None:

@@ -12,11 +12,13 @@ import pytest
 from django.utils import timezone
 
 from cleanup.clears import queue
-from cleanup.models import Hold, Requester, RetentionPolicy, Run, Sweep
+from cleanup.clears.queue import ClearRequest
+from cleanup.lab import policy_versions
+from cleanup.models import Hold, Requester, Run, Sweep
 from cleanup.rules.gates import MAX_FAILURES
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery
-from tests.faults import blackbox, mutating
+from tests.faults import mutating
 from tests.faults.blackbox import Ended, Programs
 from tests.faults.scene import everything
 from tests.tools.lab import METADATA, Lab, some_files
@@ -25,15 +27,6 @@ pytestmark = [pytest.mark.one_engine, pytest.mark.django_db(transaction=True), p
 
 RUNS = "CONFOCAL_01/PROJ-0042/Runs"
 SAFE = f"{RUNS}/Run_2026-04-01T10-00"
-
-
-@pytest.fixture(scope="session")
-def _strace() -> None:
-    if not (why := blackbox.missing()):
-        return
-    if os.environ.get(blackbox.REQUIRED) == "1":
-        pytest.fail(why)
-    pytest.skip(why)
 
 
 @pytest.fixture
@@ -96,7 +89,9 @@ def blocked(lab: Lab, root: Any, verified_at: datetime) -> dict[str, Reason | No
     path_of = {reason: run_path for run_path, reason in expected.items() if reason}
     Run.objects.filter(run_path=path_of[Reason.PARKED]).update(failures=MAX_FAILURES)
     queue.new_attempt(
-        runs[path_of[Reason.ALREADY_CLEARING]], requester=Requester.OPERATOR, actor="ada", now=timezone.now()
+        runs[path_of[Reason.ALREADY_CLEARING]],
+        ClearRequest(requester=Requester.OPERATOR, actor="ada"),
+        now=timezone.now(),
     )
     # With another second than the others, or it might be the run whose folder is missing.
     held = add(Reason.HELD, verified_at=verified_at - timedelta(seconds=1))
@@ -126,9 +121,7 @@ def assert_only_looked(ended: Ended, lab: Lab) -> None:
 
 
 def schedule(*, rehearse: bool) -> None:
-    RetentionPolicy.objects.add_version(
-        author="admin", now=timezone.now(), mode="scheduled", retain_hours=1, rehearse=rehearse
-    )
+    policy_versions.add_version(author="admin", now=timezone.now(), mode="scheduled", retain_hours=1, rehearse=rehearse)
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
+from cleanup.lab import policy_versions
 from cleanup.lab.nas.shared_twins import note_places
-from cleanup.models import AcceptedBytes, RetentionPolicy, Run, StagingRoot
+from cleanup.models import AcceptedBytes, Run, StagingRoot
 from cleanup.rules.reasons import Reason
 from cleanup.runs.proofs import verify_again
 from cleanup.storage.root_files import markers
@@ -99,7 +100,7 @@ def twin_of_another_run(stage: Stage) -> None:
 
 def blocking_what_is_only_here(stage: Stage) -> Answer:
     """A pass of the schedule under a policy that blocks metadata which the NAS lacks."""
-    RetentionPolicy.objects.add_version(
+    policy_versions.add_version(
         author="admin", now=stage.now, equipment="CONFOCAL_01", mode="scheduled", retain_hours=24, only_here="block"
     )
     stage.note()
@@ -185,7 +186,7 @@ def accepted_on_two_disks(stage: Stage, **forged: str) -> Iterator[None]:
 
 
 def timed_by_a_schedule(stage: Stage) -> Answer:
-    RetentionPolicy.objects.add_version(
+    policy_versions.add_version(
         author="admin",
         now=stage.now,
         mode="scheduled",

@@ -12,8 +12,8 @@ import pytest
 from django.conf import settings
 
 from cleanup.clears import protocol, queue, recovery, refusal
-from cleanup.lab import task_queues
-from cleanup.models import ClearAttempt, RetentionPolicy
+from cleanup.lab import policy_versions, task_queues
+from cleanup.models import ClearAttempt
 from cleanup.rules.decisions import Gate
 from cleanup.rules.reasons import Reason
 from cleanup.runs.facts import inspection, stored_facts
@@ -118,7 +118,7 @@ def killed_and_swept(stage: Stage) -> Answer:
     attempt = stage.scene.attempt()
     children.kill_at(f"{FENCES}:fence:after:1", stage.env, "clear", stage.now, str(attempt.pk))
     scope = {"equipment": "CONFOCAL_01", "project": "PROJ-0042"}
-    RetentionPolicy.objects.add_version(author="admin", now=stage.now, mode="scheduled", retain_hours=0, **scope)
+    policy_versions.add_version(author="admin", now=stage.now, mode="scheduled", retain_hours=0, **scope)
     swept = children.run(stage.env, "sweep", stage.now)
     assert [RUN_PATH, "cleared", "retention"] in swept, swept
     return told(stage, attempt)

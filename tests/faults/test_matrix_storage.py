@@ -18,6 +18,7 @@ from django.conf import settings
 from django.db import OperationalError, connection, transaction
 
 from cleanup.clears import last_checks, preparation, protocol, recovery, settlement
+from cleanup.lab import policy_versions
 from cleanup.lab.roots import registration
 from cleanup.ledger import entries
 from cleanup.models import ClearAttempt, Run
@@ -367,10 +368,9 @@ def parked(stage: Stage) -> None:
 
 
 def sweep_scheduled(stage: Stage) -> Answer:
-    from cleanup.models import RetentionPolicy
 
     scope = {"equipment": "CONFOCAL_01", "project": "PROJ-0042"}
-    RetentionPolicy.objects.add_version(author="admin", now=stage.now, mode="scheduled", retain_hours=0, **scope)
+    policy_versions.add_version(author="admin", now=stage.now, mode="scheduled", retain_hours=0, **scope)
     stage.note()
     return timed(stage)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cleanup.models import RetentionPolicy
+from cleanup.lab import policy_versions
 from cleanup.rules.reasons import Reason
 from tests.faults.cases import (
     TILE,
@@ -49,7 +49,7 @@ def ahead(**more: Any) -> Case:
 def scheduled(**policy: Any) -> Callable[[Stage], Answer]:
     def act(stage: Stage) -> Answer:
         scope = {"equipment": "CONFOCAL_01", "project": "PROJ-0042"}
-        RetentionPolicy.objects.add_version(author="admin", now=stage.now, **scope, **policy)
+        policy_versions.add_version(author="admin", now=stage.now, **scope, **policy)
         stage.note()
         return replace(timed(stage), shown="")  # the page names another instant
 

@@ -73,22 +73,23 @@ def test_a_runs_root_is_its_alerts_too(lab: Lab, root: Any, now: datetime) -> No
     assert opened(AlertKind.STALLED_RUN)["r"].root == root
 
 
+def seen(*subjects: str, detail: str = "") -> list[AlertState]:
+    return [AlertState(subject=subject, reason=Reason.CLUSTER_SILENT, detail=detail) for subject in subjects]
+
+
 def test_keeps_only_what_is_named_and_only_within_its_part(root: Any, now: datetime) -> None:
     for subject in ("a:1", "a:2", "A:3", "b:1"):
         alerts.open_alert(AlertKind.CLUSTER, subject, reason=Reason.CLUSTER_SILENT, now=now)
     alerts.open_alert(AlertKind.CLUSTER, "a:4", reason=Reason.CLUSTER_SILENT, now=now, root=root)
-    assert alerts.keep_only(AlertKind.CLUSTER, ["a:1", "a:4"], now=now, prefix="a:") == 1
+    alerts.settle(AlertKind.CLUSTER, seen("a:1", "a:4"), now=now, prefix="a:")
     assert set(opened()) == {"a:1", "a:4", "A:3", "b:1"}
-    assert alerts.keep_only(AlertKind.CLUSTER, [], now=now, root=root) == 1
+    alerts.settle(AlertKind.CLUSTER, [], now=now, root=root)
     assert set(opened()) == {"a:1", "A:3", "b:1"}
-    assert alerts.keep_only(AlertKind.CLUSTER, ["A:3"], now=now) == 2
+    alerts.settle(AlertKind.CLUSTER, seen("A:3"), now=now)
     assert set(opened()) == {"A:3"}
 
 
 def test_settles_on_exactly_what_is_wrong(now: datetime) -> None:
-    def seen(*subjects: str, detail: str = "") -> list[AlertState]:
-        return [AlertState(subject=subject, reason=Reason.CLUSTER_SILENT, detail=detail) for subject in subjects]
-
     alerts.settle(AlertKind.CLUSTER, seen("a", "b"), now=now)
     alerts.settle(AlertKind.CLUSTER, seen("b", "c"), now=now + MINUTE)
     assert {subject: (alert.since, alert.seen_at) for subject, alert in opened().items()} == {

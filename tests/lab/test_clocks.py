@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from cleanup.clears import clear_now
 from cleanup.clears.report import ClearReport
 from cleanup.clears.run_action import Action
-from cleanup.lab import clocks, other_clocks, task_queues
+from cleanup.lab import clocks, other_clocks, policy_versions, task_queues
 from cleanup.lab.roots import registration
 from cleanup.models import (
     Alert,
@@ -224,9 +224,7 @@ def test_where_only_passes_were_kept_their_look_counts(held: list[str], now: dat
 
 
 def test_nights_by_a_wrong_clock_promote_nothing(held: list[str], now: datetime, policy: Callable[..., Any]) -> None:
-    RetentionPolicy.objects.add_version(
-        author="admin", now=now, retain_hours=239, stage=Stage.REHEARSING, rehearsal_nights=1
-    )
+    policy_versions.add_version(author="admin", now=now, retain_hours=239, stage=Stage.REHEARSING, rehearsal_nights=1)
     night(now + HOUR)
     night(now + 20 * DAY, boot="b", true=now + 2 * HOUR)
     assert not RetentionPolicy.objects.filter(author=rehearsal.SCHEDULE).exists()

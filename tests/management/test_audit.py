@@ -68,6 +68,8 @@ def test_groups_by_several_things(clears: list[ClearAttempt]) -> None:
     assert by_trigger["by"] == "trigger"
     assert [one["trigger"] for one in by_trigger["groups"]] == ["click", "command", "pressure", "schedule"]
     assert [one["operator"] for one in answer("--by", "operator")["groups"]] == ["(schedule)", "ada", "bob"]
+    assert said("--by", "person", "--json") == said("--by", "operator", "--by", "person", "--json")
+    assert said("--csv", "--by", "person").startswith("operator,runs,")
     assert "2026-06 · CONFOCAL_01: 1 run, 10 files, 1,000 bytes freed" in said("--by", "month", "--by", "equipment")
 
 

@@ -10,6 +10,7 @@ import pytest
 from django.conf import settings
 from django.core.management.base import CommandError
 
+from cleanup.lab import policy_versions
 from cleanup.models import RetentionPolicy, Run, StagingRoot
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery
@@ -162,7 +163,7 @@ def test_a_policy_that_people_wrote_stays(manage: Manage, built: Lab, now: datet
     path = written(built, two_instruments(built))
     manage(path, "--apply")
     root = StagingRoot.objects.get()
-    RetentionPolicy.objects.add_version(root=root, author="admin", now=now, mode="scheduled", retain_hours=500)
+    policy_versions.add_version(root=root, author="admin", now=now, mode="scheduled", retain_hours=500)
     again = manage(path, "--apply", "--json")
     assert again.status == 0
     assert any("has a policy of its own, version 2, which stays" in one for one in again.json["warnings"])
@@ -170,7 +171,7 @@ def test_a_policy_that_people_wrote_stays(manage: Manage, built: Lab, now: datet
 
 
 def test_limits_alone_are_no_policy_of_when_runs_go(manage: Manage, root: StagingRoot, lab: Lab, now: datetime) -> None:
-    RetentionPolicy.objects.add_version(root=root, author="admin", now=now, max_runs=500, rehearse=False)
+    policy_versions.add_version(root=root, author="admin", now=now, max_runs=500, rehearse=False)
     done = manage(written(lab, two_instruments(lab, mode="scheduled")), "--apply", "--json")
     assert (done.status, done.json["policy_version"]) == (0, 2)
     newest = RetentionPolicy.objects.get(version=2)

@@ -7,7 +7,7 @@ import pytest
 from django.db.models import Q
 
 from cleanup.models import LedgerEntry, Run
-from cleanup.models.aggregates import bytes_sum
+from cleanup.models.aggregates import bytes_sum, exact_bytes_sum
 from cleanup.runs import discovery
 from tests.tools.lab import Lab
 
@@ -34,6 +34,12 @@ def test_they_are_exact_or_nearly_so(lab: Lab, root: Any, now: datetime, sizes: 
     )
     assert int(found["sum"]) == (sum(sizes) if sum(sizes) < 2**63 else pytest.approx(sum(sizes)))
     assert (found["none"], found["zero"]) == (None, 0)
+    exact = Run.objects.aggregate(
+        sum=exact_bytes_sum("bytes"),
+        none=exact_bytes_sum("bytes", filter=Q(pk=0)),
+        zero=exact_bytes_sum("bytes", filter=Q(pk=0), default=0),
+    )
+    assert exact == {"sum": sum(sizes), "none": None, "zero": 0}
 
 
 def test_the_ledger_of_nothing_is_nothing() -> None:

@@ -9,7 +9,8 @@ from django.contrib.auth.models import Group, User
 from django.db import models
 from django.test import Client
 
-from cleanup.models import ClearBatch, Hold, Instrument, Project, RetentionPolicy, StagingRoot
+from cleanup.lab import policy_versions
+from cleanup.models import ClearBatch, Hold, Instrument, Project, StagingRoot
 from tests.tools.rows import clear_rows, run_row
 
 # These are of a person, or only of a disk, and go with them.
@@ -70,7 +71,7 @@ def test_accounts_projects_and_instruments_go_and_all_that_was_written_stays(
     batch = ClearBatch.objects.create(actor="ada", note="the disk is full", digest="0" * 64, created_at=now)
     clear_rows(run, now, files=10, size=1000, actor="ada", typed_by="ada (uid 7)", batch=batch)
     Hold.objects.create(run=run, owner="ada", reason="figures", created_at=now, until=now + timedelta(days=2))
-    RetentionPolicy.objects.add_version(author="ada", now=now, mode="manual", project="PROJ-0060")
+    policy_versions.add_version(author="ada", now=now, mode="manual", project="PROJ-0060")
     before = rows()
     assert {len(before[name]) for name in ("LedgerEntry", "LedgerLink")} == {2} and len(before["ClearAttempt"]) == 1
 

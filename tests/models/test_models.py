@@ -9,6 +9,7 @@ from django.contrib.auth.models import Group, User
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 
+from cleanup.lab import policy_versions
 from cleanup.ledger import book
 from cleanup.models import (
     ClearAttempt,
@@ -18,7 +19,6 @@ from cleanup.models import (
     RetentionPolicy,
     Run,
     StagingRoot,
-    Superseded,
 )
 from cleanup.rules.policies.policy import Mode, ProofLevel, Scope
 from cleanup.rules.states import State
@@ -227,22 +227,7 @@ def test_petabytes_add_up(run: Run) -> None:
 
 
 def add(now: datetime, **fields: Any) -> RetentionPolicy:
-    return RetentionPolicy.objects.add_version(author="admin", now=now, **fields)
-
-
-def test_a_version_is_replaced_only_while_the_one_that_was_meant_is_in_force(now: datetime) -> None:
-    replace_version = RetentionPolicy.objects.replace_version
-    written = {"author": "admin", "now": now, "mode": "manual"}
-    first = replace_version(expected=0, **written)
-    with pytest.raises(Superseded, match="version 0 was followed by version 1"):
-        replace_version(expected=0, **written)
-    other = replace_version(expected=0, equipment="FLOW_01", **written)
-    with pytest.raises(Superseded, match="version 1 is none of this scope"):
-        replace_version(expected=first.version, project="PROJ-0042", **written)
-    assert (first.version, other.version) == (1, 2)
-    assert replace_version(expected=first.version, **written).version == 3
-    assert replace_version(expected=None, equipment="FLOW_01", **written).version == 4
-    assert RetentionPolicy.objects.count() == 4
+    return policy_versions.add_version(author="admin", now=now, **fields)
 
 
 def test_a_policy_version_carries_over_what_is_not_named(now: datetime, staging_root: StagingRoot) -> None:

@@ -15,7 +15,7 @@ from django_q.models import Schedule
 
 from cleanup.clears.report import ClearReport
 from cleanup.clears.run_action import Action
-from cleanup.lab import task_queues
+from cleanup.lab import policy_versions, task_queues
 from cleanup.lab.roots import first_nights
 from cleanup.models import Access, Announcement, Forecast, RetentionPolicy, Run, StagingRoot
 from cleanup.monitoring import evening_mail, forecasts
@@ -58,7 +58,7 @@ def _hourly(db: None) -> None:
 
 def promoted(now: datetime = EVENING - 2 * DAY, **fields: Any) -> RetentionPolicy:
     fields = {"mode": "scheduled", "retain_hours": 168, "stage": "promoted", **fields}
-    return RetentionPolicy.objects.add_version(author="admin", now=now, **fields)
+    return policy_versions.add_version(author="admin", now=now, **fields)
 
 
 def passed(root: StagingRoot, now: datetime) -> ClearReport:
@@ -202,7 +202,7 @@ def test_nights_that_end_in_the_night_are_reckoned_with(stock: Any, root: Stagin
     """The schedule promotes at midnight what it rehearsed; the next pass is announced the evening before."""
     stock(3)
     begun = EVENING - 3 * DAY + 6 * HOUR
-    RetentionPolicy.objects.add_version(author="admin", now=begun, mode="scheduled", retain_hours=168)
+    policy_versions.add_version(author="admin", now=begun, mode="scheduled", retain_hours=168)
     for hours in range(1, 67, 12):
         _at(passed, root, begun + hours * HOUR)
     told = evening_mail.announce(root, EVENING)

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import time_machine
 
+from cleanup.lab import policy_versions
 from cleanup.models import RetentionPolicy, StagingRoot, SweepBreaker
 from cleanup.rules.anomalies import Clock
 from cleanup.rules.policies.policy import Stage
@@ -21,7 +22,7 @@ HOUR = timedelta(hours=1)
 
 def careful(now: datetime, **fields: Any) -> RetentionPolicy:
     fields = {"mode": "scheduled", "retain_hours": 168, "budget_runs": 20, **fields}
-    return RetentionPolicy.objects.add_version(author="ada", now=now - 10 * 24 * HOUR, rehearse=False, **fields)
+    return policy_versions.add_version(author="ada", now=now - 10 * 24 * HOUR, rehearse=False, **fields)
 
 
 def foretold(root: StagingRoot, first: datetime, passes: int) -> list[tuple[int, bool]]:
@@ -61,10 +62,10 @@ def test_a_larger_share_is_rehearsed_with_the_version_that_sets_it(
     lab: Lab, root: StagingRoot, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     archive(lab, root, now, runs=60)
-    RetentionPolicy.objects.add_version(
+    policy_versions.add_version(
         author="ada", now=now, mode="scheduled", retain_hours=168, max_share=0.5, stage=Stage.PROMOTED
     )
-    version = RetentionPolicy.objects.add_version(author="ada", now=now, retain_hours=100, max_share=1.0)
+    version = policy_versions.add_version(author="ada", now=now, retain_hours=100, max_share=1.0)
     assert version.rehearsal == Stage.REHEARSING
     assert foretold(root, now, 1) == [(60, True)]
     assert go(now, monkeypatch) == 0

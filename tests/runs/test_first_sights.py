@@ -10,7 +10,7 @@ import time_machine
 from django.core.management import call_command
 from django.test import Client
 
-from cleanup.lab import other_clocks
+from cleanup.lab import other_clocks, policy_versions
 from cleanup.models import RetentionPolicy, Run, StagingRoot
 from cleanup.monitoring import watchdog
 from cleanup.rules.anomalies import Clock
@@ -169,7 +169,7 @@ def test_every_prediction_counts_from_the_same_moment(
     run = grow(lab, root, now - 30 * DAY, seen=now - 3 * HOUR, then=now)
     due = now + 7 * DAY
     for at, going in ((due - HOUR, []), (due, [RUN_PATH])):
-        drafted = policy_preview.draft(
+        drafted = policy_versions.draft(
             RetentionPolicy.objects.get(),
             root=None,
             author="ada",

@@ -11,7 +11,8 @@ from django.db import connection, transaction
 
 from cleanup import clear_run
 from cleanup.clears import queue
-from cleanup.models import Run, StagingRoot
+from cleanup.clears.queue import ClearRequest
+from cleanup.models import Requester, Run, StagingRoot
 from cleanup.runs import at_path, discovery, rows
 from cleanup.runs.holds import holds
 from tests.faults import means
@@ -56,7 +57,7 @@ def goes_on(lab: Lab, root: StagingRoot, now: datetime, tmp_path: Any) -> Run:
 
 
 def ask_for_a_clear(run: Run, now: datetime) -> None:
-    queue.new_attempt(run, requester="operator", actor="ada", now=now)
+    queue.new_attempt(run, ClearRequest(requester=Requester.OPERATOR, actor="ada"), now=now)
 
 
 def lay_a_hold(run: Run, now: datetime) -> None:

@@ -9,6 +9,7 @@ import pytest
 from django.db import connection
 
 from cleanup.clears import queue
+from cleanup.clears.queue import ClearRequest
 from cleanup.models import ClearAttempt, Hold, Phase, Requester, RetentionPolicy, Run, Status
 from cleanup.rules.gates import MAX_FAILURES
 from cleanup.rules.reasons import Reason
@@ -148,7 +149,7 @@ def test_the_columns_say_what_the_page_says(found, now, case):
     run_status.judge_runs([found.pk], now)
     run = Run.objects.with_root().get()
     attempt = run.attempts.order_by("-created_at").first()
-    standing, _decision = stand(run, attempt, RetentionPolicy.objects.scoped(), (), now)
+    standing = stand(run, attempt, run_status.judge_now(run, attempt, RetentionPolicy.objects.scoped(), now), now)
     assert (run.tone, run.reason) == (tone, reason)
     assert standing.tone is Status(run.tone)
     assert run.here is (case not in HERE_NO_MORE)
@@ -201,7 +202,7 @@ def test_the_hold_of_a_file(found, columns, lab, root, now):
 
 
 def test_the_phases_of_an_attempt(found, columns, now):
-    attempt = queue.new_attempt(found, requester=Requester.OPERATOR, actor="mkhan", now=now)
+    attempt = queue.new_attempt(found, ClearRequest(requester=Requester.OPERATOR, actor="mkhan"), now=now)
     run_status.judge_stale(now)
     assert columns() == (Status.WORK, Reason.ALREADY_CLEARING)
     attempt.advance([Phase.QUEUED], Phase.INTENT, now=now)

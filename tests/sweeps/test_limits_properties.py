@@ -14,7 +14,8 @@ import time_machine
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from cleanup.models import RetentionPolicy, Run, StagingRoot, SweepBreaker
+from cleanup.lab import policy_versions
+from cleanup.models import Run, StagingRoot, SweepBreaker
 from cleanup.rules import anomalies
 from cleanup.rules.anomalies import Clock
 from cleanup.sweeps import breakers as sweep_breakers
@@ -81,7 +82,7 @@ def observed(told: Told, take: Callable[..., Any]) -> Callable[..., Any]:
 
 def go(step: tuple[str, Any], told: Told, lab: Lab, root: StagingRoot, patch: pytest.MonkeyPatch) -> None:
     what, value = step
-    add = RetentionPolicy.objects.add_version
+    add = policy_versions.add_version
     wall = told.at + told.ahead
     match what:
         case "night" | "die":
@@ -134,7 +135,7 @@ def run_example(
     try:
         with sandbox(), time_machine.travel(now, tick=False) as traveller:
             archive(lab, root, now, runs=12)
-            RetentionPolicy.objects.add_version(
+            policy_versions.add_version(
                 author="ada", now=now, mode="scheduled", retain_hours=168, rehearse=False, max_share=share
             )
             for step in steps:

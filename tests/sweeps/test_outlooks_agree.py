@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from cleanup.clears.run_action import Action, RunAction
+from cleanup.lab import policy_versions
 from cleanup.models import DiskUsage, Outcome, RetentionPolicy, Run, StagingRoot, Sweep, SweepBreaker
 from cleanup.rules import anomalies
 from cleanup.rules.anomalies import Clock
@@ -82,7 +83,7 @@ def write(said: dict[str, Any], root: StagingRoot, now: datetime) -> None:
         fields["min_retain_hours"] = hours
     scope: dict[str, Any] = {"root": root if where == "root" else None, "equipment": where if narrow else ""}
     rehearse = False if stage is Stage.OFF else None
-    version = RetentionPolicy.objects.add_version(author="ada", now=now, rehearse=rehearse, **scope, **fields)
+    version = policy_versions.add_version(author="ada", now=now, rehearse=rehearse, **scope, **fields)
     if stage == "promote" and version.rehearsal == Stage.REHEARSING:
         rehearsal.promote(version, "ada", now)
 

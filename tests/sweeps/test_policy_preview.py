@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 
 from cleanup.clears.run_action import Action
+from cleanup.lab import policy_versions
 from cleanup.models import DiskUsage, RetentionPolicy, Run, Sweep, SweepBreaker
 from cleanup.runs import discovery
 from cleanup.runs.holds import holds
@@ -43,7 +44,7 @@ def look(now):
     def look(*, root=None, rehearse=False, **fields):
         scope = {name: fields.get(name, "") for name in ("equipment", "project", "run_kind")}
         before = RetentionPolicy.objects.filter(root=root, **scope).order_by("-version").first()
-        drafted = policy_preview.draft(before, root=root, author="ada", now=now, rehearse=rehearse, **fields)
+        drafted = policy_versions.draft(before, root=root, author="ada", now=now, rehearse=rehearse, **fields)
         return policy_preview.preview(drafted, now)
 
     return look
@@ -71,7 +72,7 @@ def test_the_preview_is_what_the_next_timed_pass_does(runs, root, look, now, fie
     fields = dict(fields)
     scope = {"root": root} if fields.pop("of_root", False) else {}
     shown = look(**scope, **fields)
-    RetentionPolicy.objects.add_version(author="ada", now=now - 2 * DAY, rehearse=False, **scope, **fields)
+    policy_versions.add_version(author="ada", now=now - 2 * DAY, rehearse=False, **scope, **fields)
     swept = all_roots.sweep(now=now, timed=True, actor="")
     cleared = {run.run_path for run in swept.runs if run.action == Action.CLEARED}
     assert paths(shown.then.going) == cleared

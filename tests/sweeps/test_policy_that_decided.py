@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from cleanup.clears import batches, preview, protocol
 from cleanup.clears.clear_now import clear
-from cleanup.clears.queue import new_attempt
+from cleanup.clears.queue import ClearRequest, new_attempt
 from cleanup.models import ClearAttempt, LedgerEntry, Phase, Requester, Run, SweptRun
 from cleanup.rules.policies.policy import Policy
 from cleanup.runs import discovery
@@ -113,7 +113,7 @@ def test_a_proof_that_was_promised_is_named_with_the_version_that_promised_it(
     run: Run, now: Any, policy: Callable[..., Any]
 ) -> None:
     """The policy asks for less while the attempt waits: the promised proof still holds."""
-    attempt = new_attempt(run, requester=Requester.OPERATOR, actor="ada", now=now)
+    attempt = new_attempt(run, ClearRequest(requester=Requester.OPERATOR, actor="ada"), now=now)
     policy(proof="record", rehearse=False)
     protocol.perform(attempt, now=now)
     kept = ClearAttempt.objects.get()

@@ -10,6 +10,8 @@ import time_machine
 from django.core.management import call_command
 
 from cleanup.clears.report import ClearReport
+from cleanup.lab import policy_versions
+from cleanup.lab.policy_versions import Superseded
 from cleanup.lab.roots import first_nights, registration
 from cleanup.models import (
     ClearAttempt,
@@ -18,7 +20,6 @@ from cleanup.models import (
     RootNote,
     Run,
     StagingRoot,
-    Superseded,
     Surprise,
     Sweep,
     SweepKind,
@@ -53,7 +54,7 @@ def first(lab: Lab, root: StagingRoot, now: datetime) -> dict[int, str]:
 @pytest.fixture
 def write(now: datetime) -> Callable[..., RetentionPolicy]:
     def add(*, at: datetime = now, **fields: Any) -> RetentionPolicy:
-        return RetentionPolicy.objects.add_version(author="ada", now=at, **fields)
+        return policy_versions.add_version(author="ada", now=at, **fields)
 
     return add
 

@@ -11,6 +11,8 @@ import time_machine
 from django.db import connection, transaction
 
 from cleanup import clear_run
+from cleanup.lab import policy_versions
+from cleanup.lab.policy_versions import Superseded
 from cleanup.models import (
     ClearAttempt,
     Hold,
@@ -20,7 +22,6 @@ from cleanup.models import (
     RetentionPolicy,
     Run,
     StagingRoot,
-    Superseded,
     Surprise,
     Sweep,
     SweepKind,
@@ -393,15 +394,14 @@ def _promoted(version: RetentionPolicy) -> RetentionPolicy:
 def test_a_version_written_in_between_stops_a_promotion(
     rehearsed: RetentionPolicy, policy: Any, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = type(RetentionPolicy.objects).add_version
+    original = policy_versions.add_version
 
-    def another_is_faster(self: Any, **fields: Any) -> RetentionPolicy:
+    def another_is_faster(**fields: Any) -> RetentionPolicy:
         monkeypatch.undo()
-        original(self, author="bob", now=now, mode="manual")
-        return original(self, **fields)
+        original(author="bob", now=now, mode="manual")
+        return original(**fields)
 
-    monkeypatch.setattr(type(RetentionPolicy.objects.all()), "add_version", another_is_faster)
-    monkeypatch.setattr(type(RetentionPolicy.objects), "add_version", another_is_faster)
+    monkeypatch.setattr(policy_versions, "add_version", another_is_faster)
     with pytest.raises(Superseded, match="version 2 was written meanwhile"), transaction.atomic():
         rehearsal.promote(rehearsed, "ada", now)
     assert RetentionPolicy.objects.count() == 1
@@ -434,7 +434,7 @@ def test_a_number_taken_by_another_process_in_between_is_too_late(
 
     def another_process() -> None:
         try:
-            RetentionPolicy.objects.add_version(author="bob", now=now, mode="manual")
+            policy_versions.add_version(author="bob", now=now, mode="manual")
         finally:
             connection.close()
 

@@ -20,7 +20,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from cleanup.clears import protocol, settlement
-from cleanup.models import Outcome, RetentionPolicy, StagingRoot, Sweep, SweepBreaker, SweptRun
+from cleanup.lab import policy_versions
+from cleanup.models import Outcome, StagingRoot, Sweep, SweepBreaker, SweptRun
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery
 from cleanup.sweeps import record
@@ -104,7 +105,7 @@ def build(example: Example, base: Path) -> StagingRoot:
         lab.run(f"CONFOCAL_01/PROJ-0002/Runs/Run_2026-02-0{number + 1}T10-00", state=UNVERIFIED[number])
     discovery.discover(root, now=NOW)
     # Nothing of the above may be a policy's affair alone: a run in rehearsal is listed, and goes under no other.
-    RetentionPolicy.objects.add_version(author="admin", now=NOW, equipment="FLOW_01", mode="manual", rehearse=False)
+    policy_versions.add_version(author="admin", now=NOW, equipment="FLOW_01", mode="manual", rehearse=False)
     assert isinstance(lab, Lab)
     return root
 

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from cleanup.clears.report import ClearReport
+from cleanup.lab import policy_versions
 from cleanup.lab.roots import registration
 from cleanup.models import Hold, LedgerEntry, RetentionPolicy, Run, StagingRoot
 from cleanup.rules.policies.effective import effective_policy
@@ -101,7 +102,7 @@ def build(example: Example, base: Path) -> tuple[Lab, StagingRoot]:
             until = NOW + timedelta(hours=1 if built.hold == "person" else -1)
             run = Run.objects.get(run_path=path_of(number, built))
             Hold.objects.create(run=run, owner="ada", reason="needed", created_at=NOW - timedelta(days=2), until=until)
-    add = RetentionPolicy.objects.add_version
+    add = policy_versions.add_version
     add(root=root, author="admin", now=NOW, proof="size", rehearse=False, **example.limits)
     for fields in example.policies:
         add(author="admin", now=NOW, **fields)

@@ -10,7 +10,8 @@ from typing import Any
 
 from django.utils import timezone
 
-from cleanup.clears.run_action import Action, ClearRequest, RunAction
+from cleanup.clears.queue import ClearRequest
+from cleanup.clears.run_action import Action, RunAction
 from cleanup.models import Run, StagingRoot
 from cleanup.rules.policies.policy import Policy
 from cleanup.runs import discovery

@@ -19,6 +19,7 @@ from django.test import Client
 from django.urls import URLPattern, URLResolver, reverse
 from django.utils.http import urlencode
 
+from cleanup.lab import policy_versions
 from cleanup.models import (
     Access,
     Alert,
@@ -27,7 +28,6 @@ from cleanup.models import (
     Instrument,
     Orphan,
     Project,
-    RetentionPolicy,
     StagingRoot,
     Status,
     Surprise,
@@ -304,7 +304,7 @@ def _of_an_instrument(there: SimpleNamespace, equipment: str, number: int, now) 
     hold = Hold.objects.create(
         run=staged, owner="jlee", reason=f"figure-{number}-of-jlee", created_at=now, until=now + timedelta(days=2)
     )
-    policy = RetentionPolicy.objects.add_version(
+    policy = policy_versions.add_version(
         author="admin",
         now=now,
         root=there.root,

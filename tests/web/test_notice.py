@@ -8,7 +8,8 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from cleanup.models import Instrument, Proof, RetentionPolicy, Run, StagingRoot
+from cleanup.lab import policy_versions
+from cleanup.models import Instrument, Proof, Run, StagingRoot
 from tests.tools.rows import clear_rows, run_row
 
 pytestmark = pytest.mark.one_engine
@@ -46,7 +47,7 @@ def said(client: Client, instrument: Instrument) -> str:
 
 
 def policy(now, **fields) -> None:
-    RetentionPolicy.objects.add_version(author="admin", now=now, rehearse=False, **fields)
+    policy_versions.add_version(author="admin", now=now, rehearse=False, **fields)
 
 
 @pytest.mark.both_engines

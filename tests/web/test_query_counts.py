@@ -18,6 +18,7 @@ PAGES = {
     "/": 25,
     "/runs/": 26,
     "/runs/{pk}/": 28,
+    "/runs/{pk}/clear/": 20,
     "/clear/?root=lab": 27,
     "/problems/": 27,
     "/sweeps/": 18,

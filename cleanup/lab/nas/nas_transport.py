@@ -96,13 +96,3 @@ class NotAsked:
     def clock(self) -> clock.Reading:
         self.read("")
         raise AssertionError("unreachable")
-
-
-class OneReader:
-    """The same reader for every run."""
-
-    def __init__(self, reader: Reader) -> None:
-        self._reader = reader
-
-    def of(self, run: Run) -> Reader:
-        return self._reader

@@ -2,9 +2,10 @@
 
 import contextlib
 import os
-import pwd
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
+
+from cleanup.storage import accounts
 
 _typist: ContextVar[str] = ContextVar("typist", default="")
 
@@ -33,7 +34,7 @@ def account(environment: Mapping[str, str] = os.environ) -> str:
     `by sudo from bob (as SUDO_USER says)` is only the environment's claim.
     """
     uid = os.getuid()
-    name = _name_of(uid)
+    name = accounts.name_of(uid)
     said = f"{name} (uid {uid})" if name else f"uid {uid}"
     if before := environment.get("SUDO_USER", ""):
         said += f", by sudo from {before[:100]} (as SUDO_USER says)"
@@ -42,11 +43,4 @@ def account(environment: Mapping[str, str] = os.environ) -> str:
 
 def name() -> str:
     """The name of this process's account, else `uid 1000`."""
-    return _name_of(os.getuid()) or f"uid {os.getuid()}"
-
-
-def _name_of(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:  # as in a container with a bare uid
-        return ""
+    return accounts.name_of(os.getuid()) or f"uid {os.getuid()}"

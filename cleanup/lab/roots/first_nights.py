@@ -152,11 +152,10 @@ def _passes_with_runs(root: StagingRoot, since: datetime, now: datetime) -> list
 def _note(
     root: StagingRoot, event: RootEvent, now: datetime, *, author: str = "", note: str = "", run: Run | None = None
 ) -> RootNote:
-    newest = RetentionPolicy.objects.aggregate(version=Max("version"))["version"] or 0
     return RootNote.objects.create(
         root=root,
         event=event,
-        policy_version=newest,
+        policy_version=RetentionPolicy.objects.newest_version(),
         run=run,
         at=now,
         author=author,

@@ -13,7 +13,7 @@ from django.conf import settings
 
 from cleanup.lab.people import os_account
 from cleanup.lab.roots import opening
-from cleanup.ledger import book
+from cleanup.ledger import book, entries
 from cleanup.ledger.receipts import checking
 from cleanup.models import LedgerEntry, LedgerKind, Requester
 from cleanup.storage import errors
@@ -156,19 +156,9 @@ def _write_row(key: SigningKey, before: KnownKey | None, reason: str, now: datet
         "before": before.fingerprint if before else "",
         "signed": base64.b64encode(signed).decode("ascii"),
     }
-    typed_by = os_account.current()
-    book.write(
-        LedgerEntry(
-            at=now,
-            kind=LedgerKind.KEY,
-            requester=Requester.OPERATOR if typed_by else Requester.SCHEDULE,
-            typed_by=typed_by,
-            host=settings.EXLAB_HOST,
-            policy_version=0,
-            reason=reason,
-            detail=json.dumps(said, sort_keys=True),
-        )
-    )
+    requester = Requester.OPERATOR if os_account.current() else Requester.SCHEDULE
+    told = json.dumps(said, sort_keys=True)
+    book.write(entries.entry_of_itself(LedgerKind.KEY, now, requester=requester, reason=reason, detail=told))
 
 
 def _read(data: DataDir, name: str) -> SigningKey | None:

@@ -9,7 +9,15 @@ from django.core.management.base import CommandParser
 from cleanup.lab.roots import disk_usage, first_nights, registration
 from cleanup.lab.roots.first_nights import Waiting
 from cleanup.lab.roots.registration import RegistrationError, register
-from cleanup.management.base import FAILED, LabCommand, UsageError, add_registration_flags, nas_roots_given, now
+from cleanup.management.base import (
+    FAILED,
+    LabCommand,
+    UsageError,
+    add_registration_flags,
+    nas_roots_given,
+    now,
+    registration_flags,
+)
 from cleanup.models import StagingRoot
 
 
@@ -44,11 +52,8 @@ class Command(LabCommand):
                 nas_path=nas_path,
                 nas_layout=options["nas_layout"],
                 instrument_nas=instrument_nas,
-                allow_same_filesystem=options["allow_same_filesystem"],
-                allow_union_nas=options["allow_union_nas"],
-                nas_writes_through=options["nas_writes_through"],
-                accept_empty=options["accept_empty"],
                 now=at,
+                **registration_flags(options),
             )
         except RegistrationError as error:
             raise UsageError(str(error)) from None

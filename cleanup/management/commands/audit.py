@@ -17,7 +17,7 @@ from cleanup.ledger.entry_filter import EntryFilter
 from cleanup.ledger.tables import Table
 from cleanup.management.base import LabCommand, UsageError, add_root_argument
 from cleanup.models import LedgerQuerySet
-from cleanup.models.aggregates import bytes_sum
+from cleanup.models.aggregates import exact_bytes_sum
 from cleanup.rules.freed import say_freed
 from cleanup.runs import file_names
 from cleanup.runs.file_names import Candidate, FileSearch, NotRead
@@ -38,7 +38,13 @@ class Command(LabCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--since", type=_since, metavar="WHEN", help="From this day or instant on.")
         parser.add_argument("--until", type=_until, metavar="WHEN", help="To the end of this day, or this instant.")
-        parser.add_argument("--by", choices=list(freed_groups.KEYS), action="append", default=[])
+        parser.add_argument(
+            "--by",
+            choices=[*freed_groups.KEYS, *freed_groups.SAME],
+            action="append",
+            default=[],
+            help="Add up by this, and by more if it is given again. `person` is `operator`: who asked for the clear.",
+        )
         add_root_argument(parser)
         parser.add_argument("--equipment", metavar="E", help="Only this instrument.")
         parser.add_argument("--project", metavar="P", help="Only this project.")
@@ -53,7 +59,7 @@ class Command(LabCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:  # noqa: ANN401
         _refuse_contradictions(options)
-        by = list(dict.fromkeys(options["by"]))
+        by = list(dict.fromkeys(freed_groups.SAME.get(name, name) for name in options["by"]))
         chosen = _filter_of(options)
         if options["file"]:
             self._with_file(clear_table.table(chosen), options)
@@ -192,14 +198,16 @@ def _clear_line(clear: dict[str, Any]) -> str:
 def _typed_by(entries: LedgerQuerySet) -> list[dict[str, Any]]:
     """`--user` may name other users than the account."""
     typed: Any = entries.freeing().exclude(typed_by="").order_by().values("actor", "typed_by")
-    rows = typed.annotate(runs=Count("run", distinct=True), files=bytes_sum("files"), freed=bytes_sum("bytes"))
+    rows = typed.annotate(
+        runs=Count("run", distinct=True), files=exact_bytes_sum("files"), freed=exact_bytes_sum("bytes")
+    )
     return [
         {
             "operator": row["actor"] or freed_groups.SCHEDULE,
             "account": row["typed_by"],
             "runs": row["runs"],
-            "files": int(row["files"]),
-            "bytes_freed": int(row["freed"]),
+            "files": row["files"],
+            "bytes_freed": row["freed"],
         }
         for row in rows.order_by("actor", "typed_by")
     ]

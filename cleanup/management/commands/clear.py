@@ -14,7 +14,7 @@ from cleanup.management.base import (
     add_root_argument,
     add_user_argument,
     find_roots,
-    find_run,
+    find_runs,
     now,
     reason_text,
     sweep_as_json,
@@ -43,7 +43,7 @@ class Command(LabCommand):
         at = now()
         roots = find_roots(options["root"])
         actor = user_named(options["user"])
-        runs = list({run.pk: run for run in (find_run(path, roots) for path in options["run_paths"])}.values())
+        runs = find_runs(options["run_paths"], roots)
         if not options["dry_run"]:
             clocks.look(clocks.read_clock(at), ask=False)  # no hold may end by a clock that jumped
         how = {"dry_run": options["dry_run"], "accept_loss": options["accept_loss"]}

@@ -14,7 +14,15 @@ from cleanup.lab.roots.two_places import Remarks
 from cleanup.lab.wizard.wizard_config import WizardCleanup, WizardConfig, default_path, read_config
 from cleanup.lab.wizard.wizard_plan import Answers, Registered, WizardPlan, planned, staging_path
 from cleanup.lab.wizard.wizard_yaml import WizardConfigError
-from cleanup.management.base import FAILED, LabCommand, UsageError, add_registration_flags, nas_roots_given, now
+from cleanup.management.base import (
+    FAILED,
+    LabCommand,
+    UsageError,
+    add_registration_flags,
+    nas_roots_given,
+    now,
+    registration_flags,
+)
 from cleanup.management.scopes import meaning_of, write_version
 from cleanup.models import RetentionPolicy, StagingRoot
 from cleanup.rules.policies.policy import Mode
@@ -115,7 +123,7 @@ def _own_policy(known: StagingRoot | None) -> RetentionPolicy | None:
     """The version in force for this root alone: the import does not overwrite it."""
     if known is None:
         return None
-    own = RetentionPolicy.objects.filter(root=known, equipment="", project="", run_kind="").order_by("-version").first()
+    own = RetentionPolicy.objects.newest_of(root=known, equipment="", project="", run_kind="")
     return own if own and (own.mode or own.retain_hours is not None) else None
 
 
@@ -136,11 +144,8 @@ def _apply(plan: WizardPlan, policy: WizardCleanup | None, options: dict[str, An
             nas_path=plan.nas_path,
             nas_layout=plan.nas_layout,
             instrument_nas=dict(plan.instrument_nas) or None,
-            allow_same_filesystem=options["allow_same_filesystem"],
-            allow_union_nas=options["allow_union_nas"],
-            nas_writes_through=options["nas_writes_through"],
-            accept_empty=options["accept_empty"],
             now=at,
+            **registration_flags(options),
         )
     except RegistrationError as error:
         raise UsageError(visible(error)) from None

@@ -12,7 +12,7 @@ from cleanup.management.base import (
     add_root_argument,
     add_user_argument,
     find_roots,
-    find_run,
+    find_runs,
     now,
     reason_text,
     user_named,
@@ -67,7 +67,7 @@ def _refuse_misuse(options: dict[str, Any]) -> None:
 def _wanted(options: dict[str, Any], roots: list[StagingRoot]) -> list[Run]:
     if options["missing"]:
         return gone_runs.missing_runs(roots[0], equipment=options["equipment"], project=options["project"])
-    return list({run.pk: run for run in (find_run(path, roots) for path in options["run_paths"])}.values())
+    return find_runs(options["run_paths"], roots)
 
 
 def _as_json(mark: Marked) -> dict[str, Any]:

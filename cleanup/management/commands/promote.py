@@ -7,10 +7,11 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 
 from cleanup.lab.people import os_account
+from cleanup.lab.policy_versions import Superseded
 from cleanup.lab.roots import first_nights
-from cleanup.management.base import FAILED, LabCommand, UsageError, now, reason_text
+from cleanup.management.base import FAILED, LabCommand, UsageError, expect_one_line, now, reason_text
 from cleanup.management.scopes import add_scope_arguments, find_root, meaning_of, scope_of, version_as_json
-from cleanup.models import RetentionPolicy, StagingRoot, Superseded
+from cleanup.models import RetentionPolicy, StagingRoot
 from cleanup.monitoring import evening_mail
 from cleanup.rules.policies.policy import Stage
 from cleanup.rules.policies.sentences import name_scope
@@ -33,13 +34,12 @@ class Command(LabCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:  # noqa: ANN401
         at = now()
-        if not options["note"].isprintable():
-            raise UsageError("--note: write one line of text.")
+        expect_one_line(options["note"])
         if options["first_nights"] is not None:
             self._end_first_nights(options, at)
             return
         scope = scope_of(options, new=True)
-        version = RetentionPolicy.objects.filter(**scope).order_by("-version").first()
+        version = RetentionPolicy.objects.newest_of(**scope)
         if version is None:
             where = RetentionPolicy(**scope).scope
             raise UsageError(f"No policy is set for {visible(name_scope(where))}.")

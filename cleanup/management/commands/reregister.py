@@ -14,7 +14,8 @@ from cleanup.management.base import (
     add_root_argument,
     add_user_argument,
     find_roots,
-    find_run,
+    find_runs,
+    known_in_several,
     nas_roots_given,
     now,
     reason_text,
@@ -71,8 +72,8 @@ class Command(LabCommand):
         problem = ""
         outcomes: list[Reregistration] = []
         if options["run_paths"]:
-            runs = {run.pk: run for run in (find_run(path, roots) for path in options["run_paths"])}
-            outcomes = moved_runs.reregister_runs(runs.values(), order)
+            runs = find_runs(options["run_paths"], roots)
+            outcomes = moved_runs.reregister_runs(runs, order)
         elif options["moved"]:
             outcomes, problem = _move(options["moved"], roots, order)
         else:
@@ -107,8 +108,7 @@ def _move(folders: list[str], roots: list[StagingRoot], order: RegisterOrder) ->
     if not known:
         raise UsageError(f"No staged run is known at or below {move.old}; both names are paths below the staging root.")
     if len(known) > 1:
-        names = ", ".join(sorted(root.name for root in known))
-        raise UsageError(f"{move.old} is known in {names}: say which with --root.")
+        raise known_in_several(move.old, known)
     try:
         return moved_runs.move_runs(known[0], move, order), ""
     except NotMoved as error:

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from cleanup.management.base import LabCommand, UsageError, reason_text
+from cleanup.management.base import LabCommand, UsageError, expect_one_line, reason_text
 from cleanup.management.scopes import add_scope_arguments, meaning_of, scope_of, version_as_json, write_version
 from cleanup.models import StagingRoot
 from cleanup.rules.policies.fields import CHOSEN, READERS, ROOT_FIELDS
@@ -81,8 +81,7 @@ class Command(LabCommand):
             raise UsageError("Say what to change: --mode, --retain-hours, --proof, a limit or --rehearsal.")
         scope = scope_of(options, new=options["new"])
         _refuse_limits_without_a_root(fields, scope)
-        if not options["note"].isprintable():
-            raise UsageError("--note: write one line of text.")
+        expect_one_line(options["note"])
         version = write_version(
             scope,
             fields,

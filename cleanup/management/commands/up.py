@@ -29,6 +29,7 @@ from cleanup.management.supervisor import (
     settle_interrupted,
     sole_holder,
 )
+from cleanup.management.takeover import add_replace_argument
 
 _READY_SECONDS = 60.0
 
@@ -40,9 +41,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--bind", default="127.0.0.1:8000", metavar="HOST:PORT", help="where the pages are served")
         parser.add_argument("--demo", action="store_true", help="first make a demonstration lab, once")
-        parser.add_argument(
-            "--replace", action="store_true", help="first end what runs on this data directory, or was left there"
-        )
+        add_replace_argument(parser)
         parser.add_argument("--json", action="store_true", help="tell address and users as one object on stdout")
 
     def handle(self, *args: Any, **options: Any) -> None:  # noqa: ANN401

@@ -19,6 +19,7 @@ from cleanup.management.supervisor import (
     settle_interrupted,
     sole_holder,
 )
+from cleanup.management.takeover import add_replace_argument
 from cleanup.models import StagingRoot
 
 
@@ -27,9 +28,7 @@ class Command(BaseCommand):
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument(
-            "--replace", action="store_true", help="first end what runs on this data directory, or was left there"
-        )
+        add_replace_argument(parser)
         parser.add_argument("--json", action="store_true", help="tell what is served as one object on stdout")
 
     def handle(self, *args: Any, **options: Any) -> None:  # noqa: ANN401

@@ -196,6 +196,8 @@ LABELS: Mapping[str, str] = MappingProxyType({field.name: field.label for field 
 RUN_FIELDS = tuple(field.name for field in FIELDS if field.level is Level.RUN)
 ROOT_FIELDS = tuple(field.name for field in FIELDS if field.level is Level.ROOT)
 SWEEP_FIELDS = tuple(field.name for field in FIELDS if field.level is Level.SWEEP)
+# Why a narrower scope has none of these.
+NOT_SO_NARROW = "The limits of a pass are set for a staging root, or for the whole lab."
 # Changes of other fields need no rehearsal.
 TAKING_FIELDS = tuple(field.name for field in FIELDS if field.takes)
 CHOSEN = tuple(field.name for field in FIELDS if field.kind is FieldKind.CHOICE)

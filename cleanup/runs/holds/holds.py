@@ -17,6 +17,7 @@ from cleanup.storage.staging.hold_file import HoldFile
 logger = logging.getLogger(__name__)
 
 LONGEST = timedelta(days=3653)
+TOO_LONG = "A hold may last ten years at the most; it can be laid again."
 
 
 class HoldRefused(ValueError):
@@ -37,7 +38,7 @@ def hold(run: Run, *, owner: str, reason: str, until: datetime, now: datetime) -
     if until <= now:
         raise HoldRefused("The end of a hold must lie in the future.")
     if until > now + LONGEST:
-        raise HoldRefused("A hold may last ten years at the most; it can be laid again.")
+        raise HoldRefused(TOO_LONG)
     with transaction.atomic():
         # A clear's commit changes this row and then looks for holds, so one always sees the other; likewise the rows
         # that may be this run. One order for all locks prevents deadlocks.
@@ -66,7 +67,7 @@ def extend(hold: Hold, *, until: datetime, actor: str, now: datetime) -> bool:
     if hold.until is None or until <= hold.until:
         raise HoldRefused("The new end must be later than the one that the hold has.")
     if until > now + LONGEST:
-        raise HoldRefused("A hold may last ten years at the most; it can be laid again.")
+        raise HoldRefused(TOO_LONG)
     mine = in_force.in_force(now).filter(pk=hold.pk, source=HoldSource.PERSON, until=hold.until)
     with transaction.atomic():
         # Its owner is reminded again before the new end.

@@ -1,10 +1,9 @@
 """The hold file: an entry `.exlab-hold` at a run's top holds the run. It is no data and never removed."""
 
 import codecs
-import pwd
 from dataclasses import dataclass
 
-from cleanup.storage import handles, linux
+from cleanup.storage import accounts, handles, linux
 
 # A file, because operators at the instruments have no account.
 NAME = b".exlab-hold"
@@ -37,7 +36,7 @@ def read(run: int) -> HoldFile | None:
         data = handles.read_file(run, NAME, _MAX_BYTES) if status.is_file else b""
     except OSError:
         data = b""
-    return HoldFile(_text_of(data), _name_of(status.uid))
+    return HoldFile(_text_of(data), accounts.name_of(status.uid) or str(status.uid))
 
 
 def _text_of(data: bytes) -> str:
@@ -46,10 +45,3 @@ def _text_of(data: bytes) -> str:
     encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
     words = " ".join(data.decode(encoding, "replace").split())
     return "".join(char for char in words if char.isprintable())[:MAX_CHARACTERS].strip()
-
-
-def _name_of(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)

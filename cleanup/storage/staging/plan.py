@@ -46,8 +46,7 @@ def encode(plan: Plan) -> bytes:
 
 def decode(data: bytes, sha256: str) -> Plan:
     """Reads a plan. Raises PlanError for bytes of another SHA-256."""
-    if hashlib.sha256(data).hexdigest() != sha256:
-        raise PlanError("the plan is not the one that the attempt names")
+    _expect(hashlib.sha256(data).hexdigest(), sha256)
     head_line, *rest = data.splitlines()
     head = _head(head_line)
     entries = tuple(map(entry, rest))
@@ -61,8 +60,7 @@ def streamed(file: io.BufferedReader, sha256: str) -> Iterator[Entry]:
 
 def lines(file: io.BufferedReader, sha256: str) -> Iterator[bytes]:
     """As `streamed`: the lines themselves, each for `entry`."""
-    if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
-        raise PlanError("the plan is not the one that the attempt names")
+    _expect(hashlib.file_digest(file, "sha256").hexdigest(), sha256)
     file.seek(0)
     _head(file.readline())
     yield from file
@@ -71,6 +69,11 @@ def lines(file: io.BufferedReader, sha256: str) -> Iterator[bytes]:
 def entry(line: bytes) -> Entry:
     path, *rest = json.loads(line)
     return Entry(os.fsencode(path), *rest)
+
+
+def _expect(found: str, sha256: str) -> None:
+    if found != sha256:
+        raise PlanError("the plan is not the one that the attempt names")
 
 
 def _head(line: bytes) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
 from cleanup.ledger import freed_bytes
-from cleanup.ledger.period import Period
+from cleanup.ledger.period import Period, month_after
 from cleanup.ledger.tables import Column, Kind, Table
 from cleanup.runs import staged_bytes
 from cleanup.runs.staged_bytes import StagedAge
@@ -76,7 +76,7 @@ def _months(period: Period, found: Sequence[date]) -> Iterator[date]:
     last = max(found) if is_long else period.last
     while month <= last:
         yield month
-        month = (month + timedelta(days=31)).replace(day=1)
+        month = month_after(month)
 
 
 def _of_months(months: Sequence[date], series: Sequence[PlotSeries], title: str) -> Table:

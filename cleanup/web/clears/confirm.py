@@ -18,7 +18,7 @@ from cleanup.clears.batches import NotConfirmed, RunsChanged
 from cleanup.clears.preview import ClearPreview, RequestedRuns
 from cleanup.lab import readiness
 from cleanup.lab.people import permissions
-from cleanup.models import DiskUsage, RetentionPolicy, Run, StagingRoot
+from cleanup.models import DiskUsage, Run, StagingRoot
 from cleanup.runs import run_status
 from cleanup.text.values import count
 from cleanup.web.caching import wants_fragment
@@ -31,6 +31,7 @@ from cleanup.web.runs.status_text import stand
 
 # The preview shows this many runs; the others unfold.
 IN_SIGHT = 20
+BEING_CLEARED = "This run is being cleared already; here is how far it is."
 # A change after the preview is a conflict, not a mistake in the form.
 CONFLICT, MISTAKE = 409, 422
 
@@ -56,15 +57,11 @@ def _confirm(
     hindrances = readiness.hindrances()
     shown = shown or preview.preview(request.user, RequestedRuns.of([run.pk]), now, hindrances=hindrances)
     (item,) = shown.items
-    breaker = run_rows.open_breakers().get(item.run.root_id)
-    standing, _decision = stand(
-        item.run, item.attempt, RetentionPolicy.objects.scoped(), hindrances, now, breaker=breaker
-    )
     context = {
         "run": item.run,
         "item": item,
         "preview": shown,
-        "standing": standing,
+        "standing": stand(item.run, item.attempt, item.judged, now),
         "allowed": item.goes,
         "changed": status == CONFLICT,
         "form": form,
@@ -89,16 +86,16 @@ def _ask_for(request: SignedIn, run: Run, now: datetime) -> HttpResponse:
     try:
         batches.place_one(request.user, run, digest=sent["digest"], typed=sent["typed"], note=sent["note"], now=now)
     except queue.AlreadyClearing:
-        _tell(request, messages.INFO, "This run is being cleared already; here is how far it is.")
+        _tell(request, messages.INFO, BEING_CLEARED)
     except NotConfirmed as wrong:
-        form.add_error("typed", f"To clear this much, type {count(wrong.preview.number)}.")
+        _ask_to_type(form, wrong)
         return _confirm(request, run, form, now, shown=wrong.preview, status=MISTAKE)
     except RunsChanged as changed:
         (item,) = changed.preview.items
         if item.goes:
             return _confirm(request, run, form, now, shown=changed.preview, status=CONFLICT)
         if item.attempt is not None and item.attempt.is_active:
-            _tell(request, messages.INFO, "This run is being cleared already; here is how far it is.")
+            _tell(request, messages.INFO, BEING_CLEARED)
         else:
             _tell(request, messages.ERROR, "Not cleared: this run may not go now, for the reason that stands here.")
     if request.htmx:
@@ -110,6 +107,10 @@ def _ask_for(request: SignedIn, run: Run, now: datetime) -> HttpResponse:
 def _tell(request: SignedIn, level: int, words: str) -> None:
     if not request.htmx:  # the row shows it
         messages.add_message(request, level, words)
+
+
+def _ask_to_type(form: ClearForm, wrong: NotConfirmed) -> None:
+    form.add_error("typed", f"To clear this much, type {count(wrong.preview.number)}.")
 
 
 # Many runs
@@ -170,7 +171,7 @@ def _place(request: SignedIn, root: StagingRoot | None, now: datetime) -> HttpRe
             now=now,
         )
     except NotConfirmed as wrong:
-        form.add_error("typed", f"To clear this much, type {count(wrong.preview.number)}.")
+        _ask_to_type(form, wrong)
         return _show(request, root, asked, form, now, shown=wrong.preview, status=MISTAKE)
     except RunsChanged as changed:
         return _show(request, root, asked, form, now, shown=changed.preview, status=CONFLICT)

@@ -15,8 +15,10 @@ from django.utils import timezone
 from django.views.decorators.http import require_http_methods
 from django_htmx.http import HttpResponseClientRedirect
 
+from cleanup.lab import policy_versions
 from cleanup.lab.people import permissions
-from cleanup.models import RetentionPolicy, StagingRoot, Superseded
+from cleanup.lab.policy_versions import Superseded
+from cleanup.models import RetentionPolicy, StagingRoot
 from cleanup.rules.policies.effective import effective_policy
 from cleanup.rules.policies.policy import Scope, Stage
 from cleanup.rules.policies.sentences import describe, name_scope
@@ -135,7 +137,7 @@ def _expect_place(user: User, scope: Scope) -> None:
 
 
 def _preview(form: PolicyForm, author: str, now: datetime) -> PolicyPreview:
-    drafted = policy_preview.draft(form.before, author=author, now=now, rehearse=form.rehearse, **_fields(form))
+    drafted = policy_versions.draft(form.before, author=author, now=now, rehearse=form.rehearse, **_fields(form))
     return policy_preview.preview(drafted, now)
 
 
@@ -146,7 +148,7 @@ def _describe(shown: PolicyPreview) -> str:
 def _write(form: PolicyForm, author: str, now: datetime) -> RetentionPolicy:
     """Raises ValidationError, or Superseded if another user was faster."""
     try:
-        return RetentionPolicy.objects.replace_version(
+        return policy_versions.replace_version(
             expected=form.cleaned_data["made_from"],
             author=author,
             now=now,

@@ -9,7 +9,16 @@ from django.forms.boundfield import BoundField
 
 from cleanup.models import Project, RetentionPolicy, RunKind
 from cleanup.rules.policies.effective import decided_by, effective_policy, limits_of
-from cleanup.rules.policies.fields import CHOSEN, LABELS, READERS, ROOT_FIELDS, RUN_FIELDS, SWEEP_FIELDS, names_near
+from cleanup.rules.policies.fields import (
+    CHOSEN,
+    LABELS,
+    NOT_SO_NARROW,
+    READERS,
+    ROOT_FIELDS,
+    RUN_FIELDS,
+    SWEEP_FIELDS,
+    names_near,
+)
 from cleanup.rules.policies.policy import DEFAULT_REHEARSAL_NIGHTS, Beyond, Mode, ProofLevel, Scope, ScopedPolicy, Stage
 from cleanup.rules.policies.sentences import say_field, say_typed
 from cleanup.rules.quantities import AT_ONCE
@@ -158,7 +167,7 @@ class PolicyForm(forms.Form):
         of_sweep = self._group(
             "What one pass may take",
             SWEEP_FIELDS,
-            "The limits of a pass are set for a staging root, or for the whole lab." if narrow else "",
+            NOT_SO_NARROW if narrow else "",
         )
         return [
             self._group("What goes, and when", ("mode", "retain_hours", "min_retain_hours", "proof", "only_here")),

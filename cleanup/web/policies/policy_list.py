@@ -17,9 +17,10 @@ from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_safe
 
 from cleanup.lab.people import permissions
+from cleanup.lab.policy_versions import Superseded
 from cleanup.lab.roots import first_nights
 from cleanup.lab.roots.first_nights import Waiting
-from cleanup.models import Instrument, RetentionPolicy, RunKind, StagingRoot, Superseded, Surprise
+from cleanup.models import Instrument, RetentionPolicy, RunKind, StagingRoot, Surprise
 from cleanup.monitoring import evening_mail
 from cleanup.rules.policies.effective import effective_policy
 from cleanup.rules.policies.policy import Policy, Scope, ScopedPolicy, Stage

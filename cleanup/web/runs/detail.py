@@ -25,6 +25,7 @@ from cleanup.rules.decisions import SCHEDULE_ONLY
 from cleanup.rules.facts import Facts, Finding
 from cleanup.rules.reasons import Reason
 from cleanup.rules.states import State
+from cleanup.runs import run_status
 from cleanup.runs.facts import stored_facts
 from cleanup.runs.orphans import orphans
 from cleanup.web import holds
@@ -74,12 +75,13 @@ def _head(request: SignedIn, run: Run, now: datetime) -> dict[str, Any]:
     attempt = attempts[0] if attempts else None
     hindrances = readiness.hindrances()
     breaker = run_rows.open_breakers().get(run.root_id)
-    standing, decision = stand(run, attempt, RetentionPolicy.objects.scoped(), hindrances, now, breaker=breaker)
+    policies = RetentionPolicy.objects.scoped()
+    judged = run_status.judge_now(run, attempt, policies, now, hindrances=hindrances, breaker=breaker)
     return {
         "run": run,
         "user": request.user,
-        "standing": standing,
-        "decision": decision,
+        "standing": stand(run, attempt, judged, now),
+        "decision": judged.decision,
         "attempts": attempts,
         "attempt": attempt,
         "more_attempts": len(attempts) == SHOWN_ATTEMPTS,
@@ -91,7 +93,7 @@ def _head(request: SignedIn, run: Run, now: datetime) -> dict[str, Any]:
         "may_clear": permissions.may(request.user, permissions.CLEAR, run),
         "may_hold": permissions.may(request.user, permissions.HOLD, run),
         "may_mark": permissions.may(request.user, permissions.CHANGE, run),
-        "ways": ways_out.offered(request, run, decision, now),
+        "ways": ways_out.offered(request, run, judged.decision, now),
         "whole": "all" in request.GET,
         "schedule_only": SCHEDULE_ONLY,
         "now": now,

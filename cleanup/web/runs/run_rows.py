@@ -229,8 +229,9 @@ def _row(
     breakers: dict[int, Finding],
     now: datetime,
 ) -> RunRow:
-    standing, _decision = stand(run, attempt, policies, hindrances, now, breaker=breakers.get(run.root_id))
-    return RunRow(run, standing, attempt)
+    breaker = breakers.get(run.root_id)
+    judged = run_status.judge_now(run, attempt, policies, now, hindrances=hindrances, breaker=breaker)
+    return RunRow(run, stand(run, attempt, judged, now), attempt)
 
 
 def _for(row: RunRow, user: AnyUser, picked: Collection[int], now: datetime) -> RunRow:

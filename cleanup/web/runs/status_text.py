@@ -1,7 +1,6 @@
 """How a run stands, in words."""
 
 import enum
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -10,12 +9,11 @@ from cleanup.models import ClearAttempt, Phase, Run, Status
 from cleanup.rules.decisions import Decision, Gate, GateResult, Verdict
 from cleanup.rules.facts import Finding
 from cleanup.rules.gates import BY_RECORD, BY_THE_RECORD
-from cleanup.rules.policies.policy import Mode, ScopedPolicy
+from cleanup.rules.policies.policy import Mode
 from cleanup.rules.reasons import Reason
-from cleanup.rules.states import State
 from cleanup.runs import run_status
-from cleanup.runs.facts import identity, stored_facts
-from cleanup.runs.run_status import RunStatus, Source
+from cleanup.runs.facts import identity
+from cleanup.runs.run_status import JudgedRun, RunStatus, Source
 from cleanup.text.values import advice, ago, count, duration, files, in_units, instant, sentence
 
 PARKED = "Parked"
@@ -44,40 +42,19 @@ class StatusText:
         return self.action is StatusAction.CLEAR
 
 
-def stand(
-    run: Run,
-    attempt: ClearAttempt | None,
-    policies: Sequence[ScopedPolicy],
-    hindrances: tuple[Finding, ...],
-    now: datetime,
-    *,
-    breaker: Finding | None = None,
-) -> tuple[StatusText, Decision | None]:
-    """How a run stands after its latest attempt, with the decision if any.
-
-    On a staging root with a problem nothing may go.
-    """
-    if run.root.problem:
-        hindrances += (Finding(_known(run.root.problem), f"staging root {run.root.name}"),)
-    over = run.state == State.CLEARED or run.gone_at is not None
-    active = attempt is not None and attempt.is_active
-    decision = (
-        None
-        if over
-        else stored_facts.decision(run, policies, now, other_attempt=active, hindrances=hindrances, breaker=breaker)
-    )
-    judgement = run_status.judge(run, attempt, decision)
+def stand(run: Run, attempt: ClearAttempt | None, judged: JudgedRun, now: datetime) -> StatusText:
+    """How a run stands after its latest attempt, as it was judged with that."""
+    decision, judgement = judged.decision, judged.status
     if run.gone_at:
-        return StatusText(
-            tone=judgement.tone, headline="Declared gone", because=f"{_capital(ago(run.gone_at, now))}."
-        ), None
+        because = f"{_capital(ago(run.gone_at, now))}."
+        return StatusText(tone=judgement.tone, headline="Declared gone", because=because)
     if decision is None:
-        return _cleared(run, attempt, judgement, now), None
+        return _cleared(run, attempt, judgement, now)
     if conflict := identity.standing_conflict(run):
-        return _in_conflict(conflict), decision
+        return _in_conflict(conflict)
     if attempt is not None and judgement.source is Source.CLEARING:
-        return _clearing(attempt), decision
-    return _by_the_gates(run, attempt, decision, judgement, now), decision
+        return _clearing(attempt)
+    return _by_the_gates(run, attempt, decision, judgement, now)
 
 
 def _by_the_gates(
@@ -269,13 +246,6 @@ def _asked_again(run: Run, decision: Decision) -> str:
 def _tells_of_a_failure(attempt: ClearAttempt) -> bool:
     failed = attempt.phase in ClearAttempt.FAILED and attempt.reason != Reason.WITHDRAWN
     return failed and not run_status.is_of_a_person(attempt)
-
-
-def _known(code: str) -> Reason:
-    try:
-        return Reason(code)
-    except ValueError:  # of another version
-        return Reason.LOOK_FAILED
 
 
 def _capital(text: str) -> str:

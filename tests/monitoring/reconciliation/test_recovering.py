@@ -10,6 +10,7 @@ import pytest
 from django.utils import timezone
 
 from cleanup.clears import nas_history, protocol, queue
+from cleanup.clears.queue import ClearRequest
 from cleanup.ledger import chain
 from cleanup.models import LedgerEntry, LedgerHead, LedgerLink, Requester, Run
 from cleanup.monitoring.reconciliation import recovering
@@ -262,7 +263,9 @@ def test_a_killed_clear_is_told_and_all_of_it_stays(
 ) -> None:
     """Kills a process, before the commit and after it, and restores the backup: a second each."""
     backup = Baseline()
-    attempt = queue.new_attempt(place.run(), requester=Requester.OPERATOR, actor="mkhan", now=timezone.now())
+    attempt = queue.new_attempt(
+        place.run(), ClearRequest(requester=Requester.OPERATOR, actor="mkhan"), now=timezone.now()
+    )
     env = {**subprocess_env, "EXLAB_DATA_DIR": str(place.data)}
     children.kill_at(at, env, "clear", timezone.now(), str(attempt.pk))
     assert (place.data / "tombstones" / f"{attempt.pk.hex}.tar.gz").exists()

@@ -14,6 +14,7 @@ from django.contrib.auth.models import User
 from django.core import mail
 
 from cleanup.clears import last_checks, preparation, protocol
+from cleanup.clears.queue import ClearRequest
 from cleanup.clears.refusal import Refused
 from cleanup.lab.roots import opening
 from cleanup.models import ClearAttempt, Hold, HoldSource, HostClock, LedgerEntry, Phase, Requester, Run
@@ -252,7 +253,7 @@ def test_facts_that_were_stored_before_there_were_hold_files_thaw(run: Run, now:
 def test_a_hold_laid_while_it_is_queued_stops_the_clear(run: Run, path: Path, now: datetime) -> None:
     from cleanup.clears import queue
 
-    attempt = queue.new_attempt(run, requester=Requester.OPERATOR, actor="ada", now=now)
+    attempt = queue.new_attempt(run, ClearRequest(requester=Requester.OPERATOR, actor="ada"), now=now)
     lay(run, now, until=now + 3650 * DAY)
     before = snapshot(path)
     assert protocol.perform(attempt, now=now).reason == Reason.HELD

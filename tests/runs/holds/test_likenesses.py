@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from cleanup import clear_run
 from cleanup.clears.refusal import Refused
+from cleanup.lab import policy_versions
 from cleanup.lab.roots import registration
 from cleanup.models import Hold, LedgerEntry, Likeness, RetentionPolicy, Run, StagingRoot
 from cleanup.rules.decisions import Gate
@@ -547,7 +548,7 @@ def check(base: Path, steps: list[str], hours: float) -> None:
     root = registration.register("lab", str(lab.staging), **given)
     lab.run()
     discovery.discover(root, now=NOW)
-    RetentionPolicy.objects.add_version(
+    policy_versions.add_version(
         author="admin", now=NOW, mode="scheduled", retain_hours=hours, proof="size", rehearse=False
     )
     holds.hold(Run.objects.get(), owner="ada", reason="needed", until=NOW + 60 * DAY, now=NOW)

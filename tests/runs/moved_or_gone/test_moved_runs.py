@@ -16,6 +16,7 @@ from django.utils import timezone
 
 from cleanup import clear_run
 from cleanup.clears import nas_history, queue
+from cleanup.clears.queue import ClearRequest
 from cleanup.clears.refusal import Refused
 from cleanup.lab.roots import opening
 from cleanup.models import ClearAttempt, Hold, LedgerEntry, Orphan, Phase, Requester, Run, StagingRoot
@@ -296,7 +297,7 @@ def test_what_people_did_with_the_duplicate_stands_in_the_way(known: Scene, orde
     holds.hold(duplicate, owner="eve", reason="why twice?", now=order.now, until=order.now + timedelta(days=9))
     refused(known, order, Reason.HELD)
     Hold.objects.update(released_at=order.now, released_by="eve")
-    attempt = queue.new_attempt(duplicate, requester=Requester.OPERATOR, actor="eve", now=order.now)
+    attempt = queue.new_attempt(duplicate, ClearRequest(requester=Requester.OPERATOR, actor="eve"), now=order.now)
     refused(known, order, Reason.ALREADY_CLEARING)
     ClearAttempt.objects.filter(pk=attempt.pk).update(phase=Phase.REFUSED)
     refused(known, order, "Another run is known at the new path, and a clear of it was tried.")

@@ -14,7 +14,7 @@ from cleanup.clears import settlement
 from cleanup.clears.clear_now import clear
 from cleanup.clears.report import ClearReport
 from cleanup.lab.nas.nas_breaker import NOT_ASKED
-from cleanup.lab.nas.nas_transport import OneReader, Reader
+from cleanup.lab.nas.nas_transport import Reader
 from cleanup.lab.roots import opening
 from cleanup.models import ClearAttempt, NasBreaker, Phase, Requester, RetentionPolicy, Run, Status
 from cleanup.rules.decisions import Gate, Verdict
@@ -30,7 +30,7 @@ from cleanup.text.values import instant
 from cleanup.web.runs.status_text import StatusText
 from cleanup.web.runs.status_text import stand as standing_of
 from tests.faults import mounts
-from tests.faults.means import Unavailable, reader_here, replaced, skip_or_fail
+from tests.faults.means import OneReader, Unavailable, reader_here, replaced, skip_or_fail
 from tests.tools.lab import Lab
 
 pytestmark = [pytest.mark.django_db, pytest.mark.one_engine]
@@ -75,8 +75,7 @@ def outcome(swept: ClearReport) -> list[tuple[str, str, str]]:
 
 def shown(run: Run, now: datetime) -> StatusText:
     attempt = run.attempts.first()
-    standing, _ = standing_of(run, attempt, RetentionPolicy.objects.scoped(), (), now)
-    return standing
+    return standing_of(run, attempt, run_status.judge_now(run, attempt, RetentionPolicy.objects.scoped(), now), now)
 
 
 def refused(run: Run, reason: Reason, detail: str, now: datetime, **fields: Any) -> Run:

@@ -17,10 +17,11 @@ from django_q.models import OrmQ
 
 from cleanup import clear_run, tasks
 from cleanup.clears import preparation, protocol
+from cleanup.clears.queue import ClearRequest
 from cleanup.clears.refusal import Refused
 from cleanup.lab.roots import opening
 from cleanup.lab.roots.registration import register
-from cleanup.models import AcceptedBytes, ByteCheck, ClearAttempt, LedgerEntry, Proof, Run, StagingRoot
+from cleanup.models import AcceptedBytes, ByteCheck, ClearAttempt, LedgerEntry, Proof, Requester, Run, StagingRoot
 from cleanup.rules.decisions import Gate
 from cleanup.rules.facts import Finding
 from cleanup.rules.policies.policy import Policy
@@ -70,7 +71,7 @@ class Place:
 
     def clear(self, actor: str = "ben") -> ClearAttempt:
         return protocol.attempt_now(
-            self.run, requester=protocol.Requester.OPERATOR, actor=actor, now=self.now + timedelta(hours=1)
+            self.run, ClearRequest(requester=Requester.OPERATOR, actor=actor), now=self.now + timedelta(hours=1)
         )
 
     def both(self, change: Callable[[Path], Any]) -> None:

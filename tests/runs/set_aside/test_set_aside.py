@@ -15,8 +15,9 @@ from django.core.management import call_command
 
 from cleanup import clear_run
 from cleanup.clears import recovery
+from cleanup.clears.queue import ClearRequest
 from cleanup.lab.roots import opening
-from cleanup.models import AsideState, LedgerEntry, Run, SetAside, StagingRoot
+from cleanup.models import AsideState, LedgerEntry, Requester, Run, SetAside, StagingRoot
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery
 from cleanup.runs.holds import holds
@@ -225,7 +226,7 @@ def test_a_program_that_writes_in_the_run_stops_it(path: Path, now: datetime) ->
 def test_a_clear_under_way_stops_it(path: Path, now: datetime) -> None:
     from cleanup.clears import queue
 
-    attempt = queue.new_attempt(the_run(), requester="operator", actor="bob", now=now)
+    attempt = queue.new_attempt(the_run(), ClearRequest(requester=Requester.OPERATOR, actor="bob"), now=now)
     assert refused(now).finding.reason is Reason.ALREADY_CLEARING  # type: ignore[union-attr]
     attempt.advance(["queued"], "aborted", now=now)
     with opening.data_dir().lock(str(the_run().pk)):

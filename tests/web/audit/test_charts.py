@@ -11,7 +11,8 @@ from django.db.models import Q
 from django.test import Client
 from django.urls import reverse
 
-from cleanup.models import Access, DiskUsage, Instrument, RetentionPolicy, StagingRoot, Status
+from cleanup.lab import policy_versions
+from cleanup.models import Access, DiskUsage, Instrument, StagingRoot, Status
 from cleanup.monitoring import forecasts
 from cleanup.monitoring.forecasts import Coming, Foreseen
 from cleanup.rules.announcements import AnnouncedAmount
@@ -135,7 +136,7 @@ def test_age_and_reasons(scene):
 
 @pytest.mark.both_engines
 def test_a_disk_with_its_clears_limit_and_forecast(scene, now):
-    RetentionPolicy.objects.add_version(
+    policy_versions.add_version(
         author="admin", now=now, rehearse=False, root=scene.east, free_start_bytes=300 * GB, free_stop_bytes=350 * GB
     )
     viewer = signed_in("viewer")
@@ -155,7 +156,7 @@ def test_a_disk_with_its_clears_limit_and_forecast(scene, now):
 
 
 def test_passes_to_come_are_told_by_place(scene, now):
-    policy = RetentionPolicy.objects.add_version(author="admin", now=now, rehearse=False, mode="scheduled")
+    policy = policy_versions.add_version(author="admin", now=now, rehearse=False, mode="scheduled")
     amounts = {"FLOW_02": AnnouncedAmount(runs=3, bytes=5 * GB), "CRYO_01": AnnouncedAmount(runs=1, bytes=GB)}
     at = now + timedelta(hours=3)
     coming = Foreseen(at=now, until=now + timedelta(days=1), passes=[Coming(at=at, by_instrument=amounts)])

@@ -9,6 +9,7 @@ from django.contrib.auth.models import Permission, User
 from django.db import IntegrityError
 from django.test import Client
 
+from cleanup.lab import policy_versions
 from cleanup.models import Access, RetentionPolicy, StagingRoot
 from cleanup.rules.policies.fields import ROOT_FIELDS, SWEEP_FIELDS
 from cleanup.runs.holds import holds
@@ -170,7 +171,7 @@ def test_every_field_is_written_and_comes_back_as_it_was_typed(people, root):
     assert said["max_share"] == "40 %"
     assert said["budget_minutes"] == "2 h"
     # What the page says means the same when it is typed.
-    RetentionPolicy.objects.add_version(
+    policy_versions.add_version(
         root=root, author="ada", now=version.created_at, **{**dict.fromkeys(EVERYTHING), "mode": "", "proof": ""}
     )
     save(people.admin, ROOT, **said)
@@ -425,23 +426,21 @@ def test_a_form_made_for_another_scope_writes_nothing(people, runs, policy):
 def test_nothing_is_written_where_a_version_slips_in_between_check_and_write(people, policy, now, monkeypatch):
     policy(mode="scheduled", retain_hours=24)
     sent = filled(people.admin, LAB, retain_hours="1h")
-    queryset = type(RetentionPolicy.objects.all())
-    add_version = queryset.add_version
+    add_version = policy_versions.add_version
 
-    def after_another(self, **fields):
-        add_version(self, author="bob", now=now - timedelta(seconds=1), retain_hours=240)
-        return add_version(self, **fields)
+    def after_another(**fields):
+        add_version(author="bob", now=now - timedelta(seconds=1), retain_hours=240)
+        return add_version(**fields)
 
-    # `objects` was made from the queryset and carries methods of its own.
-    monkeypatch.setattr(type(RetentionPolicy.objects), "add_version", after_another)
+    monkeypatch.setattr(policy_versions, "add_version", after_another)
     response = send(people.admin, sent)
     assert "Nothing was written: another version was written at the same moment." in alert(response)
     assert RetentionPolicy.objects.get().retain_hours == 24
 
-    def taken(self, **fields):
+    def taken(**fields):
         raise IntegrityError("version")
 
-    monkeypatch.setattr(type(RetentionPolicy.objects), "add_version", taken)
+    monkeypatch.setattr(policy_versions, "add_version", taken)
     assert "at the same moment" in alert(send(people.admin, sent))
 
 

@@ -6,6 +6,7 @@ import pytest
 from django.contrib.auth.models import Permission, User
 from django.test import Client
 
+from cleanup.lab import policy_versions
 from cleanup.lab.roots import first_nights
 from cleanup.models import Access, Hold, Outcome, RetentionPolicy, StagingRoot, Sweep, SweepKind, SweptRun
 from cleanup.rules.reasons import Reason
@@ -18,7 +19,7 @@ pytestmark = [pytest.mark.django_db, pytest.mark.one_engine]
 
 @pytest.fixture
 def rehearsed(policy, now):
-    return RetentionPolicy.objects.add_version(
+    return policy_versions.add_version(
         author="ada", now=now - 2 * NIGHT - HOUR, mode="scheduled", retain_hours=24, note="from Monday on"
     )
 

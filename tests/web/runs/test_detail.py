@@ -8,6 +8,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from cleanup.clears import protocol, queue
+from cleanup.clears.queue import ClearRequest
 from cleanup.ledger import book
 from cleanup.ledger import entries as ledger_entries
 from cleanup.models import (
@@ -19,6 +20,7 @@ from cleanup.models import (
     LedgerEntry,
     LedgerKind,
     Phase,
+    Requester,
     Run,
     StagingRoot,
 )
@@ -390,7 +392,7 @@ def test_few_queries(people, safe, now, django_assert_max_num_queries):
 
 
 def test_a_clear_that_opens_the_files_of_the_twin_once_more_counts_them(people, safe, now):
-    attempt = queue.new_attempt(safe, requester="operator", actor="mkhan", now=now)
+    attempt = queue.new_attempt(safe, ClearRequest(requester=Requester.OPERATOR, actor="mkhan"), now=now)
     attempt.advance([Phase.QUEUED], Phase.INTENT, now=now)
     ClearAttempt.objects.filter(pk=attempt.pk).update(step="reopening", checked_files=1234)
     text = page(people.viewer, safe)

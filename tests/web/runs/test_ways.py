@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from cleanup.models import Run
+from cleanup.models import Run, StagingRoot
 from cleanup.runs import discovery
 from tests.tools.lab import touch
 from tests.tools.pages import SAFE
@@ -53,6 +53,15 @@ def test_a_run_that_stays_as_it_was_is_told_so(people, blocked):
     run, _ = blocked
     answer = people.operator.post(f"/runs/{run.pk}/look-again/", follow=True)
     assert "it stands as before" in answer.content.decode()
+
+
+def test_a_button_that_a_problem_of_the_disk_offers_is_there_when_it_is_clicked(people, lab, root, now):
+    lab.run(SAFE)
+    discovery.discover(root, now=now)
+    StagingRoot.objects.update(problem="root_not_mounted")
+    address = f"/runs/{Run.objects.get().pk}/look-again/"
+    assert address in page(people.operator, Run.objects.get())
+    assert people.operator.get(address).status_code == 200
 
 
 def test_a_run_that_waits_to_be_at_rest_is_looked_at_as_well(people, lab, root):

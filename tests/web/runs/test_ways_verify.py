@@ -8,6 +8,7 @@ from django.utils import timezone
 
 from cleanup import tasks
 from cleanup.clears import protocol
+from cleanup.clears.queue import ClearRequest
 from cleanup.lab.roots.registration import register
 from cleanup.models import AcceptedBytes, ByteCheck, ClearAttempt, LedgerEntry, Requester, Run
 from cleanup.runs import discovery
@@ -31,7 +32,7 @@ def damaged(lab, now, enter):
     root = register("lab", str(lab.staging), nas_path=str(lab.nas), now=now)
     discovery.discover(root, now=now)
     run = Run.objects.with_root().get()
-    attempt = protocol.attempt_now(run, requester=Requester.OPERATOR, actor="operator", now=now)
+    attempt = protocol.attempt_now(run, ClearRequest(requester=Requester.OPERATOR, actor="operator"), now=now)
     assert attempt.reason == "nas_checksum_mismatch"
     return run
 
@@ -72,7 +73,7 @@ def test_an_operator_verifies_an_admin_accepts_an_operator_clears(people, damage
     asked = text(people.operator.get(f"{page}clear/"))
     assert "compared with those that admin has accepted" in asked and "(accepted)" in asked
     assert "verified checksums" not in asked
-    attempt = protocol.attempt_now(damaged, requester=Requester.OPERATOR, actor="operator", now=now)
+    attempt = protocol.attempt_now(damaged, ClearRequest(requester=Requester.OPERATOR, actor="operator"), now=now)
     assert attempt.phase == "done"
     receipt = text(people.viewer.get(f"/runs/{damaged.pk}/receipt/"))
     assert "accepted: every byte was read again on both sides" in receipt and "the camera wrote it so" in receipt
@@ -131,7 +132,7 @@ def test_an_acceptance_is_withdrawn(people, damaged, now):
         list(LedgerEntry.objects.filter(kind="accepted").order_by("pk").values_list("actor", flat=True))
         == ["admin"] * 2
     )
-    attempt = protocol.attempt_now(damaged, requester=Requester.OPERATOR, actor="operator", now=now)
+    attempt = protocol.attempt_now(damaged, ClearRequest(requester=Requester.OPERATOR, actor="operator"), now=now)
     assert (attempt.phase, ClearAttempt.objects.filter(phase="done").count()) == ("refused", 0)
 
 
@@ -148,7 +149,7 @@ def test_an_acceptance_is_withdrawn_amid_a_clear(people, damaged, now, monkeypat
         said.append(text(people.admin.post(address, {"seen": str(standing.pk), "note": "I was wrong"}, follow=True)))
 
     with means.before(monkeypatch, protocol, "_commit", withdraw):
-        attempt = protocol.attempt_now(damaged, requester=Requester.OPERATOR, actor="operator", now=now)
+        attempt = protocol.attempt_now(damaged, ClearRequest(requester=Requester.OPERATOR, actor="operator"), now=now)
     assert "The acceptance is withdrawn." in said[0]
     assert (attempt.phase, attempt.reason) == ("refused", "acceptance_void")
 

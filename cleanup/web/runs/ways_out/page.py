@@ -14,7 +14,7 @@ from cleanup.lab import readiness
 from cleanup.lab.people import permissions
 from cleanup.models import RetentionPolicy, Run
 from cleanup.rules.decisions import Decision
-from cleanup.rules.states import State
+from cleanup.runs import run_status
 from cleanup.runs.facts import stored_facts
 from cleanup.text.values import visible
 from cleanup.web.decorators import may_look
@@ -69,17 +69,16 @@ def _now_there(run: Run) -> Run:
 
 
 def _scene(request: SignedIn, run: Run, now: datetime) -> Scene:
-    decision = None
-    if run.state != State.CLEARED and run.gone_at is None:
-        decision = stored_facts.decision(
-            run,
-            RetentionPolicy.objects.scoped(),
-            now,
-            other_attempt=run.active_attempt is not None,
-            hindrances=readiness.hindrances(),
-            breaker=run_rows.open_breakers().get(run.root_id),
-        )
-    return Scene(run, stored_facts.facts_of(run), decision, request.user, now)
+    breaker = run_rows.open_breakers().get(run.root_id)
+    judged = run_status.judge_now(
+        run,
+        run_rows.latest_attempt(run),
+        RetentionPolicy.objects.scoped(),
+        now,
+        hindrances=readiness.hindrances(),
+        breaker=breaker,
+    )
+    return Scene(run, stored_facts.facts_of(run), judged.decision, request.user, now)
 
 
 def _question(request: SignedIn, way: Way, scene: Scene, *, form: object = None) -> HttpResponse:
