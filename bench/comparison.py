@@ -18,6 +18,8 @@ from bench.measuring import Cost
 from bench.report import Measured
 from bench.rows import NAMES, ROWS, Row, Side
 from bench.trees import Shape, Tree
+from cleanup.lab.roots import registration
+from cleanup.models import RetentionPolicy
 from tests.tools.lab import Lab
 
 
@@ -57,8 +59,6 @@ def _begin(options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
 
 
 def _lab(scratch: Path) -> Lab:
-    from cleanup.lab.roots import registration
-
     lab = Lab(scratch / "lab")
     how = {"allow_same_filesystem": True, "accept_empty": True}
     registration.register("lab", str(lab.staging), nas_path=str(lab.nas), now=datetime.now(UTC), **how)
@@ -76,8 +76,6 @@ def _tree(shape: Shape, scale: float, lab: Lab, scratch: Path) -> Iterator[Tree]
 
 
 def _set_level(row: Row) -> None:
-    from cleanup.models import RetentionPolicy
-
     if row.level:
         RetentionPolicy.objects.add_version(author="bench", now=datetime.now(UTC), proof=row.level)
     connections.close_all()

@@ -6,6 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.measuring import Work
+from cleanup.clears import protocol
+from cleanup.models import Run, StagingRoot
+from cleanup.runs import discovery
 from cleanup.storage import handles, hashing, linux
 from cleanup.storage.staging import manifest, removal, run_tree
 
@@ -14,10 +17,6 @@ Counted = tuple[int, int]
 
 def clear(place: Path, expected: Counted) -> Work:
     """The whole clear of a staged run by the policy in force, from claim to ledger."""
-    from cleanup.clears import protocol
-    from cleanup.models import Run, StagingRoot
-    from cleanup.runs import discovery
-
     root = StagingRoot.objects.get()
     discovery.discover(root, now=datetime.now(UTC))
     run = Run.objects.with_root().get(root=root, run_path=str(place.relative_to(root.path)))
