@@ -17,7 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-QUICK_SCALE, QUICK_ROUNDS = 0.05, 3
+QUICK_SCALE, QUICK_ROUNDS = 0.02, 3
 ROUNDS = 5
 ENGINES = ("sqlite", "postgresql")
 

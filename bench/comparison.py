@@ -43,8 +43,8 @@ def run(options: argparse.Namespace, scratch: Path) -> None:
                 measured = _measure(row, tree, options.rounds)
                 told["rows"].append(measured.as_json())
                 print("\n".join(report.lines(measured)), flush=True)
-    if options.json:
-        options.json.write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n")
+                if options.json:  # after each row: an interrupted comparison has measured something too
+                    options.json.write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n")
     return None
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from bench.measuring import apart
+from bench import measuring
 from tests.tools.lab import METADATA, Lab
 
 _FIRST = datetime(2026, 4, 17, 14, 0, tzinfo=UTC)
@@ -46,7 +46,7 @@ class Tree:
         self._at = _FIRST
         self._metadata = scratch / f"metadata-{shape.name}"
         self._copies = scratch / f"copies-{shape.name}"
-        apart(self._lay)
+        measuring.apart(self._lay)
         counted = [path.stat().st_size for path in self._data()]
         # What a clear counts: the data and the metadata of the staged run.
         beside = [path.stat().st_size for path in (self._metadata / "staging").iterdir()]
