@@ -60,8 +60,14 @@ def _begin(options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
 
 def _lab(scratch: Path) -> Lab:
     lab = Lab(scratch / "lab")
-    how = {"allow_same_filesystem": True, "accept_empty": True}
-    registration.register("lab", str(lab.staging), nas_path=str(lab.nas), now=datetime.now(UTC), **how)
+    registration.register(
+        "lab",
+        str(lab.staging),
+        nas_path=str(lab.nas),
+        allow_same_filesystem=True,
+        accept_empty=True,
+        now=datetime.now(UTC),
+    )
     return lab
 
 

@@ -1,7 +1,7 @@
 """The measured rows as a table for people, and as JSON."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,7 @@ from bench import measuring
 from bench.measuring import Cost, Ratios
 from bench.rows import Row
 
-_HEAD = f"{'work':36} {'goal':>5} {'ratio':>6} {'from to to':>13} {'met':>4} {'CPU ratio':>10}"
+_HEAD = f"{'work':36} {'goal':>5} {'ratio':>6} {'range':>13} {'met':>4} {'CPU ratio':>10}"
 _SIDES = f"{'median s':>9} {'CPU s':>8} {'in children':>12} {'MiB':>6}"
 
 
@@ -21,8 +21,8 @@ class Measured:
     files: int
     bytes: int
     ours: Sequence[Cost]
-    peers: dict[str, Sequence[Cost]]
-    missing: dict[str, str]
+    peers: Mapping[str, Sequence[Cost]]
+    missing: Mapping[str, str]
 
     def ratios(self, peer: str) -> Ratios:
         return measuring.ratios([cost.seconds for cost in self.ours], [cost.seconds for cost in self.peers[peer]])

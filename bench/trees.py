@@ -123,5 +123,5 @@ def settle(place: Path, twin: Path, *, reads: bool) -> None:
     """Write out what was copied; for a side that reads, read every file once, so that all find a warm cache."""
     subprocess.run(["sync", "-f", place], check=True)
     for folder in {place, twin} if reads else ():
-        words = ["find", folder, "-type", "f", "-exec", "cat", "{}", "+"]
+        words = ["find", str(folder), "-type", "f", "-exec", "cat", "{}", "+"]
         subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
