@@ -1,0 +1,77 @@
+"""The product's side of each row. Everything before the returned work is not measured."""
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bench.measuring import Work
+from cleanup.clears import protocol
+from cleanup.models import Run, StagingRoot
+from cleanup.runs import discovery
+from cleanup.storage import handles, hashing, linux
+from cleanup.storage.staging import manifest, removal, run_tree
+
+Counted = tuple[int, int]
+
+
+def clear(place: Path, expected: Counted) -> Work:
+    """The whole clear of a staged run by the policy in force, from claim to ledger."""
+    root = StagingRoot.objects.get()
+    discovery.discover(root, now=datetime.now(UTC))
+    run = Run.objects.with_root().get(root=root, run_path=str(place.relative_to(root.path)))
+
+    def work() -> None:
+        _expect(protocol.clear_run(run, now=datetime.now(UTC), actor="bench"), expected)
+
+    return work
+
+
+def remove(place: Path, expected: Counted) -> Work:
+    """The removal of a planned run: each entry is compared with its plan, goes, and is counted."""
+    parent = os.open(place.parent, handles.DIRECTORY)
+    run = os.open(place, handles.DIRECTORY)
+    planned = run_tree.scan(run).entries
+    status = linux.status(run, run_tree.INGEST_PATH)
+    record: dict[str, Any] = {"ino": status.ino, "size": status.size, "mtime_ns": status.mtime_ns}
+
+    def work() -> None:
+        removed = removal.remove(parent, os.fsencode(place.name), run, planned, record=record)
+        assert not removed.left, removed.left[:3]
+        _expect((removed.freed.files, removed.freed.bytes), expected)
+
+    return work
+
+
+def size(place: Path, expected: Counted) -> Work:
+    """Files, logical and allocated bytes below a folder; links count once."""
+
+    def work() -> None:
+        with handles.opened(os.open(place, handles.DIRECTORY)) as run:
+            counted = run_tree.count(run_tree.scan(run).entries)
+        assert counted.allocated >= counted.bytes, counted
+        assert counted.files >= expected[0], counted
+
+    return work
+
+
+def check_hashes(place: Path, expected: Counted) -> Work:
+    """Each file of a listed tree against the manifest, as a proof reads the staged side."""
+    run = os.open(place, handles.DIRECTORY)
+    files = run_tree.scan(run).data_files
+
+    def work() -> None:
+        listed = manifest.read(run)
+        assert listed is not None
+        digests = listed.digests_of({entry.path for entry in files})
+        right = 0
+        for batch in hashing.batches(files):
+            hashed = hashing.hash_batch(run, [entry.path for entry in batch])
+            right += sum(digests[entry.path] == digest for entry, (digest, _) in zip(batch, hashed, strict=True))
+        _expect((right, run_tree.count(files).bytes), expected)
+
+    return work
+
+
+def _expect(counted: Counted, expected: Counted) -> None:
+    assert counted == expected, f"{counted[0]:,} files and {counted[1]:,} bytes instead of {expected}"
