@@ -4,17 +4,18 @@ import ctypes
 import enum
 import errno
 import fcntl
+import functools
 import os
 import stat
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 # glibc 2.36 has no symbol for openat2; its number is the same on every architecture.
-_SYS_OPENAT2 = 437
+_SYS_OPENAT2 = ctypes.c_long(437)
 _RENAME_NOREPLACE = 1
 _AT_SYMLINK_NOFOLLOW = 0x100
 _AT_EMPTY_PATH = 0x1000
@@ -47,6 +48,9 @@ STRICT = Resolve.NO_XDEV | Resolve.NO_MAGICLINKS | Resolve.NO_SYMLINKS | Resolve
 
 class _OpenHow(ctypes.Structure):
     _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
+
+
+_HOW_SIZE = ctypes.c_size_t(ctypes.sizeof(_OpenHow))
 
 
 # struct statx: a structure's fields would be slow to read one by one.
@@ -152,19 +156,23 @@ def openat2(directory: int, path: bytes, flags: int, resolve: Resolve = STRICT) 
 
     Raises OSError; ELOOP for a link, EXDEV for a mount point or an escape, EAGAIN after a race with a rename.
     """
-    _refuse_zero_bytes(path)
-    how = _OpenHow(flags | os.O_CLOEXEC, 0, resolve)
+    if b"\0" in path:
+        _refuse_zero_bytes(path)
+    how = _how(flags | os.O_CLOEXEC, resolve)
     for _ in range(10):
-        descriptor = _libc.syscall(
-            ctypes.c_long(_SYS_OPENAT2), directory, path, ctypes.byref(how), ctypes.c_size_t(ctypes.sizeof(how))
-        )
+        descriptor: int = _libc.syscall(_SYS_OPENAT2, directory, path, how, _HOW_SIZE)
         if descriptor >= 0:
-            return int(descriptor)
+            return descriptor
         # EAGAIN: a rename elsewhere on the machine ran while the kernel ruled out "..".
         if ctypes.get_errno() not in (errno.EAGAIN, errno.EINTR):
             break
     _raise_errno(path)
     raise AssertionError("unreachable")
+
+
+@functools.cache
+def _how(flags: int, resolve: Resolve) -> Any:  # noqa: ANN401
+    return ctypes.byref(_OpenHow(flags, 0, resolve))  # the kernel only reads it
 
 
 def rename_noreplace(source_directory: int, source: bytes, target_directory: int, target: bytes) -> None:
