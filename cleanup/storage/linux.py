@@ -24,8 +24,8 @@ _STATX_BASIC_AND_BTIME = 0x7FF | 0x800
 _STATX_BTIME = 0x800
 _STATX_MNT_ID_UNIQUE = 0x4000  # Linux 6.8
 _STATX_ATTR_FIXED = 0x10 | 0x20  # immutable, append-only
-_STATX_ATTR_MOUNT_ROOT = 0x2000
-_STATX_ATTR_UNUSUAL = _STATX_ATTR_FIXED | _STATX_ATTR_MOUNT_ROOT
+STATX_ATTR_MOUNT_ROOT = 0x2000
+_STATX_ATTR_UNUSUAL = _STATX_ATTR_FIXED | STATX_ATTR_MOUNT_ROOT
 _FORMAT = 0o170000  # S_IFMT: the kind of an entry
 _FS_IOC_FSGETXATTR = 0x801C581F
 # Flags, extent size, number of extents, project, extent size of shared ones; eight bytes are spare.
@@ -64,6 +64,8 @@ _STATX = struct.Struct(
     "8xII"  # device
     "Q"  # mount
 )
+# Attributes, links, mode, inode, size, blocks.
+SIZE_FIELDS = struct.Struct("=8xQI8xH2xQQQ88x")
 
 
 class _StatxFields(NamedTuple):
@@ -114,7 +116,7 @@ class FileStatus(_StatxFields):
 
     @property
     def is_mount_root(self) -> bool:
-        return self.attributes & _STATX_ATTR_MOUNT_ROOT != 0
+        return self.attributes & STATX_ATTR_MOUNT_ROOT != 0
 
     @property
     def is_fixed(self) -> bool:
@@ -195,18 +197,24 @@ def status(directory: int, name: bytes = b"", *, fresh: bool = False) -> FileSta
     return FileStatus._make(_STATX.unpack_from(buffer))
 
 
-def status_reader(directory: int) -> Callable[[bytes], FileStatus]:
-    """Returns a `status` for many names of one open directory; threads cannot share it."""
-    # One buffer and few look-ups of names make this twice as fast.
-    statx, unpack, made, kind, buffer = _libc.statx, _STATX.unpack_from, tuple.__new__, FileStatus, _Statx()
+def status_reader() -> Callable[[int, bytes], FileStatus]:
+    """Returns a `status` for the names in open directories, twice as fast; threads cannot share it."""
+    read, made, kind = fields_reader(_STATX), tuple.__new__, FileStatus
+    return lambda directory, name: made(kind, read(directory, name))
+
+
+def fields_reader(layout: struct.Struct) -> Callable[[int, bytes], tuple[int, ...]]:
+    """Returns a `status_reader` of bare fields, by a layout of struct statx such as SIZE_FIELDS."""
+    # One buffer, few look-ups of names and no object make it cheap.
+    statx, unpack, buffer = _libc.statx, layout.unpack_from, _Statx()
     reference = ctypes.byref(buffer)
 
-    def read(name: bytes) -> FileStatus:
+    def read(directory: int, name: bytes) -> tuple[int, ...]:
         if not name or b"\0" in name:
             raise OSError(errno.EINVAL, "not the name of an entry", os.fsdecode(name))
         if statx(directory, name, _AT_SYMLINK_NOFOLLOW, _STATX_BASIC_AND_BTIME, reference):
             _raise_errno(name)
-        return made(kind, unpack(buffer))
+        return unpack(buffer)
 
     return read
 

@@ -14,7 +14,7 @@ from cleanup.rules.reasons import Reason
 from cleanup.storage import errors, handles, linux, run_paths
 from cleanup.storage.errors import MetAt
 from cleanup.storage.run_paths import METADATA, show
-from cleanup.storage.staging import desktop_files, hold_file, metadata
+from cleanup.storage.staging import desktop_files, hold_file, metadata, tree_size
 
 MAX_DEPTH = 128
 # Below PATH_MAX, so that the kernel takes each path beneath an open directory in one call.
@@ -225,11 +225,11 @@ def _scan_names(
     problems: list[Finding],
 ) -> list[tuple[bytes, int]]:
     below: list[tuple[bytes, int]] = []
-    read, is_sticky = linux.status_reader(descriptor), own.mode & stat.S_ISVTX
+    read, is_sticky = linux.status_reader(), own.mode & stat.S_ISVTX
     for name in sorted_names(descriptor):
         path = above + name
         try:
-            status = read(name)
+            status = read(descriptor, name)
         except FileNotFoundError:
             if not _may_be_lock(path):
                 raise
@@ -256,9 +256,7 @@ def _scan_names(
 
 def sorted_names(descriptor: int) -> list[bytes]:
     """Returns the names in an open directory, by their bytes."""
-    # One call encodes them all; no name has a slash.
-    together = os.fsencode("/".join(os.listdir(descriptor)))
-    return sorted(together.split(b"/")) if together else []
+    return sorted(handles.names_in(descriptor))
 
 
 def may_write(descriptor: int) -> bool:
@@ -334,6 +332,17 @@ def freed(entries: Iterable[Entry], left: Collection[bytes]) -> Count:
     )
 
 
+def size_of(run: int) -> Count:
+    """Counts what lies below an open directory, as `count` of its scan, at half the cost. Raises OSError."""
+    with contextlib.suppress(OSError):
+        if (plain := tree_size.of_plain_tree(run, max_depth=MAX_DEPTH, max_path=MAX_PATH)) is not None:
+            return Count(*plain)
+    scanned = scan(run)
+    if scanned.unseen:
+        raise OSError(errno.EIO, f"cannot be counted: {scanned.unseen[0].detail}")
+    return count(scanned.entries)
+
+
 def freed_bytes_and_count(run_path: str | os.PathLike[str]) -> tuple[int, int]:
     """Returns (file count, bytes) below a directory, as ExLab-Wizard's function does.
 
@@ -351,10 +360,11 @@ def freed_bytes_and_count(run_path: str | os.PathLike[str]) -> tuple[int, int]:
             return 0, 0
         raise
     with handles.opened(descriptor):
-        scanned = scan(descriptor)
-    if scanned.unseen:
-        raise OSError(errno.EIO, f"cannot be counted: {scanned.unseen[0].detail}", os.fspath(run_path))
-    counted = count(scanned.entries)
+        try:
+            counted = size_of(descriptor)
+        except OSError as error:
+            error.filename = os.fspath(run_path)
+            raise
     return counted.files, counted.bytes
 
 

@@ -5,12 +5,13 @@ import random
 import socket
 import stat
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from cleanup.storage import handles, linux
-from cleanup.storage.staging import run_tree
+from cleanup.storage.staging import run_tree, tree_size
 from cleanup.storage.staging.desktop_files import APPLE_DOUBLE
 from cleanup.storage.staging.run_tree import Scan
 from tests.storage.children import NOBODY, as_ordinary_user, mount, with_own_mounts
@@ -30,14 +31,21 @@ MODES = (0o644, 0o644, 0o600, 0o000, 0o040, 0o004)
 FOLDER_MODES = (0o755, 0o755, 0o755, 0o555, 0o000, 0o300, 0o400, 0o1777, 0o1755, 0o777)
 
 
-def grow(folder: bytes, chance: random.Random, outside: bytes, made: list[bytes], depth: int = 0) -> None:
+def grow(
+    folder: bytes,
+    chance: random.Random,
+    outside: bytes,
+    made: list[bytes],
+    depth: int = 0,
+    kinds: Sequence[str] = KINDS,
+) -> None:
     """Fill a folder with entries of every kind."""
     names = {*chance.sample(NAMES, 5), *(b"well_%d.bin" % chance.randrange(99) for _ in range(4))}
     for name in sorted(names):
-        path, kind = folder + b"/" + name, chance.choice(KINDS)
+        path, kind = folder + b"/" + name, chance.choice(kinds)
         if kind == "folder" and depth < 3:
             os.mkdir(path)
-            grow(path, chance, outside, made, depth + 1)
+            grow(path, chance, outside, made, depth + 1, kinds)
         else:
             make(kind, path, chance, outside, made)
         is_folder = os.path.isdir(path) and not os.path.islink(path)
@@ -72,10 +80,23 @@ def make(kind: str, path: bytes, chance: random.Random, outside: bytes, made: li
         made.append(path)
 
 
-def both(path: Path | bytes) -> tuple[Scan, Scan]:
+def both(path: Path) -> tuple[Scan, Scan]:
     run = os.open(path, os.O_RDONLY)
     with handles.opened(run):
-        return plain_scan.scan(run), run_tree.scan(run)
+        return looked_at(run)
+
+
+def looked_at(run: int) -> tuple[Scan, Scan]:
+    """Return both scans of an open run, after a comparison of the counts and sizes."""
+    plain, fast = plain_scan.scan(run), run_tree.scan(run)
+    counted = plain_scan.count(plain.entries)
+    assert run_tree.count(fast.entries) == counted
+    try:
+        assert run_tree.size_of(run) == counted
+        assert plain.unseen == ()
+    except OSError as error:
+        assert plain.unseen[0].detail in str(error)
+    return plain, fast
 
 
 def closing(path: Path) -> None:
@@ -94,10 +115,9 @@ def test_of_random_trees_with_every_finding_in_them(tmp_path: Path) -> None:
             grow(os.fsencode(run), random.Random(seed), os.fsencode(outside), [])
             plain, fast = both(run)
             assert fast == plain
-            assert run_tree.count(fast.entries) == plain_scan.count(plain.entries)
             opened = os.open(run, os.O_RDONLY)
             with handles.opened(opened):
-                plain, fast = as_ordinary_user(lambda run=opened: (plain_scan.scan(run), run_tree.scan(run)))
+                plain, fast = as_ordinary_user(lambda run=opened: looked_at(run))
             assert fast == plain
             seen |= kinds_in(fast)
     finally:
@@ -117,6 +137,28 @@ def kinds_in(scanned: Scan) -> set[str]:
     kinds |= {"desktop": bool(scanned.desktop), "unseen": bool(scanned.unseen)}
     kinds |= {"linked": any(entry.nlink > 1 for entry in scanned.entries)}
     return found | {kind for kind, is_there in kinds.items() if is_there}
+
+
+def test_the_quick_size_is_that_of_plain_files_and_folders_alone(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.write_bytes(b"elsewhere")
+    run = tmp_path / "run"
+    run.mkdir()
+    opened = os.open(run, os.O_RDONLY)
+    with handles.opened(opened):
+        assert quick(opened) is None
+        grow(os.fsencode(run), random.Random(7), os.fsencode(outside), [], 0, ("file", "folder", "same", "elsewhere"))
+        counted = run_tree.count(run_tree.scan(opened).entries)
+        assert quick(opened) == (counted.files, counted.bytes, counted.allocated)
+        assert counted.files > 10
+        (run / "link").symlink_to("nowhere")
+        assert quick(opened) is None
+        assert run_tree.size_of(opened) == counted
+    closing(tmp_path)
+
+
+def quick(run: int) -> tuple[int, int, int] | None:
+    return tree_size.of_plain_tree(run, max_depth=run_tree.MAX_DEPTH, max_path=run_tree.MAX_PATH)
 
 
 def test_of_mounts_inside(tmp_path: Path) -> None:
@@ -158,9 +200,9 @@ def test_one_reader_says_of_every_entry_what_a_plain_look_says(tmp_path: Path) -
     grow(os.fsencode(tmp_path), random.Random(99), b"/etc/hostname", [])
     folder = os.open(tmp_path, os.O_RDONLY)
     with handles.opened(folder):
-        read = linux.status_reader(folder)
+        read = linux.status_reader()
         for name in run_tree.sorted_names(folder):
-            plain, found = plain_scan.status(folder, name), read(name)
+            plain, found = plain_scan.status(folder, name), read(folder, name)
             assert found == linux.status(folder, name)
             assert (found.birth_ns, found.is_mount_root, found.is_fixed) == (
                 plain.birth_ns,
@@ -171,5 +213,5 @@ def test_one_reader_says_of_every_entry_what_a_plain_look_says(tmp_path: Path) -
             assert run_tree.entry_of(name, found) == plain_scan.entry_of(name, plain.stat)
         for name in (b"", b"a\0b"):
             with pytest.raises(OSError, match="not the name"):
-                read(name)
+                read(folder, name)
     closing(tmp_path)

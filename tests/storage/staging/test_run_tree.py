@@ -106,18 +106,13 @@ class TestScan:
     ) -> None:
         # A subvolume has inode numbers of its own, and openat2 sees no mount there.
         write(tmp_path / "subvolume/file")
-        reader_of = linux.status_reader
+        read = linux.status_reader()
 
-        def with_subvolume(directory: int) -> Callable[[bytes], linux.FileStatus]:
-            read = reader_of(directory)
+        def with_subvolume(directory: int, name: bytes) -> linux.FileStatus:
+            found = read(directory, name)
+            return found._replace(device_minor=found.device_minor + 1) if name == b"subvolume" else found
 
-            def status(name: bytes) -> linux.FileStatus:
-                found = read(name)
-                return found._replace(device_minor=found.device_minor + 1) if name == b"subvolume" else found
-
-            return status
-
-        monkeypatch.setattr(linux, "status_reader", with_subvolume)
+        monkeypatch.setattr(linux, "status_reader", lambda: with_subvolume)
         assert problems(tmp_path) == [("mount_inside", "subvolume")]
 
     def test_depth_ends_where_it_is_still_safe(self, tmp_path: Path) -> None:
