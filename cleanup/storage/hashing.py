@@ -22,11 +22,12 @@ class _Sized(Protocol):
 
 
 T = TypeVar("T", bound=_Sized)
+Hashed = tuple[bytes, linux.FileStatus]
 
 
 def hash_file(
     directory: int, path: bytes, *, drop_cache: bool = False, beat: Callable[[int], None] = lambda count: None
-) -> tuple[bytes, linux.FileStatus]:
+) -> Hashed:
     """Returns SHA-256 and status of a regular file; `beat` gets each block's bytes.
 
     `drop_cache`: the storage answers, not the kernel's cache. Raises OSError; EINVAL for other kinds, EBUSY for a
@@ -106,7 +107,7 @@ def batches(files: Iterable[T]) -> Iterator[list[T]]:
 
 def hash_batch(
     directory: int, paths: Iterable[bytes], *, beat: Callable[[int], None] = lambda count: None
-) -> list[tuple[bytes, linux.FileStatus]]:
+) -> list[Hashed]:
     """Returns `hash_file` of each path. An OSError names the file."""
     hashed = []
     for path in paths:
