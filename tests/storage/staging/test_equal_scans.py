@@ -14,8 +14,9 @@ from cleanup.storage import handles, linux
 from cleanup.storage.staging import run_tree, tree_size
 from cleanup.storage.staging.desktop_files import APPLE_DOUBLE
 from cleanup.storage.staging.run_tree import Scan
-from tests.storage.children import NOBODY, as_ordinary_user, mount, with_own_mounts
+from tests.storage.children import NOBODY, as_ordinary_user, give_away, mount, with_own_mounts
 from tests.storage.staging import plain_scan
+from tests.storage.staging.trees import Open
 
 pytestmark = pytest.mark.one_engine(by="function")
 
@@ -176,6 +177,31 @@ def test_of_mounts_inside(tmp_path: Path) -> None:
     plain, fast = with_own_mounts(scans)
     assert fast == plain
     assert [problem.reason for problem in fast.problems] == ["mount_inside"] * 3
+
+
+def test_of_a_hold_file_that_cannot_be_read(tmp_path: Path, open_directory: Open) -> None:
+    (tmp_path / ".exlab-hold").write_text("mine")
+    (tmp_path / ".exlab-hold").chmod(0)
+    give_away(tmp_path, tmp_path / ".exlab-hold")
+    run = open_directory(tmp_path)
+    plain, fast = as_ordinary_user(lambda: looked_at(run))
+    assert fast == plain
+    assert (fast.is_held, fast.problems) == (True, ())
+
+
+def test_of_a_file_that_is_a_mount(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").write_text("elsewhere")
+    for name in ("run/folder/file", "run/folder/mounted"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+
+    def scans() -> tuple[Scan, Scan]:
+        mount("--bind", tmp_path / "elsewhere", tmp_path / "run/folder/mounted")
+        return both(tmp_path / "run")
+
+    plain, fast = with_own_mounts(scans)
+    assert fast == plain
+    assert [entry.path for entry in fast.entries] == [b"folder", b"folder/file"]
 
 
 def test_of_what_is_fixed_and_of_what_is_too_deep(tmp_path: Path) -> None:
