@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol, TypeVar
 
@@ -10,6 +11,7 @@ from cleanup.storage import handles, linux, run_paths
 
 _BLOCK = 1 << 20
 _END = 4096
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
 _BATCH_BYTES = 16 << 20
 _BATCH_FILES = 500
 
@@ -20,30 +22,36 @@ class _Sized(Protocol):
 
 
 T = TypeVar("T", bound=_Sized)
+Hashed = tuple[bytes, linux.FileStatus]
 
 
 def hash_file(
     directory: int, path: bytes, *, drop_cache: bool = False, beat: Callable[[int], None] = lambda count: None
-) -> tuple[bytes, linux.FileStatus]:
+) -> Hashed:
     """Returns SHA-256 and status of a regular file; `beat` gets each block's bytes.
 
     `drop_cache`: the storage answers, not the kernel's cache. Raises OSError; EINVAL for other kinds, EBUSY for a
     change meanwhile.
     """
-    with handles.opened(_open_quietly(directory, path)) as descriptor:
-        before = linux.status(descriptor)
-        if not before.is_file:
+    descriptor = _open_quietly(directory, path)
+    try:
+        before = os.fstat(descriptor)
+        if not stat.S_ISREG(before.st_mode):
             raise OSError(errno.EINVAL, "not a regular file", run_paths.show(path))
         if drop_cache:
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-        digest = hashlib.sha256()
-        buffer = bytearray(min(before.size, _BLOCK - 1) + 1)  # a whole block for each of many small files is slow
-        view = memoryview(buffer)
+        digest, read = hashlib.sha256(), 0
+        view = memoryview(bytearray(min(before.st_size, _BLOCK - 1) + 1))  # a whole block for each small file is slow
         while size := os.readv(descriptor, [view]):
             digest.update(view[:size])
             beat(size)
+            read += size
+            if read == before.st_size and size < len(view):
+                break  # there was room for more
         after = linux.status(descriptor)
-    if (before.size, before.mtime_ns, before.ctime_ns) != (after.size, after.mtime_ns, after.ctime_ns):
+    finally:
+        os.close(descriptor)
+    if (before.st_size, before.st_mtime_ns, before.st_ctime_ns) != (after.size, after.mtime_ns, after.ctime_ns):
         raise OSError(errno.EBUSY, "changed while it was read", run_paths.show(path))
     return digest.digest(), after
 
@@ -99,7 +107,7 @@ def batches(files: Iterable[T]) -> Iterator[list[T]]:
 
 def hash_batch(
     directory: int, paths: Iterable[bytes], *, beat: Callable[[int], None] = lambda count: None
-) -> list[tuple[bytes, linux.FileStatus]]:
+) -> list[Hashed]:
     """Returns `hash_file` of each path. An OSError names the file."""
     hashed = []
     for path in paths:
@@ -113,8 +121,7 @@ def hash_batch(
 
 def _open_quietly(directory: int, path: bytes) -> int:
     # Only the owner and root may open without leaving an access time.
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
-        return handles.open_beneath(directory, path, flags | os.O_NOATIME)
+        return handles.open_beneath(directory, path, _READ | os.O_NOATIME)
     except PermissionError:
-        return handles.open_beneath(directory, path, flags)
+        return handles.open_beneath(directory, path, _READ)

@@ -4,15 +4,18 @@ import ctypes
 import enum
 import errno
 import fcntl
+import functools
 import os
 import stat
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 # glibc 2.36 has no symbol for openat2; its number is the same on every architecture.
-_SYS_OPENAT2 = 437
+_SYS_OPENAT2 = ctypes.c_long(437)
 _RENAME_NOREPLACE = 1
 _AT_SYMLINK_NOFOLLOW = 0x100
 _AT_EMPTY_PATH = 0x1000
@@ -21,7 +24,9 @@ _STATX_BASIC_AND_BTIME = 0x7FF | 0x800
 _STATX_BTIME = 0x800
 _STATX_MNT_ID_UNIQUE = 0x4000  # Linux 6.8
 _STATX_ATTR_FIXED = 0x10 | 0x20  # immutable, append-only
-_STATX_ATTR_MOUNT_ROOT = 0x2000
+STATX_ATTR_MOUNT_ROOT = 0x2000
+_STATX_ATTR_UNUSUAL = _STATX_ATTR_FIXED | STATX_ATTR_MOUNT_ROOT
+_FORMAT = 0o170000  # S_IFMT: the kind of an entry
 _FS_IOC_FSGETXATTR = 0x801C581F
 # Flags, extent size, number of extents, project, extent size of shared ones; eight bytes are spare.
 _FSXATTR = struct.Struct("=IIIII8x")
@@ -37,6 +42,7 @@ class Resolve(enum.IntFlag):
     BENEATH = 0x08
 
 
+SECOND = 1_000_000_000  # in nanoseconds
 STRICT = Resolve.NO_XDEV | Resolve.NO_MAGICLINKS | Resolve.NO_SYMLINKS | Resolve.BENEATH
 
 
@@ -44,68 +50,95 @@ class _OpenHow(ctypes.Structure):
     _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
 
 
-class _Timestamp(ctypes.Structure):
-    _fields_ = (("sec", ctypes.c_int64), ("nsec", ctypes.c_uint32), ("reserved", ctypes.c_int32))
+_HOW_SIZE = ctypes.c_size_t(ctypes.sizeof(_OpenHow))
 
 
-class _Statx(ctypes.Structure):
-    _fields_ = (
-        ("mask", ctypes.c_uint32),
-        ("blksize", ctypes.c_uint32),
-        ("attributes", ctypes.c_uint64),
-        ("nlink", ctypes.c_uint32),
-        ("uid", ctypes.c_uint32),
-        ("gid", ctypes.c_uint32),
-        ("mode", ctypes.c_uint16),
-        ("spare0", ctypes.c_uint16),
-        ("ino", ctypes.c_uint64),
-        ("size", ctypes.c_uint64),
-        ("blocks", ctypes.c_uint64),
-        ("attributes_mask", ctypes.c_uint64),
-        ("atime", _Timestamp),
-        ("btime", _Timestamp),
-        ("ctime", _Timestamp),
-        ("mtime", _Timestamp),
-        ("rdev_major", ctypes.c_uint32),
-        ("rdev_minor", ctypes.c_uint32),
-        ("dev_major", ctypes.c_uint32),
-        ("dev_minor", ctypes.c_uint32),
-        ("mnt_id", ctypes.c_uint64),
-        ("spare", ctypes.c_uint64 * 13),
-    )
+# struct statx: a structure's fields would be slow to read one by one.
+_Statx = ctypes.c_char * 256
+_STATX = struct.Struct(
+    "=I4xQ"  # mask, attributes
+    "II4xH2x"  # links, user, mode
+    "QQQ8x"  # inode, size, blocks
+    "16x"  # access time
+    "qI4xqI4xqI4x"  # birth, change and modification
+    "8xII"  # device
+    "Q"  # mount
+)
+# Attributes, links, mode, inode, size, blocks.
+SIZE_FIELDS = struct.Struct("=8xQI8xH2xQQQ88x")
 
 
-@dataclass(frozen=True, slots=True)
-class FileStatus:
-    """One entry: times in nanoseconds, sizes in bytes; `birth_ns` None: unknown.
-
-    `is_fixed`: immutable or append-only, even for root.
-    """
-
-    mode: int
-    uid: int
-    ino: int
+class _StatxFields(NamedTuple):
+    mask: int
+    attributes: int
     nlink: int
+    uid: int
+    mode: int
+    ino: int
     size: int
-    allocated: int
-    mtime_ns: int
-    ctime_ns: int
-    birth_ns: int | None
-    device: int
-    is_mount_root: bool
-    is_fixed: bool
+    blocks: int
+    birth_seconds: int
+    birth_rest: int
+    ctime_seconds: int
+    ctime_rest: int
+    mtime_seconds: int
+    mtime_rest: int
+    device_major: int
+    device_minor: int
+    mount: int
+
+
+class FileStatus(_StatxFields):
+    """One entry, as statx says it: sizes in bytes, `rest` in nanoseconds."""
+
+    __slots__ = ()
+
+    @property
+    def allocated(self) -> int:
+        return self.blocks * 512
+
+    @property
+    def mtime_ns(self) -> int:
+        return self.mtime_seconds * SECOND + self.mtime_rest
+
+    @property
+    def ctime_ns(self) -> int:
+        return self.ctime_seconds * SECOND + self.ctime_rest
+
+    @property
+    def birth_ns(self) -> int | None:
+        """The time of birth; None: unknown."""
+        return self.birth_seconds * SECOND + self.birth_rest if self.mask & _STATX_BTIME else None
+
+    @property
+    def device(self) -> int:
+        return os.makedev(self.device_major, self.device_minor)
+
+    @property
+    def is_mount_root(self) -> bool:
+        return self.attributes & STATX_ATTR_MOUNT_ROOT != 0
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether it is immutable or append-only, even for root."""
+        return self.attributes & _STATX_ATTR_FIXED != 0
 
     @property
     def is_file(self) -> bool:
-        return stat.S_ISREG(self.mode)
+        return self.mode & _FORMAT == stat.S_IFREG
+
+    @property
+    def is_plain_file(self) -> bool:
+        """Whether it is a regular file, no mount and not fixed: in a run nearly every entry."""
+        return self.mode & _FORMAT == stat.S_IFREG and not self.attributes & _STATX_ATTR_UNUSUAL
 
     @property
     def is_directory(self) -> bool:
-        return stat.S_ISDIR(self.mode)
+        return self.mode & _FORMAT == stat.S_IFDIR
 
     @property
     def is_symlink(self) -> bool:
-        return stat.S_ISLNK(self.mode)
+        return self.mode & _FORMAT == stat.S_IFLNK
 
 
 def _raise_errno(name: bytes) -> None:
@@ -125,19 +158,23 @@ def openat2(directory: int, path: bytes, flags: int, resolve: Resolve = STRICT) 
 
     Raises OSError; ELOOP for a link, EXDEV for a mount point or an escape, EAGAIN after a race with a rename.
     """
-    _refuse_zero_bytes(path)
-    how = _OpenHow(flags | os.O_CLOEXEC, 0, resolve)
+    if b"\0" in path:
+        _refuse_zero_bytes(path)
+    how = _how(flags | os.O_CLOEXEC, resolve)
     for _ in range(10):
-        descriptor = _libc.syscall(
-            ctypes.c_long(_SYS_OPENAT2), directory, path, ctypes.byref(how), ctypes.c_size_t(ctypes.sizeof(how))
-        )
+        descriptor: int = _libc.syscall(_SYS_OPENAT2, directory, path, how, _HOW_SIZE)
         if descriptor >= 0:
-            return int(descriptor)
+            return descriptor
         # EAGAIN: a rename elsewhere on the machine ran while the kernel ruled out "..".
         if ctypes.get_errno() not in (errno.EAGAIN, errno.EINTR):
             break
     _raise_errno(path)
     raise AssertionError("unreachable")
+
+
+@functools.cache
+def _how(flags: int, resolve: Resolve) -> Any:  # noqa: ANN401
+    return ctypes.byref(_OpenHow(flags, 0, resolve))  # the kernel only reads it
 
 
 def rename_noreplace(source_directory: int, source: bytes, target_directory: int, target: bytes) -> None:
@@ -155,22 +192,31 @@ def status(directory: int, name: bytes = b"", *, fresh: bool = False) -> FileSta
     _refuse_zero_bytes(name)
     buffer = _Statx()
     flags = (_AT_SYMLINK_NOFOLLOW if name else _AT_EMPTY_PATH) | (_AT_STATX_FORCE_SYNC if fresh else 0)
-    if _libc.statx(directory, name, flags, ctypes.c_uint(_STATX_BASIC_AND_BTIME), ctypes.byref(buffer)):
+    if _libc.statx(directory, name, flags, _STATX_BASIC_AND_BTIME, buffer):
         _raise_errno(name)
-    return FileStatus(
-        mode=buffer.mode,
-        uid=buffer.uid,
-        ino=buffer.ino,
-        nlink=buffer.nlink,
-        size=buffer.size,
-        allocated=buffer.blocks * 512,
-        mtime_ns=_nanoseconds(buffer.mtime),
-        ctime_ns=_nanoseconds(buffer.ctime),
-        birth_ns=_nanoseconds(buffer.btime) if buffer.mask & _STATX_BTIME else None,
-        device=os.makedev(buffer.dev_major, buffer.dev_minor),
-        is_mount_root=bool(buffer.attributes & _STATX_ATTR_MOUNT_ROOT),
-        is_fixed=bool(buffer.attributes & _STATX_ATTR_FIXED),
-    )
+    return FileStatus._make(_STATX.unpack_from(buffer))
+
+
+def status_reader() -> Callable[[int, bytes], FileStatus]:
+    """Returns a `status` for the names in open directories, twice as fast; threads cannot share it."""
+    read, made, kind = fields_reader(_STATX), tuple.__new__, FileStatus
+    return lambda directory, name: made(kind, read(directory, name))
+
+
+def fields_reader(layout: struct.Struct) -> Callable[[int, bytes], tuple[int, ...]]:
+    """Returns a `status_reader` of bare fields, by a layout of struct statx such as SIZE_FIELDS."""
+    # One buffer, few look-ups of names and no object make it cheap.
+    statx, unpack, buffer = _libc.statx, layout.unpack_from, _Statx()
+    reference = ctypes.byref(buffer)
+
+    def read(directory: int, name: bytes) -> tuple[int, ...]:
+        if not name or b"\0" in name:
+            raise OSError(errno.EINVAL, "not the name of an entry", os.fsdecode(name))
+        if statx(directory, name, _AT_SYMLINK_NOFOLLOW, _STATX_BASIC_AND_BTIME, reference):
+            _raise_errno(name)
+        return unpack(buffer)
+
+    return read
 
 
 def sync_filesystem(descriptor: int) -> None:
@@ -200,13 +246,10 @@ def project(descriptor: int) -> QuotaProject | None:
 def mounting(descriptor: int) -> int | None:
     """Returns the number of an open file's mount, unique since boot, or None."""
     buffer = _Statx()
-    if _libc.statx(descriptor, b"", _AT_EMPTY_PATH, ctypes.c_uint(_STATX_MNT_ID_UNIQUE), ctypes.byref(buffer)):
+    if _libc.statx(descriptor, b"", _AT_EMPTY_PATH, _STATX_MNT_ID_UNIQUE, buffer):
         _raise_errno(b"")
-    return int(buffer.mnt_id) if buffer.mask & _STATX_MNT_ID_UNIQUE else None
-
-
-def _nanoseconds(time: _Timestamp) -> int:
-    return int(time.sec) * 1_000_000_000 + int(time.nsec)
+    mask, *_others, mount = _STATX.unpack_from(buffer)
+    return int(mount) if mask & _STATX_MNT_ID_UNIQUE else None
 
 
 def missing_calls() -> list[str]:

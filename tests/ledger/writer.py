@@ -6,6 +6,7 @@ two rows. At the end it says how many rows it wrote.
 
 import contextlib
 import sys
+import time
 from datetime import UTC, datetime
 
 from django.db import OperationalError
@@ -34,6 +35,7 @@ def _say(line: str) -> None:
 
 
 def _with_patience(name: str, number: int) -> int:
+    time.sleep(0.002)  # gives the others their turn, or a busy machine lets one process write all of its rows first
     for _ in range(_TRIES):
         with contextlib.suppress(OperationalError):  # a busy machine: the lock did not come in time
             return _transaction(name, number)

@@ -16,7 +16,7 @@ from cleanup.rules.reasons import Reason
 from cleanup.runs.facts import findings, inspection
 from cleanup.runs.facts.inspection import Look
 from cleanup.runs.proofs import accepted_bytes
-from cleanup.storage import hashing
+from cleanup.storage import hash_pool, linux
 from cleanup.storage.nas import client
 from cleanup.storage.run_paths import show
 from cleanup.storage.staging import run_tree
@@ -116,12 +116,13 @@ def _staged_digests(
     opened: OpenRun, files: list[run_tree.Entry], progress: Callable[[int], None]
 ) -> dict[bytes, bytes]:
     found: dict[bytes, bytes] = {}
-    for batch in hashing.batches(files):
-        hashed = hashing.hash_batch(opened.run, [entry.path for entry in batch], beat=progress)
-        for entry, (digest, status) in zip(batch, hashed, strict=True):
-            if (status.ino, status.size) != (entry.ino, entry.size):
-                raise NotComparable(Finding(Reason.CHANGED_SINCE_VERIFICATION, show(entry.path)))
-            found[entry.path] = digest
+
+    def take(entry: run_tree.Entry, digest: bytes, status: linux.FileStatus) -> None:
+        if (status.ino, status.size) != (entry.ino, entry.size):
+            raise NotComparable(Finding(Reason.CHANGED_SINCE_VERIFICATION, show(entry.path)))
+        found[entry.path] = digest
+
+    hash_pool.hash_all(opened.run, files, take, beat=progress)
     return found
 
 

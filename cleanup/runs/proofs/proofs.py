@@ -18,7 +18,7 @@ from cleanup.models import Difference, Proof, Run
 from cleanup.rules.facts import Finding, ProofFacts
 from cleanup.rules.policies.policy import ProofLevel
 from cleanup.rules.reasons import Reason
-from cleanup.storage import hashing, run_paths
+from cleanup.storage import hash_pool, linux, run_paths
 from cleanup.storage.mounts.inode_kinds import keeps_inodes
 from cleanup.storage.mounts.places import Place
 from cleanup.storage.nas import client
@@ -88,14 +88,13 @@ def compare_bytes(
         for entry in files
         if not expected(entry.path) or listing.files[entry.path].digest != expected(entry.path)
     ]
-    for batch in hashing.batches(files):
-        try:
-            wrong += _staged_differences(opened, batch, expected, progress)
-        except OSError as error:
-            name = f"{error.filename}: " if isinstance(error.filename, str) else ""
-            reason = Reason.PERMISSION_DENIED if error.errno == errno.EACCES else Reason.STAGING_IO_ERROR
-            finding = Finding(reason, f"{name}{os.strerror(error.errno or 0)}")
-            return Compared(replace(proof, findings=(finding,)), listing)
+    try:
+        wrong += _staged_differences(opened, files, expected, progress)
+    except OSError as error:
+        name = f"{error.filename}: " if isinstance(error.filename, str) else ""
+        reason = Reason.PERMISSION_DENIED if error.errno == errno.EACCES else Reason.STAGING_IO_ERROR
+        finding = Finding(reason, f"{name}{os.strerror(error.errno or 0)}")
+        return Compared(replace(proof, findings=(finding,)), listing)
     if wrong:
         finding = Finding(Reason.NAS_CHECKSUM_MISMATCH, name_some(wrong))
         return Compared(replace(proof, findings=(finding,)), listing)
@@ -118,14 +117,16 @@ def _agree(listed: manifest.Manifest, listing: client.Listing, paths: Collection
 
 
 def _staged_differences(
-    opened: int, batch: list[run_tree.Entry], expected: Callable[[bytes], bytes | None], progress: Callable[[int], None]
+    opened: int, files: list[run_tree.Entry], expected: Callable[[bytes], bytes | None], progress: Callable[[int], None]
 ) -> list[str]:
-    hashed = hashing.hash_batch(opened, [entry.path for entry in batch], beat=progress)
-    return [
-        f"{show(entry.path)} in staging"
-        for entry, (digest, status) in zip(batch, hashed, strict=True)
-        if digest != expected(entry.path) or (status.ino, status.size) != (entry.ino, entry.size)
-    ]
+    found: list[str] = []
+
+    def take(entry: run_tree.Entry, digest: bytes, status: linux.FileStatus) -> None:
+        if digest != expected(entry.path) or (status.ino, status.size) != (entry.ino, entry.size):
+            found.append(f"{show(entry.path)} in staging")
+
+    hash_pool.hash_all(opened, files, take, beat=progress)
+    return found
 
 
 def _compare(

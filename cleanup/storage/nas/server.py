@@ -124,7 +124,7 @@ def _listing(root: int, request: Answer, malformed: list[str], beat: Callable[[i
 def _files(
     run: int, malformed: list[str], is_read: Callable[[bytes], bool], beat: Callable[[int], None]
 ) -> Iterator[Answer]:
-    pending = [b""]
+    pending, read = [b""], linux.status_reader()
     while pending:
         directory = pending.pop()
         with contextlib.ExitStack() as stack:
@@ -139,7 +139,7 @@ def _files(
             for name in names:
                 path = directory + b"/" + name if directory else name
                 try:
-                    status = linux.status(descriptor, name)
+                    status = read(descriptor, name)
                 except FileNotFoundError:
                     continue  # gone since it was listed
                 except OSError as error:

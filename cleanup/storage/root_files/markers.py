@@ -88,8 +88,7 @@ def exists(directory: int, name: bytes) -> bool:
 
 def names_in(directory: int) -> list[bytes]:
     """Returns the names that a listing of an open directory shows. Raises OSError."""
-    with os.scandir(directory) as entries:
-        return [os.fsencode(entry.name) for entry in entries]
+    return handles.names_in(directory)
 
 
 def is_seen(directory: int, name: bytes) -> bool:

@@ -4,7 +4,7 @@ import errno
 import os
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from cleanup.storage import handles, hashing, linux
@@ -146,7 +146,7 @@ def _unlink(directory: int, name: bytes) -> None:
 
 def _holds_proven_bytes(directory: int, name: bytes, entry: Entry, found: Entry, proven: Proven) -> bool:
     # A chmod changes only the ctime: then the bytes, read now, must be those that the NAS was proven to hold.
-    if not entry.same_as(replace(found, ctime_ns=entry.ctime_ns)):
+    if not entry.same_as(found._replace(ctime_ns=entry.ctime_ns)):
         return False
     expected = proven(entry.path)
     if expected is None:

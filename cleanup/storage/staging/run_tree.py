@@ -5,15 +5,16 @@ import errno
 import os
 import stat
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.storage import errors, handles, linux, run_paths
 from cleanup.storage.errors import MetAt
 from cleanup.storage.run_paths import METADATA, show
-from cleanup.storage.staging import desktop_files, hold_file, metadata
+from cleanup.storage.staging import desktop_files, hold_file, metadata, tree_size
 
 MAX_DEPTH = 128
 # Below PATH_MAX, so that the kernel takes each path beneath an open directory in one call.
@@ -21,11 +22,11 @@ MAX_PATH = 4000
 
 INGEST_PATH = METADATA + b"/" + run_paths.INGEST
 SYNC_STATE_PATH = METADATA + b"/" + run_paths.SYNC_STATE
+_IN_METADATA = METADATA + b"/"
 MANIFEST_PATH = METADATA + b"/" + run_paths.MANIFEST
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One file or directory of a run: path and identity. Sizes in bytes."""
 
     path: bytes
@@ -100,12 +101,12 @@ class Scan:
 
 def is_metadata(path: bytes) -> bool:
     """Whether a path lies in the top-level `.exlab-wizard`; nested folders are data."""
-    return path.startswith(METADATA + b"/")
+    return path.startswith(_IN_METADATA)
 
 
 def is_data(path: bytes) -> bool:
     """Whether a path is neither metadata nor the hold file."""
-    return not is_metadata(path) and not hold_file.is_hold(path)
+    return not path.startswith(_IN_METADATA) and not hold_file.is_hold(path)
 
 
 def is_lock(entry: Entry) -> bool:
@@ -171,12 +172,15 @@ def scan(run: int) -> Scan:
     )
 
 
-def _desktop_files(run: int, entries: Iterable[Entry]) -> frozenset[bytes]:
-    named = (entry for entry in entries if entry.is_file and not hold_file.is_hold(entry.path))
+def _desktop_files(run: int, entries: Sequence[Entry]) -> frozenset[bytes]:
     return desktop_files.bounded(
         entry
-        for entry in named
-        if desktop_files.is_named(entry.path) or (desktop_files.is_beside(entry.path) and _is_apple_double(run, entry))
+        for entry in desktop_files.candidates(entries)
+        if entry.is_file
+        and not hold_file.is_hold(entry.path)
+        and (
+            desktop_files.is_named(entry.path) or (desktop_files.is_beside(entry.path) and _is_apple_double(run, entry))
+        )
     )
 
 
@@ -202,7 +206,6 @@ def _is_held(run: int) -> bool:
 def _scan_directory(
     run: int, device: int, directory: bytes, ino: int, entries: list[Entry], problems: list[Finding]
 ) -> list[tuple[bytes, int]]:
-    below: list[tuple[bytes, int]] = []
     with handles.opened(handles.open_beneath(run, directory or b".")) as descriptor:
         own = linux.status(descriptor)
         if own.ino != ino:
@@ -210,36 +213,50 @@ def _scan_directory(
             return []
         if own.is_fixed or not may_empty(descriptor, own):
             problems.append(Finding(Reason.PERMISSION_DENIED, f"{show(directory or b'.')} may not be emptied"))
-        for name in sorted_names(descriptor):
-            path = directory + b"/" + name if directory else name
-            try:
-                status = linux.status(descriptor, name)
-            except FileNotFoundError:
-                if not _may_be_lock(path):
-                    raise
-                continue
-            problem = _objection(path, status, device)
-            if path == hold_file.NAME:
-                if problem is None:
-                    entries.append(entry_of(path, status))
-                    below += [(path, status.ino)] if status.is_directory else []
-                continue
-            if problem is not None:
+        return _scan_names(descriptor, own, device, directory + b"/" if directory else b"", entries, problems)
+
+
+def _scan_names(
+    descriptor: int,
+    own: linux.FileStatus,
+    device: int,
+    above: bytes,
+    entries: list[Entry],
+    problems: list[Finding],
+) -> list[tuple[bytes, int]]:
+    below: list[tuple[bytes, int]] = []
+    read, is_sticky = linux.status_reader(), own.mode & stat.S_ISVTX
+    for name in sorted_names(descriptor):
+        path = above + name
+        try:
+            status = read(descriptor, name)
+        except FileNotFoundError:
+            if not _may_be_lock(path):
+                raise
+            continue
+        # What nearly every entry is comes first: it makes a large run cheaper by a third.
+        is_plain = status.is_plain_file and not is_sticky and len(path) <= MAX_PATH and path != hold_file.NAME
+        if is_plain:
+            if not _may_read(descriptor, name):
+                problems.append(Finding(Reason.PERMISSION_DENIED, f"{show(path)} may not be read"))
+        elif problem := _objection(path, status, device):
+            if path != hold_file.NAME:
                 problems.append(problem)
-                continue
+            continue
+        elif path != hold_file.NAME:
             if status.is_fixed or not _may_remove(own, status):
                 problems.append(Finding(Reason.PERMISSION_DENIED, f"{show(path)} may not be removed"))
             elif status.is_file and not _may_read(descriptor, name):
                 problems.append(Finding(Reason.PERMISSION_DENIED, f"{show(path)} may not be read"))
-            entries.append(entry_of(path, status))
-            if status.is_directory:
-                below.append((path, status.ino))
+        entries.append(entry_of(path, status))
+        if not is_plain and status.is_directory:
+            below.append((path, status.ino))
     return below
 
 
 def sorted_names(descriptor: int) -> list[bytes]:
-    with os.scandir(descriptor) as found:
-        return sorted(os.fsencode(entry.name) for entry in found)
+    """Returns the names in an open directory, by their bytes."""
+    return sorted(handles.names_in(descriptor))
 
 
 def may_write(descriptor: int) -> bool:
@@ -281,16 +298,12 @@ def _problem_of(error: OSError, path: bytes) -> Finding:
 
 
 def entry_of(path: bytes, status: linux.FileStatus) -> Entry:
-    return Entry(
-        path=path,
-        is_file=status.is_file,
-        ino=status.ino,
-        nlink=status.nlink if status.is_file else 1,
-        size=status.size if status.is_file else 0,
-        allocated=status.allocated if status.is_file else 0,
-        mtime_ns=status.mtime_ns,
-        ctime_ns=status.ctime_ns,
-    )
+    if not status.is_file:
+        return Entry(path, False, status.ino, 1, 0, 0, status.mtime_ns, status.ctime_ns)
+    # One unpacking and `tuple.__new__` cost half of what names and `Entry` do.
+    _, _, nlink, _, _, ino, size, blocks, _, _, changed, changed_rest, modified, modified_rest, _, _, _ = status
+    mtime_ns, ctime_ns = modified * linux.SECOND + modified_rest, changed * linux.SECOND + changed_rest
+    return tuple.__new__(Entry, (path, True, ino, nlink, size, blocks * 512, mtime_ns, ctime_ns))
 
 
 def count(entries: Iterable[Entry]) -> Count:
@@ -300,22 +313,34 @@ def count(entries: Iterable[Entry]) -> Count:
 
 def freed(entries: Iterable[Entry], left: Collection[bytes]) -> Count:
     """Counts the planned entries that are gone when `left` remains."""
-    names: dict[int, int] = defaultdict(int)
+    again: dict[int, int] = defaultdict(int)
     remaining: set[int] = set()
     files: dict[int, Entry] = {}
     for entry in entries:
         if entry.is_file:
+            if entry.ino in files:
+                again[entry.ino] += 1
             files[entry.ino] = entry
-            names[entry.ino] += 1
-            if entry.path in left:
+            if left and entry.path in left:
                 remaining.add(entry.ino)
     # An inode is gone when none of its planned names is left; its blocks are free if it had no other name.
     gone = [entry for ino, entry in files.items() if ino not in remaining]
     return Count(
         files=len(gone),
         bytes=sum(entry.size for entry in gone),
-        allocated=sum(entry.allocated for entry in gone if entry.nlink <= names[entry.ino]),
+        allocated=sum(entry.allocated for entry in gone if entry.nlink <= 1 + again.get(entry.ino, 0)),
     )
+
+
+def size_of(run: int) -> Count:
+    """Counts what lies below an open directory, as `count` of its scan, at half the cost. Raises OSError."""
+    with contextlib.suppress(OSError):
+        if (plain := tree_size.of_plain_tree(run, max_depth=MAX_DEPTH, max_path=MAX_PATH)) is not None:
+            return Count(*plain)
+    scanned = scan(run)
+    if scanned.unseen:
+        raise OSError(errno.EIO, f"cannot be counted: {scanned.unseen[0].detail}")
+    return count(scanned.entries)
 
 
 def freed_bytes_and_count(run_path: str | os.PathLike[str]) -> tuple[int, int]:
@@ -335,10 +360,11 @@ def freed_bytes_and_count(run_path: str | os.PathLike[str]) -> tuple[int, int]:
             return 0, 0
         raise
     with handles.opened(descriptor):
-        scanned = scan(descriptor)
-    if scanned.unseen:
-        raise OSError(errno.EIO, f"cannot be counted: {scanned.unseen[0].detail}", os.fspath(run_path))
-    counted = count(scanned.entries)
+        try:
+            counted = size_of(descriptor)
+        except OSError as error:
+            error.filename = os.fspath(run_path)
+            raise
     return counted.files, counted.bytes
 
 

@@ -16,6 +16,17 @@ class File:
 
 
 @pytest.mark.parametrize(
+    "path", [b".DS_Store", b"THUMBS.DB", b"a/desktop.INI", b"@EADIR/x/y", b"._plate.raw", b"a/._b"]
+)
+@pytest.mark.parametrize("place", [0, 499, 500, 1199])
+def test_one_among_many_is_a_candidate(path: bytes, place: int) -> None:
+    files = [File(b"plate/well_%d.tif" % number) for number in range(1200)]
+    assert list(desktop_files.candidates(files)) == []
+    files[place] = File(path)
+    assert files[place] in list(desktop_files.candidates(files))
+
+
+@pytest.mark.parametrize(
     ("path", "named"),
     [
         (b".DS_Store", True),

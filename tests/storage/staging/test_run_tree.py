@@ -5,7 +5,6 @@ import socket
 import stat
 import subprocess
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -107,13 +106,13 @@ class TestScan:
     ) -> None:
         # A subvolume has inode numbers of its own, and openat2 sees no mount there.
         write(tmp_path / "subvolume/file")
-        status = linux.status
+        read = linux.status_reader()
 
-        def with_subvolume(directory: int, name: bytes = b"") -> linux.FileStatus:
-            found = status(directory, name)
-            return replace(found, device=found.device + 1) if name == b"subvolume" else found
+        def with_subvolume(directory: int, name: bytes) -> linux.FileStatus:
+            found = read(directory, name)
+            return found._replace(device_minor=found.device_minor + 1) if name == b"subvolume" else found
 
-        monkeypatch.setattr(linux, "status", with_subvolume)
+        monkeypatch.setattr(linux, "status_reader", lambda: with_subvolume)
         assert problems(tmp_path) == [("mount_inside", "subvolume")]
 
     def test_depth_ends_where_it_is_still_safe(self, tmp_path: Path) -> None:
