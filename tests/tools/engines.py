@@ -26,7 +26,7 @@ _NUMBER = int(WORKER.removeprefix("gw") or 0)
 ENGINE = BOTH[_NUMBER % 2] if WORKER else ""  # empty: whichever there is
 
 _MEMORY = Path("/dev/shm")
-_ROOM = 4 << 30  # bytes, for databases and for what the tests write
+_ROOM = 6 << 30  # bytes: a session leaves some 4 GB of labs and databases until it ends
 
 
 def _base(variable: str, place: str | None) -> Path:
