@@ -80,6 +80,7 @@ def test_back_through_filters_shows_each_list(
     expect(page.get_by_role("navigation", name="Main")).to_have_count(1)
 
 
+@pytest.mark.exhaustive
 def test_back_to_the_answer_of_a_form_asks_the_question_anew(
     page: Page, live_server: Any, runs: dict[str, Run], sign_in: Callable[..., None], trouble: list[str]
 ) -> None:

@@ -51,6 +51,7 @@ def many(runs):
         run.save()
 
 
+@pytest.mark.exhaustive
 def test_filters_order_and_the_way_back(listed, page: Page, live_server, runs):
     listed()
     rows = page.locator("tbody tr")
@@ -121,6 +122,7 @@ def test_ticking_faster_than_the_server_answers_loses_nothing(listed, page: Page
     expect(page.locator("input[name=run]:checked")).to_have_count(len(runs))
 
 
+@pytest.mark.exhaustive
 def test_the_list_is_good_to_read_with_something_picked(listed, page: Page, runs):
     listed()
     box(page, runs[SAFE]).check()

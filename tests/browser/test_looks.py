@@ -14,9 +14,9 @@ from tests.browser.looks import expect_good_to_read
 pytestmark = pytest.mark.one_engine
 
 
-PAGES = ["sign-in", "overview", "list", "run", "question", "dialog", "wrong", "403"]
-# The same templates with other runs.
-ALSO = ["cleared", "long", "blocked", "live", "done"]
+PAGES = ["sign-in", "overview", "list", "run", "question", "dialog", "wrong"]
+# The same templates with other runs, or another refusal.
+ALSO = ["cleared", "long", "blocked", "live", "done", "403"]
 
 
 @pytest.fixture

@@ -45,7 +45,7 @@ def rehearsed(runs):
     return version
 
 
-@pytest.mark.parametrize("address", ["/policies/", "/policies/1/"])
+@pytest.mark.parametrize("address", ["/policies/", pytest.param("/policies/1/", marks=pytest.mark.exhaustive)])
 def test_a_page_is_good_to_read_and_fits_its_window(page: Page, live_server, sign_in, rehearsed, trouble, address):
     sign_in("operator")
     page.goto(live_server.url + address)

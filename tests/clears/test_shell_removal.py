@@ -451,7 +451,10 @@ def test_it_is_asked_for_once(scene: Scene, left: Path) -> None:
         shell_removal.request_removal(orphan, actor="bob", now=scene.now)
 
 
-@pytest.mark.parametrize("more", ["data", "creation.json", "a longer history"])
+@pytest.mark.parametrize(
+    "more",
+    ["data", *(pytest.param(more, marks=pytest.mark.exhaustive) for more in ("creation.json", "a longer history"))],
+)
 def test_a_shell_that_got_more_stays(scene: Scene, left: Path, more: str) -> None:
     orphan = listed_shell(scene)
     if more == "data":

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.tools.disks import tmp_path as tmp_path
 from tests.tools.lab import Lab
 
 

@@ -580,7 +580,7 @@ def test_without_the_tombstone_a_file_with_two_names_that_has_changed_stays(
 ) -> None:
     def lose_and_write() -> None:
         attempt = linked.run.attempts.get()
-        Path(opening.data_dir().tombstone_path(attempt.pk.hex)).rename(linked.lab.base / "tombstone")
+        Path(opening.data_dir().tombstone_path(attempt.pk.hex)).unlink()
         write_in_secret(fence_of(linked) / TWO_NAMES[0])
 
     with means.before(monkeypatch, settlement, "roll_forward", lose_and_write):

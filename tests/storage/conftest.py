@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from cleanup.storage import handles
+from tests.tools.disks import tmp_path as tmp_path
 
 
 @pytest.fixture

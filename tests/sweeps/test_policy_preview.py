@@ -58,11 +58,11 @@ def paths(runs):
     "fields",
     [
         {"mode": "scheduled", "retain_hours": 24},
-        {"mode": "scheduled", "retain_hours": 6},
+        pytest.param({"mode": "scheduled", "retain_hours": 6}, marks=pytest.mark.exhaustive),
         {"mode": "scheduled", "retain_hours": 10},  # the boundary counts as due
         {"mode": "scheduled", "retain_hours": 24, "equipment": "FLOW_01", "run_kind": "test"},
         {"mode": "scheduled", "retain_hours": 24, "budget_runs": 2},
-        {"mode": "scheduled", "retain_hours": 24, "proof": "size"},
+        pytest.param({"mode": "scheduled", "retain_hours": 24, "proof": "size"}, marks=pytest.mark.exhaustive),
         {"mode": "scheduled", "retain_hours": 5000, "min_retain_hours": 0, "max_runs": 5, "of_root": True},
         {"mode": "manual", "retain_hours": 1},
     ],

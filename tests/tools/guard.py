@@ -108,7 +108,7 @@ def _audited(event: str, arguments: tuple[Any, ...], watched: frozenset[str] = W
 def _removal_guard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     from cleanup.storage import linux
 
-    GUARD.allow(tmp_path_factory.getbasetemp(), engines.HERE, engines.DATABASE_DIR, *HOUSEKEEPING)
+    GUARD.allow(tmp_path_factory.getbasetemp(), engines.HERE, engines.ON_DISK, *HOUSEKEEPING)
     sys.addaudithook(_audited)
     linux.rename_noreplace = GUARD.guarded(linux.rename_noreplace)
     GUARD.active = True

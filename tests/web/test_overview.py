@@ -494,7 +494,10 @@ def test_says_what_the_disk_gets_back_where_files_are_sparse(people, runs):
     assert "The disk gets back about 2.00 GB" in text_of(people.operator.get("/"))
 
 
-@pytest.mark.parametrize("address", ["/", "/runs/", "/problems/", "/instruments/"])
+@pytest.mark.parametrize(
+    "address",
+    ["/", "/problems/", *(pytest.param(page, marks=pytest.mark.exhaustive) for page in ("/runs/", "/instruments/"))],
+)
 def test_a_damaged_row_takes_no_page_with_it(people, runs, address):
     """Facts of unknown origin: that run is blocked, and all others are unchanged."""
     damaged = Run.objects.filter(pk=runs[SAFE].pk)

@@ -157,7 +157,11 @@ def test_a_held_run_stays_held(
     assert not (lab.staging / OTHER).exists()
 
 
-@pytest.mark.parametrize("kind", [project_renamed, rewritten_by_another_host], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize(
+    "kind",
+    [project_renamed, pytest.param(rewritten_by_another_host, marks=pytest.mark.exhaustive)],
+    ids=lambda kind: kind.__name__,
+)
 def test_the_end_of_the_hold_is_the_end_for_the_renamed_run(
     lab: Lab, root: StagingRoot, known: Run, now: datetime, kind: Callable[[Lab], str]
 ) -> None:

@@ -309,7 +309,9 @@ def test_the_schedule_never_takes_them(place: Place, policy: Callable[..., Any])
     assert place.path.exists()
 
 
-@pytest.mark.parametrize("level", ["record", "size", "checksum"])
+@pytest.mark.parametrize(
+    "level", ["record", *(pytest.param(level, marks=pytest.mark.exhaustive) for level in ("size", "checksum"))]
+)
 def test_every_byte_is_read_under_any_policy(place: Place, policy: Callable[..., Any], level: str) -> None:
     policy(proof=level)
     without_manifest(place)

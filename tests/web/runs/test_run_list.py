@@ -248,7 +248,7 @@ def in_pages(client, address, way="next"):
 @pytest.mark.both_engines
 @pytest.mark.parametrize(
     "sort",
-    ["", "newest", "name", *(pytest.param(sort, marks=pytest.mark.exhaustive) for sort in ("size", "files", "oldest"))],
+    ["", "newest", *(pytest.param(by, marks=pytest.mark.exhaustive) for by in ("name", "size", "files", "oldest"))],
 )
 def test_orders_hold_over_pages_in_both_directions(people, runs, many, now, monkeypatch, sort):
     monkeypatch.setattr(paging, "PAGE_SIZE", 7)
