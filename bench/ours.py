@@ -48,7 +48,7 @@ def size(place: Path, expected: Counted) -> Work:
 
     def work() -> None:
         with handles.opened(os.open(place, handles.DIRECTORY)) as run:
-            counted = run_tree.count(run_tree.scan(run).entries)
+            counted = run_tree.size_of(run)
         assert counted.allocated >= counted.bytes, counted
         assert counted.files >= expected[0], counted
 
