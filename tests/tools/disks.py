@@ -1,4 +1,7 @@
-"""The directory of a test on a real disk: the others are in memory, where numbers, errors and durability differ."""
+"""The directory of a test on a real disk: the others are in memory, where numbers, errors and durability differ.
+
+The product also looks for no writers beneath `/dev`.
+"""
 
 import re
 import tempfile
