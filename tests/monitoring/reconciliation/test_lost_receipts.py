@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import tarfile
 from collections.abc import Callable
 from datetime import timedelta
@@ -82,6 +83,27 @@ def test_a_receipt_alone_brings_the_clear_back(place: Place, untouched: Callable
     after = rows()
     assert (place.reconcile(apply=True, bounds=None).recovered, rows()) == ([], after)
     assert LedgerEntry.objects.totals()["runs"] == 0
+
+
+def test_a_copy_that_came_back_is_not_the_run_that_was_cleared(place: Place) -> None:
+    """The backup is older than the run, its copy was moved away again, and a receipt names no folder."""
+    newer = "FLOW_01/PROJ-0060/Runs/Run_2026-04-20T16-20"
+    backup, at = Baseline(), place.lab.staging / newer
+    place.lab.run(newer)
+    kept = shutil.copytree(at, place.lab.base / "kept")
+    place.discover()
+    place.clear(newer)
+    assert writing.write_due(now=timezone.now() + LATER) == 1
+    lose(place, "tombstones", "plans")
+    backup.restore()
+    shutil.copytree(kept, at)
+    place.discover()
+    at.rename(at.with_name("set-aside"))
+    place.discover()
+    before = rows()
+    done = place.reconcile(apply=True, bounds=None)
+    assert (done.recovered, rows(), "missing" in told(done)) == ([], before, True)
+    assert told(done)["doubted_clear"][0].endswith("the run came to its path after that attempt, as a copy does")
 
 
 def test_a_record_without_a_history_comes_back_from_its_receipt(place: Place) -> None:
