@@ -13,10 +13,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from django.utils import timezone
 
+from cleanup.clears.refusal import Refused
 from cleanup.ledger.receipts import keys, signing, writing
 from cleanup.models import ClearAttempt, LedgerEntry, Phase, Run
 from cleanup.monitoring.reconciliation import recovering
 from cleanup.monitoring.reconciliation.reconciling import Reconciled
+from cleanup.rules.reasons import Reason
 from tests.monitoring.reconciliation.scene import FIRST, SECOND, THIRD, Place
 from tests.monitoring.reconciliation.scene import place as place
 from tests.monitoring.reconciliation.scene import untouched as untouched
@@ -104,6 +106,29 @@ def test_a_copy_that_came_back_is_not_the_run_that_was_cleared(place: Place) -> 
     done = place.reconcile(apply=True, bounds=None)
     assert (done.recovered, rows(), "missing" in told(done)) == ([], before, True)
     assert told(done)["doubted_clear"][0].endswith("the run came to its path after that attempt, as a copy does")
+
+
+@pytest.mark.parametrize("lost", [(), ("tombstones", "plans")])
+def test_what_is_copied_back_after_a_recovery_is_cleared_by_its_bytes_alone(
+    place: Place, policy: Callable[..., Any], lost: tuple[str, ...]
+) -> None:
+    """Under a policy that trusts the wizard's record, and with the copy on the NAS gone since."""
+    policy(mode="manual", proof="record")
+    at = place.lab.staging / FIRST
+    kept = shutil.copytree(at, place.lab.base / "kept")
+    backup = Baseline()
+    clear(place)
+    lose(place, *lost)
+    backup.restore()
+    (former,) = place.reconcile(apply=True, bounds=None).recovered
+    shutil.copytree(kept, at)
+    place.discover()
+    run = place.run()
+    assert (run.state, run.returned_from) == ("sync_verified", former) and run.returned_at is not None
+    place.lab.twin().rename(place.lab.base / "lost")
+    with pytest.raises(Refused) as refused:
+        place.clear()
+    assert (refused.value.finding.reason, at.exists()) == (Reason.NAS_MISSING_FILE, True)
 
 
 def test_a_record_without_a_history_comes_back_from_its_receipt(place: Place) -> None:
