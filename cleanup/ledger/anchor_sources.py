@@ -69,8 +69,8 @@ class AnchorSource:
             self.problem = str(error)
         yield self._counted(batch)
 
-    def missing(self, others: Iterable[set[int]]) -> Iterator[tuple[int, datetime]]:
-        """Yield print and instant of what was written there and is neither there nor among these prints.
+    def missing(self, others: Iterable[set[int]]) -> Iterator[tuple[int, int, datetime]]:
+        """Yield print, position and instant of what was written there and is neither there nor among these prints.
 
         A place that was not read to its end misses nothing.
         """
@@ -81,7 +81,7 @@ class AnchorSource:
         for position, sha256, at in written.values_list("position", "sha256", "at").iterator(chunk_size=5000):
             anchor = _print(position, sha256)
             if not any(anchor in some for some in known):
-                yield anchor, at
+                yield anchor, position, at
 
     def _written(self) -> QuerySet[LedgerAnchor]:
         return LedgerAnchor.objects.filter(host=settings.EXLAB_HOST, place=self.written_as)

@@ -23,15 +23,24 @@ class NoneMissing(Exception):
 
 @dataclass(frozen=True)
 class AnchorLoss:
-    """Anchors of one place of this host, by its name in the table, that were declared lost: those up to `until`."""
+    """Anchors of one place of this host, by its name in the table, that were declared lost: those up to `until`.
+
+    `position`: of the declaration in the chain.
+    """
 
     entry: int
+    position: int
     place: str
     missing: int
     until: datetime
     actor: str
     at: datetime
     why: str
+
+    def covers(self, position: int, at: datetime) -> bool:
+        """Whether an anchor that is missing was declared."""
+        # Only the chain tells what is younger: a clock that was ahead once would excuse all until then.
+        return position < self.position and at <= self.until
 
 
 @dataclass(frozen=True)
@@ -46,15 +55,16 @@ class MissingAnchors:
 def losses() -> list[AnchorLoss]:
     """Return what was declared of this host, the oldest first."""
     found = []
-    for entry in LedgerEntry.objects.of_itself(LedgerKind.RESTORED).filter(reason=REASON, host=settings.EXLAB_HOST):
+    rows = LedgerEntry.objects.of_itself(LedgerKind.RESTORED).filter(reason=REASON, host=settings.EXLAB_HOST)
+    for entry in rows.exclude(link=None).select_related("link"):
         said = _SAID.fullmatch(entry.detail)
         try:
             until = anchors.instant(said["until"]) if said else None
         except ValueError:
             continue  # verify_ledger tells of a row that was changed
         if said and until:
-            number = int(said["missing"])
-            found.append(AnchorLoss(entry.pk, said["place"], number, until, entry.actor, entry.at, said["why"]))
+            of = (entry.pk, entry.link.position, said["place"], int(said["missing"]))
+            found.append(AnchorLoss(*of, until, entry.actor, entry.at, said["why"]))
     return found
 
 
@@ -62,20 +72,24 @@ def missing(sources: Iterable[AnchorSource]) -> list[MissingAnchors]:
     """Return what is missing of sources that were read, place by place."""
     sources = list(sources)
     copied = [source.seen for source in sources if source.is_copy]
-    declared = {loss.place: loss.until for loss in losses()}
+    declared = losses()
     places: dict[str, list[AnchorSource]] = {}
     for source in sources:
         places.setdefault(source.written_as, []).append(source)
     found = []
     for place, several in places.items():
-        until = declared.get(place)
-        last = {anchor: at for anchor, at in _missing(several, copied) if until is None or at > until}
+        its = [loss for loss in declared if loss.place == place]
+        last = {
+            anchor: at
+            for anchor, position, at in _missing(several, copied)
+            if not any(loss.covers(position, at) for loss in its)
+        }
         if last:
             found.append(MissingAnchors(place, len(last), max(last.values())))
     return found
 
 
-def _missing(several: list[AnchorSource], copied: list[set[int]]) -> Iterator[tuple[int, datetime]]:
+def _missing(several: list[AnchorSource], copied: list[set[int]]) -> Iterator[tuple[int, int, datetime]]:
     # One NAS may be reached by two paths: what one of them shows is there.
     if not any(source.problem for source in several):
         yield from several[0].missing([*copied, *(source.seen for source in several)])

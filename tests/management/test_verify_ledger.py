@@ -122,6 +122,24 @@ def test_anchors_that_are_gone_from_a_place_are_a_fault_until_they_are_declared(
     assert "declared on" in ask(capsys)[1]
 
 
+def test_a_declaration_excuses_nothing_younger_whatever_the_clock_said(now: datetime, data: Path, capsys: Any) -> None:
+    """One anchor was written while the host's clock was years ahead."""
+    kept = data / "ledger-anchors"
+    write_rows(now, 2)
+    anchors.write(now=now + timedelta(days=4000))
+    kept.unlink()
+    assert ask(capsys, "--anchors-lost", "--reason", "the disk died", "--json")[0] == 0
+    for hour in range(2):
+        book.write(key_row(now))
+        anchors.write(now=now + timedelta(hours=hour))
+    kept.unlink()
+    status, said = ask(capsys, "--json")
+    # Those two, and the one that was written with the declaration.
+    assert (status, [one["missing"] for one in said["anchors"]]) == (1, [3, 0])
+    status, said = ask(capsys, "--anchors-lost", "--reason", "again", "--json")
+    assert (status, [one["missing"] for one in said["anchors_lost"]]) == (0, [1, 3])
+
+
 def test_a_place_that_cannot_be_read_or_is_no_place_any_more_is_no_loss(
     lab: Lab, root: Any, now: datetime, data: Path, capsys: Any
 ) -> None:

@@ -19,11 +19,11 @@ def own_folder(parent: int, path: RunPath, identity: str, left_ns: int) -> str:
     `identity` is the run's as of its clear; `left_ns`: when it had left its path; 0 if unknown.
     """
     ino, _birth, origin = identity.split(":")
-    with os.scandir(parent) as entries:
-        names = [os.fsencode(entry.name) for entry in entries if str(entry.inode()) == ino]
-    for name in names:
+    # The numbers in a listing are no help: an overlay and some FUSE filesystems list others than they have.
+    read = linux.status_reader()
+    for name in handles.names_in(parent) if ino != "-" else ():
         with contextlib.suppress(FileNotFoundError):
-            if said := _said(parent, name, path, origin, left_ns):
+            if str(read(parent, name).ino) == ino and (said := _said(parent, name, path, origin, left_ns)):
                 return said.format(name=show(name))
     return ""
 

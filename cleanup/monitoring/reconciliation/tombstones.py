@@ -116,7 +116,11 @@ def _left_ns(story: Story) -> int:
     ended = ingest.parse_instant(story.get("ended_at"))
     if isinstance(found, int) or ended is None:
         return found if isinstance(found, int) else 0
-    return (ended - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1) * 1000
+    return _nanoseconds(ended)
+
+
+def _nanoseconds(at: datetime) -> int:
+    return (at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1) * 1000
 
 
 def _place(story: Story) -> tuple[StagingRoot, RunPath]:
@@ -241,11 +245,19 @@ def _row(
         raise DoubtedClear("another attempt on the run is not settled", run=run.pk)
     if run is staged:
         _expect_continued(run, record)
+        if _came_after(run, written_at):
+            raise DoubtedClear("the run came to its path after that attempt, as a copy does", run=run.pk)
         if run.looked_at and run.looked_at > written_at and run.problem != Reason.MISSING_DIRECTORY:
             raise DoubtedClear("the run was seen on the disk after that attempt", run=run.pk)
     elif not _is_that_clear(run, record, presumed.get(run.pk)):
         raise DoubtedClear("the run was cleared by another clear", run=run.pk)
     return run
+
+
+def _came_after(run: Run, written_at: datetime) -> bool:
+    # A receipt alone does not tell which folder was cleared, and a copy has the same record.
+    born = run.identity.split(":")[1]
+    return run.first_seen_at > written_at or (born != "-" and int(born) > _nanoseconds(written_at))
 
 
 def _expect_continued(run: Run, record: Record) -> None:

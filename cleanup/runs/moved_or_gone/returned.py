@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from cleanup.models import IngestEvent, Phase, Run
+from cleanup.models import IngestEvent, LedgerKind, Phase, Run
 from cleanup.rules.states import State
 from cleanup.storage.staging.records import Record, RecordFormat, Records
 from cleanup.storage.staging.records import ingest_json as ingest
@@ -83,8 +83,10 @@ def _continues(former: Run, record: Records, entry: dict[str, Any]) -> bool:
 def _is_over(former: Run) -> bool:
     # Leftovers of a clear are no copy.
     attempts = former.attempts.clears()
-    return not former.active_attempt and any(
-        attempt.phase == Phase.DONE and not attempt.incomplete for attempt in attempts
+    return not former.active_attempt and (
+        any(attempt.phase == Phase.DONE and not attempt.incomplete for attempt in attempts)
+        # A clear that was brought back after a restore has no attempt; nothing lay at the run's path then.
+        or former.ledger.filter(kind=LedgerKind.RECOVERED).exists()
     )
 
 

@@ -1,5 +1,6 @@
 """A folder with the number of the run's own is not the run for that alone."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from cleanup.monitoring.reconciliation import beside
 from cleanup.storage import handles, linux, run_paths
 from cleanup.storage.staging import records
 from tests.monitoring.reconciliation.scene import FIRST, THIRD
+from tests.storage.children import mount, with_own_mounts
 from tests.tools.lab import Lab
 
 pytestmark = pytest.mark.one_engine(by="function")
@@ -62,6 +64,27 @@ def test_a_record_at_its_own_place_is_read(lab: Lab) -> None:
     other = FIRST.replace("14-32", "18-00")
     lab.run(other)
     assert said(lab.staging / other, "another", UNKNOWN) == ""
+
+
+def test_an_overlay_lists_other_numbers_than_it_has(tmp_path: Path) -> None:
+    """Its layers lie on two filesystems. Own mounts."""
+    lower, upper, seen = (tmp_path / name for name in ("lower", "upper", "seen"))
+
+    def look() -> tuple[bool, str]:
+        for each in (lower, upper, seen):
+            each.mkdir()
+        for layer in (lower, upper):
+            mount("-t", "tmpfs", "tmpfs", layer)
+        for made in (lower / "Run_A", lower / "Run_B", upper / "upper", upper / "work"):
+            made.mkdir()
+        layers = f"xino=off,lowerdir={lower},upperdir={upper / 'upper'},workdir={upper / 'work'}"
+        mount("-t", "overlay", "overlay", "-o", layers, seen)
+        with os.scandir(seen) as entries:
+            same = all(entry.inode() == entry.stat().st_ino for entry in entries)
+        return same, said(seen / "Run_A", "-", UNKNOWN)
+
+    same, told = with_own_mounts(look)
+    assert (same, told.endswith("lies beside its path as Run_A: perhaps it is the run")) == (False, True)
 
 
 def test_a_file_of_the_number_is_no_run(tmp_path: Path) -> None:

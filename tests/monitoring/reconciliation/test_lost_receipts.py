@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import tarfile
 from collections.abc import Callable
 from datetime import timedelta
@@ -12,10 +13,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from django.utils import timezone
 
+from cleanup.clears.refusal import Refused
 from cleanup.ledger.receipts import keys, signing, writing
 from cleanup.models import ClearAttempt, LedgerEntry, Phase, Run
 from cleanup.monitoring.reconciliation import recovering
 from cleanup.monitoring.reconciliation.reconciling import Reconciled
+from cleanup.rules.reasons import Reason
 from tests.monitoring.reconciliation.scene import FIRST, SECOND, THIRD, Place
 from tests.monitoring.reconciliation.scene import place as place
 from tests.monitoring.reconciliation.scene import untouched as untouched
@@ -82,6 +85,50 @@ def test_a_receipt_alone_brings_the_clear_back(place: Place, untouched: Callable
     after = rows()
     assert (place.reconcile(apply=True, bounds=None).recovered, rows()) == ([], after)
     assert LedgerEntry.objects.totals()["runs"] == 0
+
+
+def test_a_copy_that_came_back_is_not_the_run_that_was_cleared(place: Place) -> None:
+    """The backup is older than the run, its copy was moved away again, and a receipt names no folder."""
+    newer = "FLOW_01/PROJ-0060/Runs/Run_2026-04-20T16-20"
+    backup, at = Baseline(), place.lab.staging / newer
+    place.lab.run(newer)
+    kept = shutil.copytree(at, place.lab.base / "kept")
+    place.discover()
+    place.clear(newer)
+    assert writing.write_due(now=timezone.now() + LATER) == 1
+    lose(place, "tombstones", "plans")
+    backup.restore()
+    shutil.copytree(kept, at)
+    place.discover()
+    at.rename(at.with_name("set-aside"))
+    place.discover()
+    before = rows()
+    done = place.reconcile(apply=True, bounds=None)
+    assert (done.recovered, rows(), "missing" in told(done)) == ([], before, True)
+    assert told(done)["doubted_clear"][0].endswith("the run came to its path after that attempt, as a copy does")
+
+
+@pytest.mark.parametrize("lost", [(), ("tombstones", "plans")])
+def test_what_is_copied_back_after_a_recovery_is_cleared_by_its_bytes_alone(
+    place: Place, policy: Callable[..., Any], lost: tuple[str, ...]
+) -> None:
+    """Under a policy that trusts the wizard's record, and with the copy on the NAS gone since."""
+    policy(mode="manual", proof="record")
+    at = place.lab.staging / FIRST
+    kept = shutil.copytree(at, place.lab.base / "kept")
+    backup = Baseline()
+    clear(place)
+    lose(place, *lost)
+    backup.restore()
+    (former,) = place.reconcile(apply=True, bounds=None).recovered
+    shutil.copytree(kept, at)
+    place.discover()
+    run = place.run()
+    assert (run.state, run.returned_from) == ("sync_verified", former) and run.returned_at is not None
+    place.lab.twin().rename(place.lab.base / "lost")
+    with pytest.raises(Refused) as refused:
+        place.clear()
+    assert (refused.value.finding.reason, at.exists()) == (Reason.NAS_MISSING_FILE, True)
 
 
 def test_a_record_without_a_history_comes_back_from_its_receipt(place: Place) -> None:
