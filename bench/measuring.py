@@ -70,7 +70,7 @@ def _in_a_child(work: Callable[[], str]) -> str:
     reader, writer = os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()
-    # Not amid the fork: what a handler raises in a hook of the fork is dropped.
+    # Not during the fork: what a handler raises in a hook of the fork is dropped.
     signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
     child = os.fork()
     if child == 0:

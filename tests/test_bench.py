@@ -69,7 +69,7 @@ def test_an_interrupted_comparison_leaves_nothing(tmp_path: Path, subprocess_env
     assert list(tmp_path.iterdir()) == []
 
 
-STOPPED_AMID_A_FORK = """
+STOPPED_DURING_A_FORK = """
 import os, signal, sys
 from bench import measuring
 signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(7))
@@ -78,8 +78,8 @@ measuring.apart(signal.pause)
 """
 
 
-def test_a_signal_amid_a_fork_is_not_lost() -> None:
-    done = subprocess.run([sys.executable, "-c", STOPPED_AMID_A_FORK], cwd=CHECKOUT, check=False, timeout=60)
+def test_a_signal_during_a_fork_is_not_lost() -> None:
+    done = subprocess.run([sys.executable, "-c", STOPPED_DURING_A_FORK], cwd=CHECKOUT, check=False, timeout=60)
     assert done.returncode == 7
 
 
