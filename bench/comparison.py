@@ -18,8 +18,8 @@ from bench.measuring import Cost
 from bench.report import Measured
 from bench.rows import NAMES, ROWS, Row, Side
 from bench.trees import Shape, Tree
+from cleanup.lab import policy_versions
 from cleanup.lab.roots import registration
-from cleanup.models import RetentionPolicy
 from tests.tools.lab import Lab
 
 
@@ -83,7 +83,7 @@ def _tree(shape: Shape, scale: float, lab: Lab, scratch: Path) -> Iterator[Tree]
 
 def _set_level(row: Row) -> None:
     if row.level:
-        RetentionPolicy.objects.add_version(author="bench", now=datetime.now(UTC), proof=row.level)
+        policy_versions.add_version(author="bench", now=datetime.now(UTC), proof=row.level)
     connections.close_all()
 
 

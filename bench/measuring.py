@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 Work = Callable[[], None]
+_STOPS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Failed(Exception):
@@ -69,12 +70,17 @@ def _in_a_child(work: Callable[[], str]) -> str:
     reader, writer = os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()
+    # Not during the fork: what a handler raises in a hook of the fork is dropped.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
     child = os.fork()
     if child == 0:
         os.close(reader)
         _answer(work, writer)
     os.close(writer)
     try:
+        with contextlib.suppress(OSError):  # whichever of both is first, or the child has ended
+            os.setpgid(child, child)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
         with os.fdopen(reader) as answers:
             answer = answers.read()
     except BaseException:
@@ -93,8 +99,9 @@ def _answer(work: Callable[[], str], writer: int) -> None:
     status = 1
     try:
         os.setpgid(0, 0)
-        for name in (signal.SIGTERM, signal.SIGINT):
+        for name in _STOPS:
             signal.signal(name, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
         os.write(writer, work().encode())
         status = 0
     except BaseException:

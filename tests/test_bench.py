@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from bench import peers, report
+from bench import machine, peers, report
 from bench.measuring import Cost
 from bench.rows import ROWS, Row
 from tests.tools.checkout import CHECKOUT
+from tests.tools.disks import tmp_path as tmp_path
 
 pytestmark = pytest.mark.one_engine
 
@@ -49,7 +50,8 @@ def test_the_quick_comparison_measures_each_kind_of_row(tmp_path: Path, subproce
         assert row["ours"]["cpu_seconds"][0] > 0
         for peer in row["peers"]:
             assert peer["missing"] or peer["ratio"]["median"] > 0
-    assert told["machine"]["filesystem"] and told["machine"]["rm"].startswith("rm (")
+    assert told["machine"]["filesystem"] == machine.describe(place)["filesystem"]
+    assert told["machine"]["rm"].startswith("rm (")
     assert list(place.iterdir()) == []
 
 
@@ -60,11 +62,25 @@ def test_an_interrupted_comparison_leaves_nothing(tmp_path: Path, subprocess_env
     assert bench.stdout is not None
     while not bench.stdout.readline().startswith("work "):
         assert bench.poll() is None
-    assert len(list(tmp_path.iterdir())) == 1
+    assert list(tmp_path.glob("*/main/bench"))
     bench.send_signal(signal.SIGTERM)
     _out, err = bench.communicate()
     assert bench.returncode == 128 + signal.SIGTERM, err
     assert list(tmp_path.iterdir()) == []
+
+
+STOPPED_DURING_A_FORK = """
+import os, signal, sys
+from bench import measuring
+signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(7))
+os.register_at_fork(before=lambda: os.kill(os.getpid(), signal.SIGTERM))
+measuring.apart(signal.pause)
+"""
+
+
+def test_a_signal_during_a_fork_is_not_lost() -> None:
+    done = subprocess.run([sys.executable, "-c", STOPPED_DURING_A_FORK], cwd=CHECKOUT, check=False, timeout=60)
+    assert done.returncode == 7
 
 
 def test_the_kinds_are_all_of_them() -> None:

@@ -35,7 +35,7 @@ class AnchorSource:
 
     `unreadable`: lines that are no anchors; `problem`: why it told nothing, or not all. `written_as`: its name in the
     table of written anchors, of which `newest` is the last that it must hold. `vouches`: it lies outside of the
-    database. `seen`: prints of its anchors, kept for a copy and for a place with such a name.
+    database. `seen`: fingerprints of its anchors, kept for a copy and for a place with such a name.
     """
 
     place: str
@@ -70,7 +70,7 @@ class AnchorSource:
         yield self._counted(batch)
 
     def missing(self, others: Iterable[set[int]]) -> Iterator[tuple[int, int, datetime]]:
-        """Yield print, position and instant of what was written there and is neither there nor among these prints.
+        """Yield fingerprint, position and instant of what was written there and is neither there nor in `others`.
 
         A place that was not read to its end misses nothing.
         """
@@ -79,7 +79,7 @@ class AnchorSource:
         known = [self.seen, *others]
         written = self._written().filter(pk__lte=self.newest).order_by("pk")
         for position, sha256, at in written.values_list("position", "sha256", "at").iterator(chunk_size=5000):
-            anchor = _print(position, sha256)
+            anchor = _fingerprint(position, sha256)
             if not any(anchor in some for some in known):
                 yield anchor, position, at
 
@@ -89,11 +89,11 @@ class AnchorSource:
     def _counted(self, batch: list[Anchor]) -> list[Anchor]:
         self.read += len(batch)
         if self.is_copy or self.written_as:
-            self.seen.update(_print(anchor.position, anchor.sha256) for anchor in batch)
+            self.seen.update(_fingerprint(anchor.position, anchor.sha256) for anchor in batch)
         return batch
 
 
-def _print(position: int, sha256: str) -> int:
+def _fingerprint(position: int, sha256: str) -> int:
     # In place of both, since there may be a million.
     return hash((position, sha256))
 

@@ -13,6 +13,7 @@ from django.db.models import Count, Exists, Max, Min, OuterRef, Q, Sum
 from django.db.models.functions import TruncMonth
 
 from cleanup.ledger import dimensions, stored_text, sums
+from cleanup.ledger.period import month_after
 from cleanup.ledger.sums import Amounts
 from cleanup.models import DaySum, Dimension, LedgerEntry, LedgerHead
 
@@ -169,7 +170,7 @@ def _count(day: date, zones: _Zones) -> _Found:
 
 
 def _freed(within: Q) -> dict[_Alike, tuple[int, ...]]:
-    """What the rows that free bytes come to, those added up that are alike: to tell all dimensions of a row is dear."""
+    """What the rows that free bytes come to, alike ones added up first: to tell all dimensions of a row takes long."""
     earlier = LedgerEntry.objects.filter(
         attempt=OuterRef("attempt"), kind__in=dimensions.FREEING, pk__lt=OuterRef("pk")
     )
@@ -208,8 +209,9 @@ def _compare(day: date, expected: _Found, found: _Found, *, of_month: bool = Fal
 def _months() -> Iterator[SumDifference]:
     """The months that are not the sum of their days. One question for both, so that no write comes between."""
     for month in sorted(DaySum.objects.order_by().values_list(TruncMonth("day"), flat=True).distinct()):
-        after = (month.replace(day=1) + timedelta(days=31)).replace(day=1)
-        rows = DaySum.objects.filter(day__gte=month, day__lt=after).order_by().values_list("of_month", *_KEYS)
+        rows = (
+            DaySum.objects.filter(day__gte=month, day__lt=month_after(month)).order_by().values_list("of_month", *_KEYS)
+        )
         sides: tuple[_Found, _Found] = ({}, {})
         for of_month, dimension, key, key2, zone, *numbers in rows.annotate(
             **{f"all_{name}": Sum(name) for name in sums.NUMBERS}

@@ -43,7 +43,7 @@ class FoundNames:
 
 
 @dataclass(frozen=True)
-class NotLooked:
+class UnreadRun:
     """A run whose list was not looked into; `host`: where the list should be, if that is known."""
 
     run: int
@@ -55,13 +55,13 @@ class NotLooked:
 class FileSearch:
     """What a search has seen: `looked` counts lists, `last` is the last candidate; `goes_on`: others come after it.
 
-    `passed` counts the runs that were not looked into, by reason and host; `listed` are the first of them.
+    `unread` counts the runs that were not looked into, by reason and host; `first_unread` are the first of them.
     """
 
     found: dict[int, FoundNames] = field(default_factory=dict)
     looked: int = 0
-    passed: Counter[tuple[NotRead, str]] = field(default_factory=Counter)
-    listed: list[NotLooked] = field(default_factory=list)
+    unread: Counter[tuple[NotRead, str]] = field(default_factory=Counter)
+    first_unread: list[UnreadRun] = field(default_factory=list)
     last: Candidate | None = None
     goes_on: bool = False
 
@@ -117,9 +117,9 @@ def _note(said: FileSearch, candidate: Candidate, attempt: ClearAttempt | None, 
     said.last = candidate
     if isinstance(result, NotRead):
         host = attempt.host if attempt else ""
-        said.passed[result, host] += 1
-        if len(said.listed) < LISTED:
-            said.listed.append(NotLooked(candidate[0], result, host))
+        said.unread[result, host] += 1
+        if len(said.first_unread) < LISTED:
+            said.first_unread.append(UnreadRun(candidate[0], result, host))
         return
     said.looked += 1
     if result.names:

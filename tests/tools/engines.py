@@ -39,7 +39,9 @@ def _base(variable: str, place: str | None) -> Path:
 
 
 def _memory() -> str | None:
-    """Where files lie in memory; None without room, or where no program can be run there."""
+    """Where files lie in memory; None without room, where no program can be run there, or where it is not wanted."""
+    if os.environ.get("EXLAB_TESTS_IN_MEMORY") == "0":
+        return None
     if not os.access(_MEMORY, os.W_OK) or os.statvfs(_MEMORY).f_flag & os.ST_NOEXEC:
         return None
     return str(_MEMORY) if shutil.disk_usage(_MEMORY).free > _ROOM else None

@@ -182,8 +182,8 @@ def _record(table: Table, row: tuple[Any, ...]) -> dict[str, Any]:
 def _looked(said: FileSearch) -> str:
     """`Looked through the files of 1,240 runs. Not looked into: 12 runs (their lists are on the host pc-2).`"""
     told = f"Looked through the files of {values.runs(said.looked)}."
-    passed = [f"{values.runs(number)} ({_WHY[why].format(host)})" for (why, host), number in said.passed.most_common()]
-    return f"{told} Not looked into: {', '.join(passed)}." if passed else told
+    unread = [f"{values.runs(number)} ({_WHY[why].format(host)})" for (why, host), number in said.unread.most_common()]
+    return f"{told} Not looked into: {', '.join(unread)}." if unread else told
 
 
 def _clear_line(clear: dict[str, Any]) -> str:

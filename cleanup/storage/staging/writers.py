@@ -6,8 +6,8 @@ from collections.abc import Collection
 from cleanup.storage.run_paths import show
 
 _ACCESS = 0o3  # O_ACCMODE: 1 and 2 write
-# No run lies here; sockets and pipes have no path.
-_ELSEWHERE = (b"/dev/", b"/proc/", b"/sys/")
+# No run lies here, but most open files do; sockets and pipes have no path. A run may lie in `/dev/shm`.
+_ELSEWHERE = (b"/dev/null", b"/dev/pts/", b"/proc/", b"/sys/")
 
 
 def find_writers(device: int, inodes: Collection[int], names: Collection[bytes]) -> list[str]:

@@ -98,7 +98,7 @@ class PastRun:
 
 
 @dataclass(frozen=True)
-class PassedOver:
+class UnreadRuns:
     """Runs that were not looked into for one reason; `host`: where their lists are."""
 
     why: NotRead
@@ -145,15 +145,15 @@ def _with_file(request: SignedIn, runs: RunQuerySet, seen: RunQuerySet, chosen: 
         "rows": _rows(list(said.found), request.user, said.found),
         "links": links,
         "search": said,
-        "passed": [PassedOver(why, visible(host), runs) for (why, host), runs in said.passed.most_common()],
-        "not_looked": _not_looked(said),
+        "unread": [UnreadRuns(why, visible(host), number) for (why, host), number in said.unread.most_common()],
+        "first_unread": _first_unread(said),
         "back_to": Run.objects.filter(pk=key).values_list("cleared_at", flat=True).first(),
     }
 
 
-def _not_looked(said: FileSearch) -> list[Run]:
-    known = Run.objects.select_related("root").defer("facts").in_bulk([each.run for each in said.listed])
-    return [known[each.run] for each in said.listed if each.run in known]
+def _first_unread(said: FileSearch) -> list[Run]:
+    known = Run.objects.select_related("root").defer("facts").in_bulk([each.run for each in said.first_unread])
+    return [known[each.run] for each in said.first_unread if each.run in known]
 
 
 @require_POST

@@ -54,6 +54,16 @@ def test_a_writer_is_found_and_named(flags: str, data_file: Path) -> None:
     assert found(data_file) == []
 
 
+def test_a_writer_is_found_in_memory_too(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A staging disk may lie beneath `/dev`, where most open files are passed over."""
+    path = tmp_path_factory.mktemp("memory") / os.fsdecode(LEAF)
+    if not path.is_relative_to("/dev/shm"):
+        pytest.skip("too little is free in /dev/shm for the tests' directories")
+    path.write_bytes(b"x")
+    with holding(path, "os.O_WRONLY"):
+        assert len(found(path)) == 1
+
+
 @pytest.mark.parametrize("flags", ["os.O_RDONLY", "os.O_PATH"])
 def test_a_reader_is_none(flags: str, data_file: Path) -> None:
     with holding(data_file, flags):
