@@ -49,6 +49,11 @@ class AnchorSource:
     newest: int = 0
     seen: set[int] = field(default_factory=set)
 
+    @property
+    def is_off(self) -> bool:
+        """Whether it told nothing or not all, as a NAS that is off does; the data directory is always there."""
+        return bool(self.problem) and self.written_as != anchors.DATA_DIRECTORY
+
     def batches(self) -> Iterator[list[Anchor]]:
         """Read the place; never raises for it."""
         self.read, self.unreadable, self.seen = 0, 0, set()
@@ -72,9 +77,9 @@ class AnchorSource:
     def missing(self, others: Iterable[set[int]]) -> Iterator[tuple[int, int, datetime]]:
         """Yield fingerprint, position and instant of what was written there and is neither there nor in `others`.
 
-        A place that was not read to its end misses nothing.
+        A place that is off misses nothing.
         """
-        if self.problem or not self.written_as:
+        if self.is_off or not self.written_as:
             return
         known = [self.seen, *others]
         written = self._written().filter(pk__lte=self.newest).order_by("pk")

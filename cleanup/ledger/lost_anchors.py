@@ -91,7 +91,7 @@ def missing(sources: Iterable[AnchorSource]) -> list[MissingAnchors]:
 
 def _missing(several: list[AnchorSource], copied: list[set[int]]) -> Iterator[tuple[int, int, datetime]]:
     # One NAS may be reached by two paths: what one of them shows is there.
-    if not any(source.problem for source in several):
+    if not any(source.is_off for source in several):
         yield from several[0].missing([*copied, *(source.seen for source in several)])
 
 

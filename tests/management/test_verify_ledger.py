@@ -1,6 +1,7 @@
 """The command `verify_ledger`: exit status, JSON and words."""
 
 import json
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,22 @@ def test_anchors_that_are_gone_from_a_place_are_a_fault_until_they_are_declared(
     status, said = ask(capsys, "--json")
     assert (status, [one["missing"] for one in said["anchors"]]) == (1, [3, 0])
     assert "declared on" in ask(capsys)[1]
+
+
+@pytest.mark.parametrize(
+    "in_its_place", [Path.mkdir, lambda path: path.symlink_to("elsewhere")], ids=["folder", "link"]
+)
+def test_what_lies_in_the_place_of_the_anchors_hides_no_loss(
+    now: datetime, data: Path, capsys: Any, in_its_place: Callable[[Path], None]
+) -> None:
+    kept = data / "ledger-anchors"
+    write_rows(now, 2)
+    anchors.write(now=now)
+    kept.rename(data / "elsewhere")
+    in_its_place(kept)
+    status, said = ask(capsys, "--json")
+    assert (status, said["anchors"][0]["missing"], bool(said["anchors"][0]["problem"])) == (1, 1, True)
+    assert f"{kept}: 0 anchors, 1 that were written there are missing; not read (" in ask(capsys)[1]
 
 
 def test_a_declaration_excuses_nothing_younger_whatever_the_clock_said(now: datetime, data: Path, capsys: Any) -> None:

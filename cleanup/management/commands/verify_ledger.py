@@ -214,7 +214,7 @@ def _source_in_words(source: AnchorSource, missing: int) -> str:
     gone = f", {count(missing)} that were written there are missing" if missing else ""
     read = f"{count(source.read)} anchors{spoilt}{gone}"
     if source.problem:
-        read = f"{f'{read}; ' if source.read else ''}not read ({visible(source.problem)})"
+        read = f"{f'{read}; ' if source.read or missing else ''}not read ({visible(source.problem)})"
     return f"{visible(source.place)}: {read}"
 
 
