@@ -66,6 +66,7 @@ def _run(run: Run) -> Json:
         "run_path": run.run_path,
         "root": run.root.name,
         "root_token": run.root.token,
+        "identity": run.identity,
         "equipment": run.equipment,
         "project": run.project,
         "project_name": run.project_name,

@@ -29,6 +29,7 @@ class SignedClear:
     name: str
     story: Story
     history: list[Story]
+    identity: str
     record_format: str
     project_name: str
     complete: bool

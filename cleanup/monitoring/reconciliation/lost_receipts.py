@@ -77,8 +77,12 @@ def _signed(name: str, document: dict[str, Any]) -> SignedClear:
     run, clear = document["run"], document["clear"]
     story = _story(document)
     history = [{key: each[key] for key in ("state", "said", "host", "more")} for each in run["history"]]
-    found = SignedClear(name, story, history, run["record_format"], run["project_name"], bool(clear["complete"]))
-    expect_storable([story, history, found.project_name])
+    found = SignedClear(
+        name, story, history, run["identity"], run["record_format"], run["project_name"], bool(clear["complete"])
+    )
+    expect_storable([story, history, found.identity, found.project_name])
+    if found.identity.count(":") != 2:
+        raise DoubtedClear("it does not tell which folder was cleared")
     if not history or history[-1]["state"] != "cleared":
         raise DoubtedClear("its history does not end with the clear")
     return found

@@ -98,9 +98,9 @@ def judge(evidence: Evidence, presumed: Mapping[int, Record] | None = None) -> L
     try:
         with one_document(evidence.name):
             root, path = _place(story)
-            ino = _planned_ino(evidence)
+            planned = _planned_ino(evidence)
             record = _record(evidence, root, path)
-            seen = f"{'-' if ino is None else ino}:-:{_origin(evidence, record)}"
+            seen = _identity(evidence, planned, record)
             if seen == "-:-:-":
                 raise DoubtedClear("neither its plan nor its archive is there to tell which folder it was")
             run = _row(root, path, seen, record, _written_at(evidence), presumed or {})
@@ -108,6 +108,12 @@ def judge(evidence: Evidence, presumed: Mapping[int, Record] | None = None) -> L
     except DoubtedClear as doubt:
         raise DoubtedClear(str(doubt), **place, run=run.pk if run else doubt.run) from None
     return LostClear(evidence, root, path, seen, record, run)
+
+
+def _identity(evidence: Evidence, planned: int | None, record: Record) -> str:
+    ino, birth, origin = evidence.receipt.identity.split(":") if evidence.receipt else ("-", "-", "-")
+    begun = _origin(evidence, record)
+    return f"{ino if planned is None else planned}:{birth}:{origin if begun == '-' else begun}"
 
 
 def _left_ns(story: Story) -> int:

@@ -87,8 +87,9 @@ def test_a_receipt_alone_brings_the_clear_back(place: Place, untouched: Callable
     assert LedgerEntry.objects.totals()["runs"] == 0
 
 
-def test_a_copy_that_came_back_is_not_the_run_that_was_cleared(place: Place) -> None:
-    """The backup is older than the run, its copy was moved away again, and a receipt names no folder."""
+@pytest.mark.parametrize("numbered", [True, False])
+def test_a_copy_that_came_back_is_not_the_run_that_was_cleared(place: Place, numbered: bool) -> None:
+    """The backup is older than the run, and its copy was moved away again. Some disks number no folders lastingly."""
     newer = "FLOW_01/PROJ-0060/Runs/Run_2026-04-20T16-20"
     backup, at = Baseline(), place.lab.staging / newer
     place.lab.run(newer)
@@ -102,10 +103,14 @@ def test_a_copy_that_came_back_is_not_the_run_that_was_cleared(place: Place) -> 
     place.discover()
     at.rename(at.with_name("set-aside"))
     place.discover()
+    if not numbered:
+        copy = place.run(newer)
+        Run.objects.filter(pk=copy.pk).update(identity=f"-:-:{copy.origin}")
     before = rows()
     done = place.reconcile(apply=True, bounds=None)
     assert (done.recovered, rows(), "missing" in told(done)) == ([], before, True)
-    assert told(done)["doubted_clear"][0].endswith("the run came to its path after that attempt, as a copy does")
+    said = "knows another run at its path" if numbered else "came to its path after that attempt, as a copy does"
+    assert told(done)["doubted_clear"][0].endswith(said)
 
 
 @pytest.mark.parametrize("lost", [(), ("tombstones", "plans")])
@@ -128,6 +133,31 @@ def test_what_is_copied_back_after_a_recovery_is_cleared_by_its_bytes_alone(
     place.lab.twin().rename(place.lab.base / "lost")
     with pytest.raises(Refused) as refused:
         place.clear()
+    assert (refused.value.finding.reason, at.exists()) == (Reason.NAS_MISSING_FILE, True)
+
+
+@pytest.mark.parametrize("lost", [("tombstones",), ("tombstones", "plans")])
+def test_what_is_copied_back_is_known_by_its_record_without_a_history_too(
+    place: Place, policy: Callable[..., Any], lost: tuple[str, ...]
+) -> None:
+    """The backup is older than the run: only the receipt tells which folder was cleared."""
+    policy(mode="manual", proof="record")
+    newer = "FLOW_01/PROJ-0060/Runs/Run_2026-04-20T16-20"
+    backup, at = Baseline(), place.lab.staging / newer
+    place.lab.run(newer, record="sync_state")
+    kept = shutil.copytree(at, place.lab.base / "kept")
+    place.discover()
+    place.clear(newer)
+    assert writing.write_due(now=timezone.now() + LATER) == 1
+    lose(place, *lost)
+    backup.restore()
+    (former,) = place.reconcile(apply=True, bounds=None).recovered
+    shutil.copytree(kept, at)
+    place.discover()
+    assert place.run(newer).returned_from == former
+    place.lab.twin(newer).rename(place.lab.base / "lost")
+    with pytest.raises(Refused) as refused:
+        place.clear(newer)
     assert (refused.value.finding.reason, at.exists()) == (Reason.NAS_MISSING_FILE, True)
 
 
