@@ -9,8 +9,9 @@ from bench.measuring import Work
 from cleanup.clears import protocol
 from cleanup.models import Run, StagingRoot
 from cleanup.runs import discovery
-from cleanup.storage import handles, hashing, linux
+from cleanup.storage import handles, hash_pool, linux
 from cleanup.storage.staging import manifest, removal, run_tree
+from cleanup.storage.staging.run_tree import Entry
 
 Counted = tuple[int, int]
 
@@ -63,12 +64,14 @@ def check_hashes(place: Path, expected: Counted) -> Work:
     def work() -> None:
         listed = manifest.read(run)
         assert listed is not None
-        digests = listed.digests_of({entry.path for entry in files})
-        right = 0
-        for batch in hashing.batches(files):
-            hashed = hashing.hash_batch(run, [entry.path for entry in batch])
-            right += sum(digests[entry.path] == digest for entry, (digest, _) in zip(batch, hashed, strict=True))
-        _expect((right, run_tree.count(files).bytes), expected)
+        digests, right = listed.digests_of({entry.path for entry in files}), list[bytes]()
+
+        def take(entry: Entry, digest: bytes, _status: linux.FileStatus) -> None:
+            if digests[entry.path] == digest:
+                right.append(entry.path)
+
+        hash_pool.hash_all(run, files, take)
+        _expect((len(right), run_tree.count(files).bytes), expected)
 
     return work
 
