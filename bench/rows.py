@@ -121,7 +121,7 @@ def _sums(tree: Tree, place: Path) -> Work:
 
 _OUR_CLEAR = Side("clear", _staged, _clear, reads=True)
 _OUR_REMOVAL = Side("removal", _copied, _remove)
-_OUR_SIZE = Side("scan and count", _twin, _size)
+_OUR_SIZE = Side("size and count", _twin, _size)
 _BY_SIZE = Side("rclone check --size-only, rm -rf", _copied, _by_size_and_rm, ("rclone", "rm"), reads=True)
 _BY_SUMS = Side("sha256sum -c on both, rm -rf", _copied, _by_sums_and_rm, ("sha256sum", "rm"), reads=True)
 _BY_RCLONE = Side("rclone check, rclone purge", _copied, _by_rclone, ("rclone",), reads=True)
