@@ -19,7 +19,6 @@ from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery
 from cleanup.runs.orphans import orphans
 from cleanup.storage.staging import desktop_files, fences
-from tests.tools.disks import tmp_path as tmp_path
 from tests.tools.lab import METADATA, Lab, census, read_sync_state, some_files, touch, write_sync_state
 
 pytestmark = [pytest.mark.django_db, pytest.mark.one_engine]

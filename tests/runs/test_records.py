@@ -29,7 +29,6 @@ from cleanup.runs.moved_or_gone import reregistration
 from cleanup.runs.orphans import orphans
 from cleanup.storage.staging import removal
 from cleanup.web.runs import timeline
-from tests.tools.disks import tmp_path as tmp_path
 from tests.tools.lab import (
     METADATA,
     RUN_PATH,

@@ -1,7 +1,4 @@
-"""The directory of a test on a real disk: the others are in memory, where numbers, errors and durability differ.
-
-The product also looks for no writers beneath `/dev`.
-"""
+"""The directory of a test on a real disk: the others are in memory, where numbers, errors and durability differ."""
 
 import re
 import tempfile

@@ -14,7 +14,6 @@ from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery
 from cleanup.runs.facts import stored_facts
 from tests.faults.scene import Scene, set_scene
-from tests.tools.disks import tmp_path as tmp_path
 from tests.tools.lab import METADATA, Lab, touch
 
 pytestmark = pytest.mark.django_db(transaction=True)

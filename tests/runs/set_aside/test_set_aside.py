@@ -28,7 +28,6 @@ from cleanup.runs.orphans import orphans
 from cleanup.runs.set_aside import set_aside, set_aside_recovery
 from cleanup.runs.set_aside.set_aside import NotSetAside
 from cleanup.storage.staging import desktop_files
-from tests.tools.disks import tmp_path as tmp_path
 from tests.tools.lab import (
     METADATA,
     RUN_PATH,
