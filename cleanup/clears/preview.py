@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -294,11 +294,12 @@ def preview(
     proofs = _whole_proofs(keys, now)
     policies = RetentionPolicy.objects.scoped()
     hindrances = readiness.hindrances() if hindrances is None else hindrances
+    breakers = run_status.open_breakers()
     items: list[Item] = []
     runs = list(visible.with_root())
     stored_facts.look_up_failures(runs)
     for run in runs:
-        item = _decide(run, attempts.get(run.pk), policies, hindrances, now)
+        item = _decide(run, attempts.get(run.pk), policies, now, hindrances=hindrances, breakers=breakers)
         if run.pk not in permitted:
             item = replace(item, fate=Fate.STAYS, reason=NOT_PERMITTED, detail="", opens_at=None)
         known = asked.marks[run.pk]
@@ -314,10 +315,13 @@ def _decide(
     run: Run,
     attempt: ClearAttempt | None,
     policies: Sequence[ScopedPolicy],
-    hindrances: tuple[Finding, ...],
     now: datetime,
+    *,
+    hindrances: tuple[Finding, ...],
+    breakers: Mapping[int, Finding],
 ) -> Item:
-    judged = run_status.judge_now(run, attempt, policies, now, hindrances=hindrances)
+    breaker = breakers.get(run.root_id)  # stops the schedule alone, and the page says so
+    judged = run_status.judge_now(run, attempt, policies, now, hindrances=hindrances, breaker=breaker)
     item = Item(run=run, fate=Fate.STAYS, policy=effective_policy(policies, run.scope), judged=judged, attempt=attempt)
     if run.gone_at is not None:
         return replace(item, reason=Reason.IDENTITY_MISMATCH, detail="it was declared gone")

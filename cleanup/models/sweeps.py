@@ -9,6 +9,8 @@ from django.db.models import Q
 from cleanup.models.roots import StagingRoot
 from cleanup.models.runs import Run
 from cleanup.rules.breaker_question import Shown
+from cleanup.rules.facts import Finding
+from cleanup.rules.reasons import Reason
 
 
 class SweepKind(models.TextChoices):
@@ -171,6 +173,11 @@ class SweepBreaker(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind} on {self.root}"
+
+    @property
+    def finding(self) -> Finding:
+        """An open breaker, as the finding of every run on its root."""
+        return Finding(Reason.BREAKER_OPEN, self.detail)
 
     @property
     def lets_go(self) -> Shown:

@@ -11,7 +11,7 @@ from typing import Any
 from django.db import transaction
 from django.db.models import OuterRef, Subquery
 
-from cleanup.models import ClearAttempt, Phase, RetentionPolicy, Run, RunQuerySet, Status
+from cleanup.models import ClearAttempt, Phase, RetentionPolicy, Run, RunQuerySet, Status, SweepBreaker
 from cleanup.rules.decisions import Decision, Gate, Verdict
 from cleanup.rules.facts import Finding
 from cleanup.rules.gates import BY_HOLD_FILE, BY_RECORD
@@ -78,6 +78,11 @@ def judge_now(
     if run.root.problem:
         hindrances += (Finding(_known(run.root.problem), f"staging root {run.root.name}"),)
     return _decide_and_judge(run, attempt, policies, now, hindrances=hindrances, breaker=breaker)
+
+
+def open_breakers() -> dict[int, Finding]:
+    """Return the open breaker of each staging root, by the root's key, as a finding of every run there."""
+    return {breaker.root_id: breaker.finding for breaker in SweepBreaker.objects.filter(closed_at=None)}
 
 
 def judge(run: Run, attempt: ClearAttempt | None, decision: Decision | None) -> RunStatus:

@@ -16,8 +16,6 @@ from cleanup.lab.people import os_account
 from cleanup.models import StagingRoot, Sweep, SweepBreaker, SweepKind
 from cleanup.rules.anomalies import Anomaly, AnomalyKind, allows
 from cleanup.rules.breaker_question import Shown, ShownRun, say_shown
-from cleanup.rules.facts import Finding
-from cleanup.rules.reasons import Reason
 from cleanup.sweeps import outlook
 from cleanup.sweeps.day import clock_of as clock_of
 
@@ -55,11 +53,6 @@ def standing(root: StagingRoot) -> SweepBreaker | None:
 def stops(breaker: SweepBreaker, kind: SweepKind) -> bool:
     """Returns whether an open breaker stops a sweep of this kind; only failed clears stop a typed one."""
     return kind != SweepKind.TYPED or any(sight.kind is AnomalyKind.FAILURES for sight in sights_of(breaker))
-
-
-def finding_of(breaker: SweepBreaker) -> Finding:
-    """Returns an open breaker as the finding of every run on its root."""
-    return Finding(Reason.BREAKER_OPEN, breaker.detail)
 
 
 def open_breaker(sweep: Sweep, sights: Sequence[Anomaly], *, now: datetime, shown: Shown | None = None) -> SweepBreaker:

@@ -18,7 +18,7 @@ class Brakes:
     def __init__(self, request: SweepRequest, sweep: Sweep, standing: SweepBreaker | None) -> None:
         self._request, self._sweep = request, sweep
         stops = standing is not None and breakers.stops(standing, request.kind_in_earnest)
-        self.stopped = breakers.finding_of(standing) if standing is not None and stops else None
+        self.stopped = standing.finding if standing is not None and stops else None
         self.guard: AnomalyGuard | None = None
         self.let_go: dict[int, SweepBreaker] = {}
         self._seen: list[Anomaly] = []
@@ -33,7 +33,7 @@ class Brakes:
             self.stopped = Finding(Reason.BREAKER_OPEN, " ".join(sight.detail for sight in sights))
         else:
             opened = breakers.open_breaker(self._sweep, sights, now=self._request.now, shown=shown)
-            self.stopped = breakers.finding_of(opened)
+            self.stopped = opened.finding
 
     def watch_failures(self, taken: RunAction) -> None:
         """Stop when too many clears fail; a refusal is no failure."""

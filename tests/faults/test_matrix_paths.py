@@ -129,6 +129,28 @@ def fail_for(stage: Stage, owner: Any, name: str, path: bytes, code: int) -> Any
     return means.replaced(stage.monkeypatch, owner, name, fail)
 
 
+@contextmanager
+def no_look(stage: Stage, path: bytes, code: int) -> Iterator[None]:
+    """As `fail_for`, for each way to look at an entry: a scan has a reader of its own."""
+    made = linux.status_reader
+
+    def reader() -> Callable[[int, bytes], linux.FileStatus]:
+        look = made()
+
+        def read(directory: int, entry: bytes) -> linux.FileStatus:
+            if entry == path:
+                raise OSError(code, os.strerror(code), os.fsdecode(path))
+            return look(directory, entry)
+
+        return read
+
+    with (
+        fail_for(stage, linux, "status", path, code),
+        means.replaced(stage.monkeypatch, linux, "status_reader", reader),
+    ):
+        yield
+
+
 def link_from_outside(stage: Stage) -> None:
     os.link(stage.path / TILE, stage.outside / "linked.tif")
 
@@ -226,9 +248,7 @@ CASES = {
     "append-only parent": Case(Reason.PERMISSION_DENIED, lambda s: means.flagged(s.parent, "a")),
     "append-only record": Case(Reason.PERMISSION_DENIED, lambda s: means.flagged(s.path / RECORD, "a")),
     # the disk fails
-    "input/output error on an entry": Case(
-        Reason.STAGING_IO_ERROR, lambda s: fail_for(s, linux, "status", b"t_0001.tif", errno.EIO)
-    ),
+    "input/output error on an entry": Case(Reason.STAGING_IO_ERROR, lambda s: no_look(s, b"t_0001.tif", errno.EIO)),
     "input/output error on a folder": Case(
         Reason.STAGING_IO_ERROR, lambda s: fail_for(s, linux, "openat2", b"tiles", errno.EIO)
     ),

@@ -32,7 +32,7 @@ from cleanup.web import holds
 from cleanup.web.caching import reload_page, wants_fragment
 from cleanup.web.decorators import may_look
 from cleanup.web.requests import SignedIn
-from cleanup.web.runs import gate_lines, run_rows, set_asides, timeline
+from cleanup.web.runs import gate_lines, set_asides, timeline
 from cleanup.web.runs.run_list import queue_is_silent
 from cleanup.web.runs.status_text import stand
 from cleanup.web.runs.verified import panel
@@ -74,7 +74,7 @@ def _head(request: SignedIn, run: Run, now: datetime) -> dict[str, Any]:
     attempts = list(_attempts(run)[:SHOWN_ATTEMPTS])
     attempt = attempts[0] if attempts else None
     hindrances = readiness.hindrances()
-    breaker = run_rows.open_breakers().get(run.root_id)
+    breaker = run_status.open_breakers().get(run.root_id)
     policies = RetentionPolicy.objects.scoped()
     judged = run_status.judge_now(run, attempt, policies, now, hindrances=hindrances, breaker=breaker)
     return {

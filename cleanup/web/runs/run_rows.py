@@ -20,7 +20,6 @@ from cleanup.models import (
     RunQuerySet,
     StagingRoot,
     Status,
-    SweepBreaker,
 )
 from cleanup.models.aggregates import bytes_sum
 from cleanup.rules.facts import Finding
@@ -29,7 +28,6 @@ from cleanup.rules.policies.policy import ScopedPolicy
 from cleanup.rules.states import State
 from cleanup.runs import run_status
 from cleanup.runs.facts import stored_facts
-from cleanup.sweeps import breakers as sweep_breakers
 from cleanup.text.values import visible
 from cleanup.web.paging import or_nothing
 from cleanup.web.runs.forms import BY_SCHEDULE, UNREADABLE, WITHIN_A_DAY
@@ -87,7 +85,7 @@ def latest_attempt(run: Run) -> ClearAttempt | None:
 
 
 def row_of(run: Run, now: datetime, user: AnyUser | None = None, picked: Collection[int] = ()) -> RunRow:
-    policies, breakers = RetentionPolicy.objects.scoped(), open_breakers()
+    policies, breakers = RetentionPolicy.objects.scoped(), run_status.open_breakers()
     row = _row(run, latest_attempt(run), policies, readiness.hindrances(), breakers, now)
     return row if user is None else _for(row, user, picked, now)
 
@@ -97,18 +95,12 @@ def rows_of(
 ) -> list[RunRow]:
     """The runs with these keys as rows, in their order, decided again, without runs that the user may not see."""
     runs = permissions.runs(user).filter(pk__in=keys)
-    policies, breakers = RetentionPolicy.objects.scoped(), open_breakers()
+    policies, breakers = RetentionPolicy.objects.scoped(), run_status.open_breakers()
     attempts = run_status.latest_attempts(runs)
     found = {run.pk: run for run in runs.with_root()}
     stored_facts.look_up_failures(found.values())
     rows = (_row(found[key], attempts.get(key), policies, hindrances, breakers, now) for key in keys if key in found)
     return [_for(row, user, picked, now) for row in rows]
-
-
-def open_breakers() -> dict[int, Finding]:
-    return {
-        breaker.root_id: sweep_breakers.finding_of(breaker) for breaker in SweepBreaker.objects.filter(closed_at=None)
-    }
 
 
 def troubled_roots(hindrances: tuple[Finding, ...]) -> list[int]:

@@ -69,7 +69,7 @@ def _now_there(run: Run) -> Run:
 
 
 def _scene(request: SignedIn, run: Run, now: datetime) -> Scene:
-    breaker = run_rows.open_breakers().get(run.root_id)
+    breaker = run_status.open_breakers().get(run.root_id)
     judged = run_status.judge_now(
         run,
         run_rows.latest_attempt(run),
