@@ -52,7 +52,8 @@ def _begin(options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     at, described = datetime.now(UTC).isoformat(timespec="seconds"), machine.describe(scratch)
     for name, value in {"at": at, **described}.items():
         print(f"{name:11} {value}")
-    print(f"\n{options.rounds} rounds, trees at {options.scale:g} of their size, database {options.engine}\n")
+    rounds = "1 round" if options.rounds == 1 else f"{options.rounds} rounds"
+    print(f"\n{rounds}, trees at {options.scale:g} of their size, database {options.engine}\n")
     print("\n".join(report.head()), flush=True)
     known = {name: getattr(options, name) for name in ("scale", "rounds", "engine")}
     return {"at": at, **known, "machine": described, "rows": []}
