@@ -15,7 +15,7 @@ from cleanup.storage.data_directory import kept_names
 from cleanup.storage.run_paths import show
 from cleanup.storage.staging.plan import PlanError
 
-# So many names of a run are told, and so many of the runs that were not looked into.
+# A search names at most this many files of a run, and at most this many runs whose list it did not read.
 NAMED = 3
 LISTED = 50
 # Phases after which a run is gone from the staging disk.
@@ -76,7 +76,7 @@ def search(
 ) -> FileSearch:
     """Look through cleared runs in the order given, until `size` of them match or the time is over.
 
-    The text is a part of a file's path within its run, whatever its case. The first list is always read to its end.
+    The text is a part of a file's path within its run, in upper or lower case. The first list is always read to its end.
     """
     until, said = clock() + seconds, FileSearch()
 

@@ -29,7 +29,7 @@ Take = Callable[[T, bytes, linux.FileStatus], None]
 
 
 class _Stopped(Exception):
-    """Nobody waits for this file any more."""
+    """The caller no longer waits for this file."""
 
 
 def hash_all(

@@ -14,7 +14,7 @@ _LINES_AT_ONCE = 2_000
 
 
 def containing(data: DataDir, attempt: str, sha256: str, text: str) -> Iterator[bytes | None]:
-    """Yields the paths of a plan's files that contain a text, whatever its case; None after every 2,000 lines.
+    """Yields the paths of a plan's files that contain a text, in upper or lower case; None after every 2,000 lines.
 
     Raises FileNotFoundError for a plan that is gone, PlanError for one of another SHA-256, OSError.
     """

@@ -1,4 +1,4 @@
-"""The size of a tree of plain files and folders, in one look at each; whatever else lies there is for the scan."""
+"""The size of a tree of plain files and folders, in one look at each. The scan handles every other tree."""
 
 import os
 import stat

@@ -123,7 +123,7 @@ def test_a_run_whose_place_on_the_nas_cannot_be_named_stops_no_other(
 
 @pytest.fixture
 def spent(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The seconds that a pass has taken: those that are put in, whatever else the machine does."""
+    """The seconds that a pass has taken: those that the test puts in, on a busy machine too."""
     seconds: list[float] = []
     monkeypatch.setattr(nas_outbox, "time", SimpleNamespace(monotonic=lambda: sum(seconds)))
     return seconds

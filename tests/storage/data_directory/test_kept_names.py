@@ -1,4 +1,4 @@
-"""Names in plans are found whatever their case and their signs, and no list but the right one is read."""
+"""Names in plans are found in each case and each form of their signs, and no list but the right one is read."""
 
 import hashlib
 import os
