@@ -76,7 +76,7 @@ def search(
 ) -> FileSearch:
     """Look through cleared runs in the order given, until `size` of them match or the time is over.
 
-    The text is a part of a file's path within its run, in upper or lower case. The first list is always read to its end.
+    The text is a part of a file's path within its run, in upper or lower case. The first list is read to its end.
     """
     until, said = clock() + seconds, FileSearch()
 
