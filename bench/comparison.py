@@ -62,15 +62,14 @@ def _begin(options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
 def lay_lab(scratch: Path, name: str = "lab") -> Lab:
     """A staging disk and a NAS beside each other, registered by this name."""
     lab = Lab(scratch / "lab")
-    registration.register(
-        name,
-        str(lab.staging),
-        nas_path=str(lab.nas),
-        allow_same_filesystem=True,
-        accept_empty=True,
-        now=datetime.now(UTC),
-    )
+    register(lab, name)
     return lab
+
+
+def register(lab: Lab, name: str = "lab") -> None:
+    """Register both as they lie."""
+    paths, now = (str(lab.staging), str(lab.nas)), datetime.now(UTC)
+    registration.register(name, paths[0], nas_path=paths[1], allow_same_filesystem=True, accept_empty=True, now=now)
 
 
 @contextmanager
