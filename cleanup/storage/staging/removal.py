@@ -1,8 +1,9 @@
 """Removes from a fenced run only the planned entries that still look as planned."""
 
 import errno
+import itertools
 import os
-from collections import defaultdict
+import stat
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ BATCH_FILES = 1000
 # The proven digest of a file's bytes by its path; None without a proof.
 Proven = Callable[[bytes], bytes | None]
 KEPT_LAST = "kept until the rest is gone"
+_MOVED = "its folder was moved"
 
 
 @dataclass(frozen=True)
@@ -70,9 +72,7 @@ def remove(
         done_files += len(files)
         done_bytes += sum(entry.size for entry in files)
         progress(done_files, done_bytes)
-    for path in sorted(directories, key=lambda path: path.count(b"/"), reverse=True):
-        if path != METADATA:
-            left |= _remove_directory(fenced, directories[path])
+    left |= _remove_directories(fenced, [entry for path, entry in directories.items() if path != METADATA])
     if METADATA in directories:
         left |= _remove_record_last(fenced, directories[METADATA], record, left, before_the_record)
     if not left:
@@ -83,13 +83,14 @@ def remove(
 
 
 def batches(files: Iterable[Entry]) -> Iterator[tuple[bytes, list[Entry]]]:
-    """Yields files by directory, at most `BATCH_FILES` at a time."""
-    by_directory: dict[bytes, list[Entry]] = defaultdict(list)
-    for entry in files:
-        by_directory[entry.path.rpartition(b"/")[0]].append(entry)
-    for path, entries in by_directory.items():
-        for start in range(0, len(entries), BATCH_FILES):
-            yield path, entries[start : start + BATCH_FILES]
+    """Yields neighbours in one directory, at most `BATCH_FILES` at a time."""
+    for path, entries in itertools.groupby(files, _folder_of):
+        while batch := list(itertools.islice(entries, BATCH_FILES)):
+            yield path, batch
+
+
+def _folder_of(entry: Entry) -> bytes:
+    return entry.path.rpartition(b"/")[0]
 
 
 def _unlink_batch(
@@ -100,44 +101,80 @@ def _unlink_batch(
     except FileNotFoundError:
         return {}
     except OSError as error:
-        return {entry.path: errno.errorcode.get(error.errno or 0, "error") for entry in files}
+        return dict.fromkeys((entry.path for entry in files), _code(error))
     left: dict[bytes, str] = {}
     with handles.opened(descriptor):
-        ino = linux.status(descriptor).ino
+        ino = os.fstat(descriptor).st_ino
         if directory is not None and ino != directory.ino:
-            return {entry.path: "another directory lies there" for entry in files}
+            return dict.fromkeys((entry.path for entry in files), "another directory lies there")
+        lies_there = _place_of(fenced, path, ino)
         for entry in files:
             # An open directory reaches its files also after an operator has moved it elsewhere.
-            why = _unlink_planned(descriptor, entry, proven) if _lies_at(fenced, path, ino) else "its folder was moved"
-            if why:
+            if why := _unlink_planned(descriptor, entry, proven) if lies_there() else _MOVED:
                 left[entry.path] = why
     return left
 
 
-def _lies_at(fenced: int, path: bytes, ino: int) -> bool:
+def _place_of(fenced: int, path: bytes, ino: int) -> Callable[[], bool]:
+    """Returns a question: does the directory `ino` lie at `path`, behind no link and no mount, at this moment?"""
     if not path:
-        return True
+        return lambda: True
+    if b"/" in path:
+        return lambda: _is_reached(fenced, path, ino)
+    # One call sees as much of a name directly in the fence, at a third of the cost.
+    read = linux.fields_reader(linux.PLACE_FIELDS)
+
+    def lies_there() -> bool:
+        try:
+            attributes, found = read(fenced, path)
+        except OSError:
+            return False
+        return found == ino and not attributes & linux.STATX_ATTR_MOUNT_ROOT
+
+    return lies_there
+
+
+def _is_reached(fenced: int, path: bytes, ino: int) -> bool:
     try:
-        with handles.opened(handles.open_beneath(fenced, path, os.O_PATH)) as found:
-            return linux.status(found).ino == ino
+        descriptor = handles.open_beneath(fenced, path, os.O_PATH)
     except OSError:
         return False
+    try:
+        return os.fstat(descriptor).st_ino == ino
+    finally:
+        os.close(descriptor)
 
 
 def _unlink_planned(directory: int, entry: Entry, proven: Proven) -> str:
     name = entry.path.rpartition(b"/")[2]
     try:
         # Compared with the plan just before it goes.
-        found = run_tree.entry_of(entry.path, linux.status(directory, name))
-        no_bytes = all(run_tree.is_lock(one) or run_tree.is_linked_lock(one) for one in (entry, found))
-        if not (no_bytes or entry.is_unchanged(found) or _holds_proven_bytes(directory, name, entry, found, proven)):
+        if not (_is_as_planned(directory, name, entry) or _may_go_changed(directory, name, entry, proven)):
             return "changed"
         _unlink(directory, name)
     except FileNotFoundError:
         return ""
     except OSError as error:
-        return errno.errorcode.get(error.errno or 0, "error")
+        return _code(error)
     return ""
+
+
+def _is_as_planned(directory: int, name: bytes, entry: Entry) -> bool:
+    # As `Entry.is_unchanged`, at half the cost: nearly every file is.
+    found = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    return (
+        found.st_ino == entry.ino
+        and found.st_size == entry.size
+        and found.st_mtime_ns == entry.mtime_ns
+        and found.st_ctime_ns == entry.ctime_ns
+        and stat.S_ISREG(found.st_mode)
+    )
+
+
+def _may_go_changed(directory: int, name: bytes, entry: Entry, proven: Proven) -> bool:
+    found = run_tree.entry_of(entry.path, linux.status(directory, name))
+    no_bytes = all(run_tree.is_lock(one) or run_tree.is_linked_lock(one) for one in (entry, found))
+    return no_bytes or entry.is_unchanged(found) or _holds_proven_bytes(directory, name, entry, found, proven)
 
 
 def _unlink(directory: int, name: bytes) -> None:
@@ -155,18 +192,46 @@ def _holds_proven_bytes(directory: int, name: bytes, entry: Entry, found: Entry,
     return digest == expected and found.same_as(run_tree.entry_of(entry.path, status))
 
 
-def _remove_directory(fenced: int, directory: Entry) -> dict[bytes, str]:
-    above, _, name = directory.path.rpartition(b"/")
+def _remove_directories(fenced: int, directories: Iterable[Entry]) -> dict[bytes, str]:
+    """Removes what is empty of them, the deepest first."""
+    left: dict[bytes, str] = {}
+    deepest_first = sorted(directories, key=lambda entry: entry.path.count(b"/"), reverse=True)
+    for above, siblings in itertools.groupby(deepest_first, _folder_of):
+        left |= _remove_siblings(fenced, above, list(siblings))
+    return left
+
+
+def _remove_siblings(fenced: int, above: bytes, siblings: list[Entry]) -> dict[bytes, str]:
     try:
-        with handles.opened(handles.open_beneath(fenced, above or b".")) as parent:
-            if linux.status(parent, name).ino != directory.ino:
-                return {directory.path: "another directory lies there"}
-            handles.with_write_permission(parent, lambda: os.rmdir(name, dir_fd=parent))
+        descriptor = handles.open_beneath(fenced, above or b".")
     except FileNotFoundError:
         return {}
     except OSError as error:
-        return {directory.path: errno.errorcode.get(error.errno or 0, "error")}
-    return {}
+        return dict.fromkeys((entry.path for entry in siblings), _code(error))
+    left: dict[bytes, str] = {}
+    with handles.opened(descriptor):
+        lies_there = _place_of(fenced, above, os.fstat(descriptor).st_ino)
+        for entry in siblings:
+            if why := _remove_directory(descriptor, entry) if lies_there() else _MOVED:
+                left[entry.path] = why
+    return left
+
+
+def _remove_directory(parent: int, directory: Entry) -> str:
+    name = directory.path.rpartition(b"/")[2]
+    try:
+        if os.stat(name, dir_fd=parent, follow_symlinks=False).st_ino != directory.ino:
+            return "another directory lies there"
+        handles.with_write_permission(parent, lambda: os.rmdir(name, dir_fd=parent))
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        return _code(error)
+    return ""
+
+
+def _code(error: OSError) -> str:
+    return errno.errorcode.get(error.errno or 0, "error")
 
 
 def _remove_record_last(
@@ -198,8 +263,8 @@ def _remove_record_last(
     except FileNotFoundError:
         pass
     except OSError as error:
-        return {path: errno.errorcode.get(error.errno or 0, "error")}
-    return _remove_directory(fenced, top)
+        return {path: _code(error)}
+    return _remove_directories(fenced, [top])
 
 
 def _unlink_locks(directory: int) -> None:
@@ -245,6 +310,6 @@ def _remove_fence(parent: int, name: bytes, fenced: int) -> dict[bytes, str]:
         pass
     except OSError as error:
         unplanned = ", ".join(show(entry) for entry in run_tree.sorted_names(fenced)[:3])
-        return {b".": f"{errno.errorcode.get(error.errno or 0, 'error')}: {unplanned}" if unplanned else "error"}
+        return {b".": f"{_code(error)}: {unplanned}" if unplanned else "error"}
     os.fsync(parent)
     return {}
