@@ -4,16 +4,20 @@ import errno
 import itertools
 import os
 import stat
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+import threading
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cleanup.storage import handles, hashing, linux
+from cleanup.storage import handles, hashing, linux, shared_work
 from cleanup.storage.run_paths import METADATA, show
-from cleanup.storage.staging import fences, metadata, run_tree
+from cleanup.storage.staging import fences, metadata, removal_tasks, run_tree
 from cleanup.storage.staging.run_tree import Count, Entry
 
-BATCH_FILES = 1000
+# More gain nothing: they wait for one another's turn in the interpreter, or for the disk.
+_MOST_REMOVERS = min(4, len(os.sched_getaffinity(0)))
+# For fewer entries threads cost more than they gain.
+_ENTRIES_FOR_MORE = 500
 # The proven digest of a file's bytes by its path; None without a proof.
 Proven = Callable[[bytes], bytes | None]
 KEPT_LAST = "kept until the rest is gone"
@@ -55,23 +59,20 @@ def remove(
     proven: Proven = lambda path: None,
     progress: Callable[[int, int], None] = lambda files, size: None,
     before_the_record: Callable[[], None] = lambda: None,
+    removers: int | None = None,
 ) -> Removal:
     """Removes the planned entries of the fenced run, and the empty fence.
 
     Changed, unplanned or irremovable entries stay and are reported. `proven` returns a file's proven digest. The
     published record, known by its marks `record`, goes last, after `before_the_record`, and only if nothing else is
-    left. `progress` gets the files and bytes done.
+    left. `progress` gets the files and bytes done. So many `removers`, by default as many as gain time, are threads
+    that take the files; both callbacks are called in this one, and `before_the_record` when the others have ended.
     """
     # An entry that is gone counts as removed, so an interrupted removal can go on.
-    left: dict[bytes, str] = {}
     directories = {entry.path: entry for entry in planned if not entry.is_file}
-    done_files = done_bytes = 0
     last = fences.record_path(fences.record_file(record))
-    for path, files in batches(entry for entry in planned if entry.is_file and entry.path != last):
-        left |= _unlink_batch(fenced, path, directories.get(path), files, proven)
-        done_files += len(files)
-        done_bytes += sum(entry.size for entry in files)
-        progress(done_files, done_bytes)
+    files = (entry for entry in planned if entry.is_file and entry.path != last)
+    left = _unlink_files(fenced, files, directories, proven, progress, removers or removers_for(len(planned)))
     left |= _remove_directories(fenced, [entry for path, entry in directories.items() if path != METADATA])
     if METADATA in directories:
         left |= _remove_record_last(fenced, directories[METADATA], record, left, before_the_record)
@@ -82,19 +83,51 @@ def remove(
     return Removal(run_tree.freed(planned, left), tuple(sorted(left.items())))
 
 
-def batches(files: Iterable[Entry]) -> Iterator[tuple[bytes, list[Entry]]]:
-    """Yields neighbours in one directory, at most `BATCH_FILES` at a time."""
-    for path, entries in itertools.groupby(files, _folder_of):
-        while batch := list(itertools.islice(entries, BATCH_FILES)):
-            yield path, batch
+def removers_for(entries: int) -> int:
+    """Returns how many threads take the files of a run fastest."""
+    return _MOST_REMOVERS if entries >= _ENTRIES_FOR_MORE else 1
 
 
-def _folder_of(entry: Entry) -> bytes:
-    return entry.path.rpartition(b"/")[0]
+def _unlink_files(
+    fenced: int,
+    files: Iterable[Entry],
+    directories: Mapping[bytes, Entry],
+    proven: Proven,
+    progress: Callable[[int, int], None],
+    removers: int,
+) -> dict[bytes, str]:
+    left: dict[bytes, str] = {}
+    done_files = done_bytes = 0
+    one_at_a_time = threading.Lock()
+
+    def proven_alone(path: bytes) -> bytes | None:
+        with one_at_a_time:
+            return proven(path)
+
+    def unlink(batches: list[removal_tasks.Batch], stopped: threading.Event) -> tuple[int, int, dict[bytes, str]]:
+        found: dict[bytes, str] = {}
+        for path, batch in batches:
+            found |= _unlink_batch(fenced, path, directories.get(path), batch, proven_alone, stopped)
+        entries = [entry for _, batch in batches for entry in batch]
+        return len(entries), sum(entry.size for entry in entries), found
+
+    def take(done: tuple[int, int, dict[bytes, str]]) -> None:
+        nonlocal left, done_files, done_bytes
+        left |= done[2]
+        done_files, done_bytes = done_files + done[0], done_bytes + done[1]
+        progress(done_files, done_bytes)
+
+    shared_work.share_out(removal_tasks.tasks_of(files, settle_links=removers > 1), unlink, take, threads=removers)
+    return left
 
 
 def _unlink_batch(
-    fenced: int, path: bytes, directory: Entry | None, files: list[Entry], proven: Proven
+    fenced: int,
+    path: bytes,
+    directory: Entry | None,
+    files: list[Entry],
+    proven: Proven,
+    stopped: threading.Event,
 ) -> dict[bytes, str]:
     try:
         descriptor = handles.open_beneath(fenced, path or b".")
@@ -109,6 +142,8 @@ def _unlink_batch(
             return dict.fromkeys((entry.path for entry in files), "another directory lies there")
         lies_there = _place_of(fenced, path, ino)
         for entry in files:
+            if stopped.is_set():
+                break
             # An open directory reaches its files also after an operator has moved it elsewhere.
             if why := _unlink_planned(descriptor, entry, proven) if lies_there() else _MOVED:
                 left[entry.path] = why
@@ -178,7 +213,13 @@ def _may_go_changed(directory: int, name: bytes, entry: Entry, proven: Proven) -
 
 
 def _unlink(directory: int, name: bytes) -> None:
-    handles.with_write_permission(directory, lambda: os.unlink(name, dir_fd=directory))
+    try:
+        handles.with_write_permission(directory, lambda: os.unlink(name, dir_fd=directory))
+    except PermissionError as error:
+        if error.errno != errno.EACCES:
+            raise
+        # Another thread may have made the directory writable between the refusal and the look at its mode.
+        os.unlink(name, dir_fd=directory)
 
 
 def _holds_proven_bytes(directory: int, name: bytes, entry: Entry, found: Entry, proven: Proven) -> bool:
@@ -196,7 +237,7 @@ def _remove_directories(fenced: int, directories: Iterable[Entry]) -> dict[bytes
     """Removes what is empty of them, the deepest first."""
     left: dict[bytes, str] = {}
     deepest_first = sorted(directories, key=lambda entry: entry.path.count(b"/"), reverse=True)
-    for above, siblings in itertools.groupby(deepest_first, _folder_of):
+    for above, siblings in itertools.groupby(deepest_first, removal_tasks.folder_of):
         left |= _remove_siblings(fenced, above, list(siblings))
     return left
 
