@@ -66,6 +66,8 @@ _STATX = struct.Struct(
 )
 # Attributes, links, mode, inode, size, blocks.
 SIZE_FIELDS = struct.Struct("=8xQI8xH2xQQQ88x")
+# Attributes, inode.
+PLACE_FIELDS = struct.Struct("=8xQ16xQ")
 
 
 class _StatxFields(NamedTuple):
