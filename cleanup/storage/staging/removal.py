@@ -1,8 +1,8 @@
 """Removes from a fenced run only the planned entries that still look as planned."""
 
 import errno
+import itertools
 import os
-from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -83,13 +83,10 @@ def remove(
 
 
 def batches(files: Iterable[Entry]) -> Iterator[tuple[bytes, list[Entry]]]:
-    """Yields files by directory, at most `BATCH_FILES` at a time."""
-    by_directory: dict[bytes, list[Entry]] = defaultdict(list)
-    for entry in files:
-        by_directory[entry.path.rpartition(b"/")[0]].append(entry)
-    for path, entries in by_directory.items():
-        for start in range(0, len(entries), BATCH_FILES):
-            yield path, entries[start : start + BATCH_FILES]
+    """Yields files by directory, at most `BATCH_FILES` at a time; in a plan those of a directory follow each other."""
+    for path, entries in itertools.groupby(files, key=lambda entry: entry.path.rpartition(b"/")[0]):
+        while batch := list(itertools.islice(entries, BATCH_FILES)):
+            yield path, batch
 
 
 def _unlink_batch(
@@ -222,12 +219,11 @@ def _kept_record(fenced: int, file: bytes) -> dict[bytes, str]:
 
 def _moved(fenced: int, planned: Collection[Entry], left: Collection[bytes]) -> dict[bytes, str]:
     # Planned files that lie elsewhere in the fence are not removed, so not freed.
-    places = {entry.path: entry.ino for entry in planned}
-    elsewhere = {
-        (entry.ino, entry.size, entry.mtime_ns): entry.path
-        for entry in run_tree.scan(fenced).entries
-        if entry.is_file and places.get(entry.path) != entry.ino
-    }
+    remaining = {entry.path: entry for entry in run_tree.scan(fenced).entries if entry.is_file}
+    for entry in planned:
+        if entry.path in remaining and remaining[entry.path].ino == entry.ino:
+            del remaining[entry.path]
+    elsewhere = {(entry.ino, entry.size, entry.mtime_ns): entry.path for entry in remaining.values()}
     moved = {}
     for entry in planned:
         place = elsewhere.get((entry.ino, entry.size, entry.mtime_ns))
