@@ -18,6 +18,7 @@ from cleanup.storage.freed_space import Gain, Space
 from cleanup.storage.mounts.places import filesystem_of
 from cleanup.storage.staging import removal, run_tree
 from cleanup.storage.staging.plan import Plan
+from cleanup.storage.staging.tree_entries import Chosen, files_of
 
 logger = logging.getLogger(__name__)
 
@@ -79,16 +80,15 @@ def watching(attempt: ClearAttempt, opened: OpenRun, plan: Plan, *, interrupted:
         space = None
         try:
             counter = opening.data_dir().removals(removal_counts.counter_of(filesystem_of(opened.root)))
-            planned = run_tree.count(plan.entries).allocated
-            space = stack.enter_context(freed_space.watched(opened.root, counter, planned=planned))
+            space = stack.enter_context(freed_space.watched(opened.root, counter, planned=plan.counted.allocated))
         except OSError as error:
             logger.warning("the disk of %s cannot be measured: %s", attempt.run.root, error)
         yield Watch(attempt, space, whole=not interrupted or _is_whole(attempt, opened, plan))
 
 
 def _is_whole(attempt: ClearAttempt, opened: OpenRun, plan: Plan) -> bool:
-    there = {entry.path for entry in run_tree.scan(opened.run).entries if entry.is_file}
-    gone = run_tree.freed(plan.entries, left=there)
+    there = Chosen(run_tree.scan(opened.run).entries, files_of)
+    gone = run_tree.freed(plan.entries, left=there.paths)
     return (gone.bytes, gone.allocated) == (attempt.freed_bytes, attempt.freed_allocated_bytes)
 
 

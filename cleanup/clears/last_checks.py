@@ -1,6 +1,7 @@
 """The checks between comparison and commit. Each raises Refused."""
 
 import os
+from collections.abc import Sequence
 
 from cleanup.clears import nas_questions
 from cleanup.clears.refusal import Doubted, Refused
@@ -97,7 +98,7 @@ def expect_twin(attempt: ClearAttempt, opened: OpenRun, look: Look, reader: Read
 
 
 def _expect_same_bytes(
-    attempt: ClearAttempt, opened: OpenRun, found: proofs.Renumbered, files: list[run_tree.Entry], reader: Reader
+    attempt: ClearAttempt, opened: OpenRun, found: proofs.Renumbered, files: Sequence[run_tree.Entry], reader: Reader
 ) -> None:
     """Compare the files again whose ctime or inode number changed. Raises Doubted."""
     if found.rewritten:

@@ -1,7 +1,7 @@
 """The plan, the new record and the tombstone, all durable before the commit."""
 
 import errno
-import hashlib
+import itertools
 import os
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,8 +22,8 @@ from cleanup.rules.reasons import Reason
 from cleanup.runs.facts.inspection import Look
 from cleanup.storage import linux
 from cleanup.storage.root_files import reserve
-from cleanup.storage.staging import fences, run_tree
-from cleanup.storage.staging.plan import Plan, encode
+from cleanup.storage.staging import fences, run_tree, tree_entries
+from cleanup.storage.staging.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -34,14 +34,12 @@ class Prepared:
     entry: dict[str, Any]
 
 
-def keep_plan(attempt: ClearAttempt, plan: Plan, data: bytes) -> None:
-    """Write a plan, encoded as `data`, durably and name it in the attempt. Raises OSError, Refused."""
-    counted = run_tree.count(plan.entries)
-    opening.data_dir().write_plan(plan.attempt, data)
+def keep_plan(attempt: ClearAttempt, plan: Plan) -> None:
+    """Write a plan durably and name it in the attempt. Raises OSError, Refused."""
     fields = {
-        "plan_sha256": hashlib.sha256(data).hexdigest(),
-        "planned_files": counted.files,
-        "planned_bytes": counted.bytes,
+        "plan_sha256": opening.data_dir().write_plan(plan.attempt, plan),
+        "planned_files": plan.counted.files,
+        "planned_bytes": plan.counted.bytes,
     }
     if not attempt.advance_alone([Phase.INTENT], Phase.INTENT, now=timezone.now(), **fields):
         raise Refused(Finding(Reason.INTERRUPTED))
@@ -55,9 +53,9 @@ def with_locks_as_found(attempt: ClearAttempt, opened: OpenRun, plan: Plan) -> P
     found = run_tree.locks(opened.run)
     if {entry.path for entry in found} == {entry.path for entry in plan.entries if run_tree.is_lock(entry)}:
         return plan
-    others = [entry for entry in plan.entries if not run_tree.is_lock(entry)]
-    settled = replace(plan, entries=(*others, *found))
-    keep_plan(attempt, settled, encode(settled))
+    others = (entry for entry in plan.entries if not run_tree.is_lock(entry))
+    settled = replace(plan, entries=tree_entries.packed(itertools.chain(others, found)))
+    keep_plan(attempt, settled)
     return settled
 
 

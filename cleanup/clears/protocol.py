@@ -52,7 +52,7 @@ from cleanup.runs.moved_or_gone import returned
 from cleanup.runs.proofs import accepted_bytes, differences, proofs
 from cleanup.storage import errors, handles, linux
 from cleanup.storage.staging import fences
-from cleanup.storage.staging.plan import Plan, encode
+from cleanup.storage.staging.plan import Plan
 from cleanup.storage.staging.records import ingest_json as ingest
 
 logger = logging.getLogger(__name__)
@@ -233,16 +233,14 @@ def _fence_and_prepare(attempt: ClearAttempt, run: Run, opened: OpenRun, reader:
     scan = look.scan
     plan = Plan(name, run.run_path, scan.ino, scan.entries, scan.modified_ns)
     del scan
-    data = encode(plan)
     try:
-        preparation.keep_plan(attempt, plan, data)
+        preparation.keep_plan(attempt, plan)
     except (OSError, Refused) as error:
         with contextlib.suppress(OSError):
             opening.data_dir().discard(name)
         if isinstance(error, Refused):
             raise
         raise Refused(Finding(Reason.STORAGE_ERROR, os.strerror(error.errno or 0))) from None
-    del data  # large for a hundred thousand files
     try:
         last_checks.expect_no_writer(opened)  # the comparison took hours
         last_checks.expect_no_own_storage(opened)

@@ -207,7 +207,7 @@ def _gone(attempt: ClearAttempt, plan: Plan) -> removal.Removal:
         freed = run_tree.Count(attempt.freed_files, attempt.freed_bytes, attempt.freed_allocated_bytes)
         return removal.Removal(freed, left=())
     if attempt.emptied:
-        return removal.Removal(run_tree.count(plan.entries), left=())
+        return removal.Removal(plan.counted, left=())
     # Another program took the fence during the removal; the counts are from up to a second before.
     freed = run_tree.Count(attempt.done_files, attempt.done_bytes, allocated=0)
     return removal.Removal(freed, left=((b".", "another program took the rest away"),))

@@ -148,8 +148,7 @@ def roll_forward(
 
 def _mark_emptied(attempt: ClearAttempt, plan: Plan) -> None:
     # Durable before the record goes: without it recovery cannot tell our removal from a fence that was taken away.
-    counted = run_tree.count(plan.entries)
-    done = {"done_files": counted.files, "done_bytes": counted.bytes, "progress_at": timezone.now()}
+    done = {"done_files": plan.counted.files, "done_bytes": plan.counted.bytes, "progress_at": timezone.now()}
     ClearAttempt.objects.filter(pk=attempt.pk).update(**done, emptied=True)
 
 

@@ -5,7 +5,6 @@ change.
 """
 
 import contextlib
-import hashlib
 import logging
 import os
 from collections.abc import Iterator
@@ -32,7 +31,7 @@ from cleanup.runs.orphans.found_shells import fenced_since_ns, read_at
 from cleanup.storage import errors, handles, linux, run_paths
 from cleanup.storage.run_paths import show
 from cleanup.storage.staging import fences, record_locks, removal, run_tree, shell_folders
-from cleanup.storage.staging.plan import Plan, PlanError, encode
+from cleanup.storage.staging.plan import Plan, PlanError
 from cleanup.storage.staging.shell_folders import Shell
 
 logger = logging.getLogger(__name__)
@@ -161,16 +160,15 @@ def _since_ns(attempt: ClearAttempt) -> int | None:
 def _plan(attempt: ClearAttempt, shell: Shell) -> Plan:
     name = attempt.pk.hex
     plan = Plan(name, str(attempt.prepared["path"]), shell.scan.ino, shell.scan.entries)
-    data, counted = encode(plan), run_tree.count(plan.entries)
     try:
-        opening.data_dir().write_plan(name, data)
+        sha256 = opening.data_dir().write_plan(name, plan)
     except OSError as error:
         _forget(attempt)
         raise Refused(Finding(Reason.STORAGE_ERROR, os.strerror(error.errno or 0))) from None
     fields: dict[str, Any] = {
-        "plan_sha256": hashlib.sha256(data).hexdigest(),
-        "planned_files": counted.files,
-        "planned_bytes": counted.bytes,
+        "plan_sha256": sha256,
+        "planned_files": plan.counted.files,
+        "planned_bytes": plan.counted.bytes,
         "prepared": {**attempt.prepared, "record": shell.record},
     }
     if not attempt.advance([Phase.INTENT], Phase.INTENT, now=timezone.now(), **fields):

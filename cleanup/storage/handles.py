@@ -3,11 +3,13 @@
 import contextlib
 import errno
 import fcntl
+import itertools
 import os
 from collections.abc import Callable, Iterator
 
 from cleanup.storage import linux, run_paths
 
+_NAMES_TOGETHER = 10_000
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -38,9 +40,12 @@ def holds_anything(root: int) -> bool:
 
 def names_in(directory: int) -> list[bytes]:
     """Returns the names in an open directory, in no order."""
-    # One call encodes them all; no name has a slash.
-    together = os.fsencode("/".join(os.listdir(directory)))
-    return together.split(b"/") if together else []
+    names: list[bytes] = []
+    with os.scandir(directory) as entries:
+        # One call encodes many; no name has a slash. All at once would take twice the room.
+        while part := [entry.name for entry in itertools.islice(entries, _NAMES_TOGETHER)]:
+            names += os.fsencode("/".join(part)).split(b"/")
+    return names
 
 
 def read_file(directory: int, name: bytes, limit: int) -> bytes:

@@ -13,5 +13,5 @@ _NUMBERS = itertools.count(1 << 40)
 class Drifting(ReaderHere):
     def read(self, twin: str, **how: Any) -> client.Listing:
         found = super().read(twin, **how)
-        renumbered = {path: replace(file, ino=next(_NUMBERS)) for path, file in found.files.items()}
+        renumbered = {path: file._replace(ino=next(_NUMBERS)) for path, file in found.files.items()}
         return replace(found, files=renumbered)

@@ -177,7 +177,7 @@ class ReaderHere(client.NasReader):
     def _ask(self, request: dict[str, Any]) -> None:
         self._answers = self._look(request)
 
-    def _answer(self) -> dict[str, Any]:
+    def _answer(self, waits: Callable[[], None] = lambda: None) -> dict[str, Any]:
         return next(self._answers)
 
     def _look(self, request: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -40,7 +40,7 @@ def read_records(opened: OpenRun, *places: RunPath) -> Records:
 
 
 def newer_files(
-    record: Records | None, verified: datetime | None, data_files: list[run_tree.Entry]
+    record: Records | None, verified: datetime | None, data_files: Iterable[run_tree.Entry]
 ) -> list[run_tree.Entry]:
     """Return the data files newer than the verification; none for a record without a history."""
     if verified is None or (record is not None and not record.main.history):
@@ -48,7 +48,7 @@ def newer_files(
     return [entry for entry in data_files if entry.mtime_ns > nanoseconds(verified)]
 
 
-def cleared_by_the_wizard(record: Records | None, data_files: list[run_tree.Entry]) -> tuple[Finding, ...]:
+def cleared_by_the_wizard(record: Records | None, data_files: Sequence[run_tree.Entry]) -> tuple[Finding, ...]:
     """Return a finding for data of a run that the wizard called cleared."""
     if record is None or record.cleared_at is None or not data_files:
         return ()
@@ -119,8 +119,8 @@ def compare_manifest(
         if error.reason == "manifest_missing" and record is not None and not record.main.history:
             return None, True, findings
         return None, False, (*findings, Finding(Reason(error.reason), error.detail))
-    staged = {entry.path for entry in scanned.data_files}
-    extra = staged.difference(listed.paths())
+    staged = scanned.data_files.paths
+    extra = _not_listed(scanned.data_files, listed)
     still_open = {path for path in extra if desktop_files.is_open(path)}
     missing, first = missing_files(listed, staged, scanned.desktop)
     for reason, paths in ((Reason.WRITER_ACTIVE, still_open), (Reason.NOT_IN_MANIFEST, extra - still_open)):
@@ -133,6 +133,13 @@ def compare_manifest(
     elif len(extra) == len(staged):
         findings += (Finding(Reason.MANIFEST_EMPTY),)
     return listed, False, findings
+
+
+def _not_listed(staged: run_tree.Chosen, listed: manifest.Manifest) -> set[bytes]:
+    # Nearly always all are listed, and each only once: then the number tells it.
+    if sum(1 for path in listed.paths() if staged.get(path) is not None) == len(staged):
+        return set()
+    return {entry.path for entry in staged}.difference(listed.paths())
 
 
 def _say_more(reason: Reason, paths: Collection[bytes]) -> str:
@@ -177,9 +184,13 @@ def _compare_listed(scanned: run_tree.Scan, record: Records | None) -> tuple[Fin
 
 def find_writers(scanned: run_tree.Scan, names: Collection[bytes]) -> tuple[Finding, ...]:
     """Return `writer_active` if a process writes a file of the run; `names` are its directory's."""
-    # The wizard's locks have a check of their own.
-    files = {entry.ino for entry in scanned.compared if entry.is_file and not hold_file.is_hold(entry.path)}
-    busy = writers.find_writers(scanned.device, files, names)
+
+    def among(written: Collection[int]) -> set[int]:
+        # The wizard's locks have a check of their own.
+        found = [entry for entry in scanned.entries if entry.ino in written and entry.is_file]
+        return {entry.ino for entry in found if not run_tree.is_lock(entry) and not hold_file.is_hold(entry.path)}
+
+    busy = writers.find_writers(scanned.device, among, names)
     return (Finding(Reason.WRITER_ACTIVE, name_some(busy)),) if busy else ()
 
 

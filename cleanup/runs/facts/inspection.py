@@ -101,16 +101,19 @@ def _look_at_disk(
     path_findings = _path_findings(run, opened, scanned, record)
     facts = _with_counts(recorded, scanned)
     hold = (hold_file.read(opened.run) or GONE_HOLD) if scanned.is_held else None
-    newer = findings.newer_files(record, recorded.verified_at, data_files)
+    # Most runs have nothing newer, and none in the future: the newest file tells that.
+    newest, verified = instant_if_known(scanned.totals.newest_ns), recorded.verified_at
+    late = data_files if newest is not None and (newest > now or (verified and newest >= verified)) else ()
+    newer = findings.newer_files(record, verified, late)
     facts = replace(
         facts,
         gathered_at=now,
         ingest_findings=ingest_findings + findings.cleared_by_the_wizard(record, data_files),
         path_findings=path_findings,
-        newest_data_at=instant_if_known(max((entry.mtime_ns for entry in data_files), default=None)),
+        newest_data_at=newest,
         newer_files=tuple(show(entry.path) for entry in newer[:NAMES_SHOWN]),
         newer_count=len(newer),
-        future=future_files(data_files, lambda: stored_facts.future(run), now),
+        future=future_files(late, lambda: stored_facts.future(run), now),
         hold_file=hold.text if hold else None,
         kept_local=findings.name_files(record.kept_local) if record and record.kept_local else "",
     )
@@ -128,17 +131,17 @@ def _path_findings(run: Run, opened: OpenRun, scanned: run_tree.Scan, record: Re
 
 
 def _with_counts(facts: Facts, scanned: run_tree.Scan) -> Facts:
-    counted, data_files = run_tree.count(scanned.entries), scanned.data_files
+    totals = scanned.totals
     return replace(
         facts,
-        files=counted.files,
-        bytes=counted.bytes,
-        allocated_bytes=counted.allocated,
-        data_files=len(data_files),
-        data_bytes=sum(entry.size for entry in data_files),
+        files=totals.whole.files,
+        bytes=totals.whole.bytes,
+        allocated_bytes=totals.whole.allocated,
+        data_files=totals.data_files,
+        data_bytes=totals.data_bytes,
         desktop_files=len(scanned.desktop),
-        desktop_bytes=sum(entry.size for entry in scanned.entries if entry.path in scanned.desktop),
-        locks=len(scanned.entries) - len(scanned.compared),
+        desktop_bytes=totals.desktop_bytes,
+        locks=totals.locks,
     )
 
 

@@ -9,7 +9,7 @@ from cleanup.runs.facts.future_dates import instant_if_known
 from cleanup.runs.proofs import proofs
 from cleanup.storage.nas import client
 from cleanup.storage.run_paths import show
-from cleanup.storage.staging import desktop_files, run_tree
+from cleanup.storage.staging import desktop_files, run_tree, tree_entries
 
 # The number kept, and the characters of each path.
 LARGEST_SHOWN = 10
@@ -18,13 +18,8 @@ _LONGEST_PATH = 300
 
 def largest(files: Sequence[run_tree.Entry], listing: client.Listing | None) -> tuple[LargeFile, ...]:
     """Return the largest data files with the sizes of their twins."""
-    if not files:
-        return ()
-    # Sizes first: sorting whole entries costs far more.
-    least = heapq.nlargest(LARGEST_SHOWN, (entry.size for entry in files))[-1]
-    large = [entry for entry in files if entry.size >= least]
     found = []
-    for entry in heapq.nsmallest(LARGEST_SHOWN, large, key=lambda entry: (-entry.size, entry.path)):
+    for entry in _largest(files):
         twin = listing.files.get(entry.path) if listing is not None else None
         found.append(
             LargeFile(
@@ -35,6 +30,16 @@ def largest(files: Sequence[run_tree.Entry], listing: client.Listing | None) -> 
             )
         )
     return tuple(found)
+
+
+def _largest(files: Sequence[run_tree.Entry]) -> list[run_tree.Entry]:
+    largest: list[run_tree.Entry] = []
+    for part in tree_entries.parts_of(files):
+        # Sizes first: sorting whole entries costs far more.
+        least = largest[-1].size if len(largest) == LARGEST_SHOWN else 0
+        large = [entry for entry in part if entry.size >= least]
+        largest = heapq.nsmallest(LARGEST_SHOWN, largest + large, key=lambda entry: (-entry.size, entry.path))
+    return largest
 
 
 def _cut(name: str) -> str:

@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -113,7 +113,7 @@ def _compare(
 
 
 def _staged_digests(
-    opened: OpenRun, files: list[run_tree.Entry], progress: Callable[[int], None]
+    opened: OpenRun, files: Iterable[run_tree.Entry], progress: Callable[[int], None]
 ) -> dict[bytes, bytes]:
     found: dict[bytes, bytes] = {}
 

@@ -117,7 +117,10 @@ def _agree(listed: manifest.Manifest, listing: client.Listing, paths: Collection
 
 
 def _staged_differences(
-    opened: int, files: list[run_tree.Entry], expected: Callable[[bytes], bytes | None], progress: Callable[[int], None]
+    opened: int,
+    files: Iterable[run_tree.Entry],
+    expected: Callable[[bytes], bytes | None],
+    progress: Callable[[int], None],
 ) -> list[str]:
     found: list[str] = []
 
@@ -144,7 +147,7 @@ def _compare(
     proof = ProofFacts(
         level=ProofLevel.SIZE,
         files=len(files),
-        bytes=run_tree.count(files).bytes,
+        bytes=scanned.totals.data.bytes,
         manifest_sha256=listed.sha256 if listed else "",
     )
     twin = twin_of(run)

@@ -19,8 +19,8 @@ from cleanup.storage.data_directory import data_place
 from cleanup.storage.root_files import reserve
 from cleanup.storage.staging import desktop_files, manifest
 from cleanup.storage.staging.metadata import RECEIPTS, is_link_folder, may_be_lock
-from cleanup.storage.staging.plan import Plan, PlanError, decode, streamed
-from cleanup.storage.staging.run_tree import Entry
+from cleanup.storage.staging.plan import Plan, PlanError, encoded, read, streamed
+from cleanup.storage.staging.tree_entries import Entry
 
 # With less than this free, the next commit may already fail on a database that lies here.
 LOW_WATER_BYTES = 2 * reserve.RESERVE_BYTES
@@ -60,8 +60,19 @@ class DataDir:
                 return
             yield True
 
-    def write_plan(self, attempt: str, data: bytes) -> None:
-        self.keep("plans", attempt, lambda file: file.write(data))
+    def write_plan(self, attempt: str, plan: Plan | bytes) -> str:
+        """Keeps a plan, or its bytes; returns the SHA-256 in hex. Raises OSError."""
+        written = hashlib.sha256()
+
+        def write(file: io.BufferedWriter) -> None:
+            nonlocal written
+            written = hashlib.sha256()  # a second try begins anew
+            for part in encoded(plan) if isinstance(plan, Plan) else (plan,):
+                written.update(part)
+                file.write(part)
+
+        self.keep("plans", attempt, write)
+        return written.hexdigest()
 
     def planned(self, attempt: str, sha256: str) -> Iterator[Entry]:
         """Yields the entries of a plan without reading it whole. Raises PlanError as `read_plan`, OSError."""
@@ -75,7 +86,7 @@ class DataDir:
         """Raises PlanError if the plan is gone, unreadable or another one."""
         try:
             with open(self._in("plans", attempt), "rb") as file:
-                return decode(file.read(), sha256)
+                return read(file, sha256)
         except FileNotFoundError:
             raise PlanError("the plan is gone") from None
         except OSError as error:

@@ -12,7 +12,7 @@ from cleanup.storage.data_directory.kept_receipts import KeptFile
 from cleanup.storage.nas import clock, extras, protocol
 from cleanup.storage.nas.challenge import Ends
 from cleanup.storage.nas.protocol import Listing, NasError, TwinFile, is_silence
-from cleanup.storage.nas.reader_process import Abandoned, ReaderProcess
+from cleanup.storage.nas.reader_process import ANOTHER_ANSWER, Abandoned, ReaderProcess
 from cleanup.storage.nas.record import ILL
 from cleanup.storage.staging import beyond_bytes
 from cleanup.storage.staging.beyond_bytes import BeyondBytes
@@ -62,9 +62,10 @@ class NasReader(ReaderProcess):
             elif "unread" in answer:
                 path, code = answer["unread"]
                 unread.append(extras.Unread(os.fsencode(path), code))
+            elif "files" in answer:
+                files.update(answer["files"].files())
             else:
-                path, twin_file = protocol.read_file_line(answer)
-                files[path] = twin_file
+                self._lose(ANOTHER_ANSWER)
 
     def present(self, twins: list[str]) -> list[str]:
         """Returns the paths below the NAS root that are directories."""

@@ -1,13 +1,18 @@
-"""The messages between the reader of a NAS and its server: JSON objects, one a line.
+"""The messages between the reader of a NAS and its server.
 
-Before the result or a `problem` come `beat` (bytes read since), `file` and `unread`.
+A request is a JSON object on a line. An answer is a JSON object or a batch of files, each in a frame: kind, length and
+CRC-32, then the payload. Before the result or a `problem` come `beat` (bytes read since), `files` and `unread`.
 """
 
+import binascii
+import json
 import os
 import re
-from collections.abc import Sequence
+import struct
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import starmap
+from typing import Any, NamedTuple
 
 from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
@@ -18,6 +23,22 @@ from cleanup.storage.nas.challenge import Ends
 # How the detail of a silence begins; `is_silence` recognises it.
 SILENT = "silent for"
 _SILENCE = re.compile(rf"{SILENT} \S+ s")
+
+
+# Of a frame's payload: far beyond the largest true one, so that a wrong length is seen at once.
+MOST_BYTES = 256 << 20
+_MAGIC = b"\xe1N"
+_JSON, _LISTED, _READ = b"j", b"l", b"r"
+_KINDS = (_JSON, _LISTED, _READ)
+_HEADER = struct.Struct("<2scII")
+_COUNT = struct.Struct("<I")
+# Size, mtime, inode, ctime; and with the digest, in the order of TwinFile.
+_LISTED_MARKS = struct.Struct("<qqQq")
+_READ_MARKS = struct.Struct("<qqQ32sq")
+
+
+class BrokenFrame(Exception):
+    """What came from the server is no frame of this protocol."""
 
 
 class NasError(Exception):
@@ -35,8 +56,7 @@ def is_silence(reason: str, detail: str) -> bool:
     return reason == Reason.NAS_SLOW or bool(silent)
 
 
-@dataclass(frozen=True, slots=True)
-class TwinFile:
+class TwinFile(NamedTuple):
     """One file of the twin; `digest` is None unless its bytes were read."""
 
     size: int
@@ -62,16 +82,114 @@ class Listing:
     origin: str = "-"
 
 
-def file_line(path: bytes, status: linux.FileStatus, digest: bytes) -> dict[str, Any]:
-    """Returns the line of one file; empty `digest`: bytes not read."""
-    marks = [status.size, status.mtime_ns, status.ino]
-    return {"file": [os.fsdecode(path), *marks, digest.hex(), status.ctime_ns]}
+class FileBatch:
+    """Files of a listing on their way: marks packed one after the other, and the paths."""
+
+    def __init__(self, *, with_digests: bool) -> None:
+        self.with_digests = with_digests
+        self._marks = bytearray()
+        self._paths: list[bytes] = []
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def add(self, path: bytes, status: linux.FileStatus, digest: bytes = b"") -> None:
+        """Adds a file; `digest` in a batch with digests."""
+        marks = status.size, status.mtime_ns, status.ino
+        self._marks += (
+            _READ_MARKS.pack(*marks, digest, status.ctime_ns)
+            if self.with_digests
+            else _LISTED_MARKS.pack(*marks, status.ctime_ns)
+        )
+        self._paths.append(path)
+
+    def files(self) -> Iterator[tuple[bytes, TwinFile]]:
+        """Yields path and marks of each file."""
+        if self.with_digests:
+            return zip(self._paths, starmap(TwinFile, _READ_MARKS.iter_unpack(self._marks)), strict=True)
+        return (
+            (path, TwinFile(size, mtime_ns, ino, None, ctime_ns))
+            for path, (size, mtime_ns, ino, ctime_ns) in zip(
+                self._paths, _LISTED_MARKS.iter_unpack(self._marks), strict=True
+            )
+        )
+
+    def as_payload(self) -> bytes:
+        return b"".join((_COUNT.pack(len(self._paths)), self._marks, b"\0".join(self._paths)))
+
+    @classmethod
+    def from_payload(cls, payload: bytes, *, with_digests: bool) -> "FileBatch":
+        """The inverse of `as_payload`. Raises BrokenFrame."""
+        batch, marks = cls(with_digests=with_digests), _READ_MARKS if with_digests else _LISTED_MARKS
+        if len(payload) < _COUNT.size:
+            raise BrokenFrame("a batch without its number of files")
+        (count,) = _COUNT.unpack_from(payload)
+        end = _COUNT.size + count * marks.size
+        batch._marks, batch._paths = bytearray(payload[_COUNT.size : end]), payload[end:].split(b"\0")
+        if not count or len(batch._paths) != count or not all(batch._paths):
+            raise BrokenFrame(f"a batch of {count} files has other paths")
+        return batch
 
 
-def read_file_line(line: dict[str, Any]) -> tuple[bytes, TwinFile]:
-    """The inverse of `file_line`."""
-    path, size, mtime_ns, ino, digest, ctime_ns = line["file"]
-    return os.fsencode(path), TwinFile(size, mtime_ns, ino, bytes.fromhex(digest) if digest else None, ctime_ns)
+def frame(answer: dict[str, Any]) -> bytes:
+    """Returns the frame of an answer; one of the key `files` holds a FileBatch."""
+    batch = answer.get("files")
+    if isinstance(batch, FileBatch):
+        kind, payload = _READ if batch.with_digests else _LISTED, batch.as_payload()
+    else:
+        kind, payload = _JSON, json.dumps(answer).encode()
+    return _HEADER.pack(_MAGIC, kind, len(payload), _checksum(kind, payload)) + payload
+
+
+class Frames:
+    """The frames that come in from a pipe, piece by piece."""
+
+    def __init__(self) -> None:
+        self._received = bytearray()
+        self._at = 0  # what is before it was taken
+
+    def add(self, part: bytes) -> None:
+        """Adds what was read from the pipe."""
+        del self._received[: self._at]
+        self._at = 0
+        self._received += part
+
+    def take(self) -> dict[str, Any] | None:
+        """Returns the next answer that is whole, as `frame` took it; None: there is more to come.
+
+        Raises BrokenFrame for what is no frame; the stream cannot be read on after that.
+        """
+        begin = self._at + _HEADER.size
+        if len(self._received) < begin:
+            return None
+        magic, kind, length, checksum = _HEADER.unpack_from(self._received, self._at)
+        if magic != _MAGIC or kind not in _KINDS:
+            raise BrokenFrame("no frame where one begins")
+        if length > MOST_BYTES:
+            raise BrokenFrame(f"a frame of {length} bytes")
+        if len(self._received) < begin + length:
+            return None
+        payload = bytes(memoryview(self._received)[begin : begin + length])
+        self._at = begin + length
+        if _checksum(kind, payload) != checksum:
+            raise BrokenFrame("a frame with a wrong checksum")
+        return _from_payload(kind, payload)
+
+
+def _checksum(kind: bytes, payload: bytes) -> int:
+    return binascii.crc32(payload, kind[0])
+
+
+def _from_payload(kind: bytes, payload: bytes) -> dict[str, Any]:
+    if kind != _JSON:
+        return {"files": FileBatch.from_payload(payload, with_digests=kind == _READ)}
+    try:
+        answer = json.loads(payload)
+    except ValueError:
+        raise BrokenFrame("a message that is no JSON") from None
+    if not isinstance(answer, dict):
+        raise BrokenFrame("a message that is no JSON object")
+    return answer
 
 
 def last_line(

@@ -10,8 +10,9 @@ import os
 import select
 import subprocess
 import sys
+import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol, Self
 
@@ -19,7 +20,7 @@ from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.storage.nas import processes
 from cleanup.storage.nas.processes import Process
-from cleanup.storage.nas.protocol import SILENT, NasError
+from cleanup.storage.nas.protocol import SILENT, BrokenFrame, Frames, NasError
 from cleanup.storage.root_files import markers
 from cleanup.storage.run_paths import show
 
@@ -27,8 +28,11 @@ SERVER = "cleanup.storage.nas.server"
 DEFAULT_TIMEOUT = 60.0
 # Time for a second child to report that the NAS answers: a sleeping disk has started by then.
 _SECOND_TIMEOUT = 15.0
+ANOTHER_ANSWER = "the reading process failed: an answer to another question"
 # A killed child that takes longer to die hangs in the kernel.
 _DEATH_SECONDS = 0.3
+# While it waits for an answer, the reader looks up this often.
+_WAIT_SECONDS = 0.2
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +111,7 @@ class ReaderProcess:
         self._abandoned = abandoned or _Forgotten()
         self._given_up = False
         self._answering = False
-        self._buffer = b""
+        self._frames = Frames()
 
     def __enter__(self) -> Self:
         return self
@@ -131,6 +135,8 @@ class ReaderProcess:
                 continue
             if "problem" in answer:
                 self._refuse(answer)
+            if name not in answer:
+                self._lose(ANOTHER_ANSWER)
             self._answering = False
             return answer[name]
 
@@ -187,19 +193,17 @@ class ReaderProcess:
             detail = f"the reading process cannot be started: {os.strerror(error.errno or 0)}"
             raise NasError(Finding(Reason.NAS_IO_ERROR, detail)) from None
 
-    def _answer(self) -> dict[str, Any]:
+    def _answer(self, waits: Callable[[], None] = lambda: None) -> dict[str, Any]:
+        # `waits` is called a few times a second while nothing comes.
         assert self._child is not None and self._child.stdout is not None  # noqa: S101
-        descriptor = self._child.stdout.fileno()
-        while b"\n" not in self._buffer:
-            ready, _, _ = select.select([descriptor], [], [], self._timeout)
-            if not ready:
-                self._give_up()
-            part = os.read(descriptor, 1 << 16)
-            if not part:
-                self._lose("the reading process ended")
-            self._buffer += part
-        line, _, self._buffer = self._buffer.partition(b"\n")
-        return dict(json.loads(line))
+        try:
+            return _next(self._frames, self._child.stdout.fileno(), self._timeout, waits)
+        except _Silent:
+            self._give_up()
+        except EOFError:
+            self._lose("the reading process ended")
+        except BrokenFrame as error:
+            self._lose(f"the reading process failed: {error}")
 
     def _give_up(self) -> NoReturn:
         detail, at = f"{SILENT} {self._timeout:g} s", self._kill()
@@ -230,9 +234,27 @@ class ReaderProcess:
     def _forget_child(self) -> None:
         child, self._child = self._child, None
         self._answering = False
-        self._buffer = b""
+        self._frames = Frames()
         if child is not None:
             _abandon(child)
+
+
+class _Silent(Exception):
+    """Nothing came for too long."""
+
+
+def _next(frames: Frames, pipe: int, timeout: float, waits: Callable[[], None]) -> dict[str, Any]:
+    # Raises _Silent, EOFError, BrokenFrame, and what `waits` raises.
+    while (answer := frames.take()) is None:
+        until = time.monotonic() + timeout
+        while not select.select([pipe], [], [], max(0, min(_WAIT_SECONDS, until - time.monotonic())))[0]:
+            if time.monotonic() >= until:
+                raise _Silent
+            waits()
+        if not (part := os.read(pipe, 1 << 16)):
+            raise EOFError
+        frames.add(part)
+    return answer
 
 
 def _let_end(child: subprocess.Popen[bytes]) -> None:

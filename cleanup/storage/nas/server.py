@@ -28,6 +28,8 @@ from cleanup.storage.staging.records import ingest_json as ingest
 
 # While it reads, the server sends a sign of life at least this often.
 BEAT_SECONDS = 1.0
+# Of a listing, in one frame.
+_BATCH_FILES = 500
 
 Answer = dict[str, Any]
 
@@ -125,6 +127,7 @@ def _files(
     run: int, malformed: list[str], is_read: Callable[[bytes], bool], beat: Callable[[int], None]
 ) -> Iterator[Answer]:
     pending, read = [b""], linux.status_reader()
+    listed, read_ones = _Batches(with_digests=False), _Batches(with_digests=True)
     while pending:
         directory = pending.pop()
         with contextlib.ExitStack() as stack:
@@ -151,11 +154,33 @@ def _files(
                         yield _unread(path, OSError(errno.ENAMETOOLONG, ""))
                     else:
                         pending.append(path)
-                elif status.is_file:
-                    digest = b""
-                    if is_read(path):
-                        digest, status = _hash(descriptor, name, path, beat)
-                    yield protocol.file_line(path, status, digest)
+                elif not status.is_file:
+                    continue
+                elif is_read(path):
+                    yield from read_ones.add(path, *_hash(descriptor, name, path, beat))
+                else:
+                    yield from listed.add(path, status)
+    yield from listed.rest()
+    yield from read_ones.rest()
+
+
+class _Batches:
+    """Files for the reader, in batches: soon after they were read."""
+
+    def __init__(self, *, with_digests: bool) -> None:
+        self._with_digests = with_digests
+        self._batch = protocol.FileBatch(with_digests=with_digests)
+        self._since = time.monotonic()
+
+    def add(self, path: bytes, status: linux.FileStatus, digest: bytes = b"") -> Iterator[Answer]:
+        self._batch.add(path, status, digest)
+        if len(self._batch) >= _BATCH_FILES or (self._with_digests and time.monotonic() - self._since >= BEAT_SECONDS):
+            yield from self.rest()
+
+    def rest(self) -> Iterator[Answer]:
+        if len(self._batch):
+            yield {"files": self._batch}
+        self._batch, self._since = protocol.FileBatch(with_digests=self._with_digests), time.monotonic()
 
 
 @contextlib.contextmanager
@@ -164,9 +189,10 @@ def _folder(run: int, directory: bytes) -> Iterator[tuple[int, list[bytes]]]:
         yield descriptor, markers.names_in(descriptor)
 
 
-def _hash(descriptor: int, name: bytes, path: bytes, beat: Callable[[int], None]) -> tuple[bytes, linux.FileStatus]:
+def _hash(descriptor: int, name: bytes, path: bytes, beat: Callable[[int], None]) -> tuple[linux.FileStatus, bytes]:
     try:
-        return hashing.hash_file(descriptor, name, drop_cache=True, beat=beat)
+        digest, status = hashing.hash_file(descriptor, name, drop_cache=True, beat=beat)
+        return status, digest
     except OSError as error:
         error.filename = os.fsdecode(path)
         raise
@@ -283,13 +309,12 @@ class _Voice:
         self._last = time.monotonic()
 
     def say(self, answer: Answer) -> None:
-        sys.stdout.write(json.dumps(answer) + "\n")
+        handles.write_all(sys.stdout.fileno(), protocol.frame(answer))
 
     def beat(self, size: int) -> None:
         self._unsaid += size
         if time.monotonic() - self._last >= BEAT_SECONDS:
             self.say({"beat": self._unsaid})
-            sys.stdout.flush()
             self._unsaid, self._last = 0, time.monotonic()
 
     def fail(self, kind: type[BaseException], error: BaseException, trace: object) -> None:
@@ -298,7 +323,6 @@ class _Voice:
 
         problem = ["nas_io_error", f"the reading process failed: {kind.__name__}: {error}"]
         self.say({"problem": problem, "ill": True, "trace": "".join(format_exception(error))})
-        sys.stdout.flush()
 
 
 def serve(path: str, token: str, staging: str = "") -> None:
@@ -309,7 +333,6 @@ def serve(path: str, token: str, staging: str = "") -> None:
     for line in sys.stdin:
         for answer in answers(way, token, json.loads(line), voice.beat):
             voice.say(answer)
-        sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -328,12 +328,11 @@ def _kept_record(fenced: int, file: bytes) -> dict[bytes, str]:
 
 def _moved(fenced: int, planned: Collection[Entry], left: Collection[bytes]) -> dict[bytes, str]:
     # Planned files that lie elsewhere in the fence are not removed, so not freed.
-    places = {entry.path: entry.ino for entry in planned}
-    elsewhere = {
-        (entry.ino, entry.size, entry.mtime_ns): entry.path
-        for entry in run_tree.scan(fenced).entries
-        if entry.is_file and places.get(entry.path) != entry.ino
-    }
+    remaining = {entry.path: entry for entry in run_tree.scan(fenced).entries if entry.is_file}
+    for entry in planned:
+        if entry.path in remaining and remaining[entry.path].ino == entry.ino:
+            del remaining[entry.path]
+    elsewhere = {(entry.ino, entry.size, entry.mtime_ns): entry.path for entry in remaining.values()}
     moved = {}
     for entry in planned:
         place = elsewhere.get((entry.ino, entry.size, entry.mtime_ns))

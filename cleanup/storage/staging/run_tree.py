@@ -2,19 +2,30 @@
 
 import contextlib
 import errno
+import functools
 import os
 import stat
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.storage import errors, handles, linux, run_paths
 from cleanup.storage.errors import MetAt
+from cleanup.storage.packed_rows import TOGETHER
 from cleanup.storage.run_paths import METADATA, show
-from cleanup.storage.staging import desktop_files, hold_file, metadata, tree_size
+from cleanup.storage.staging import desktop_files, hold_file, metadata, tree_entries, tree_size
+from cleanup.storage.staging.tree_entries import Chosen as Chosen
+from cleanup.storage.staging.tree_entries import Count as Count
+from cleanup.storage.staging.tree_entries import Entry as Entry
+from cleanup.storage.staging.tree_entries import Totals
+from cleanup.storage.staging.tree_entries import count as count
+from cleanup.storage.staging.tree_entries import differences as differences
+from cleanup.storage.staging.tree_entries import freed as freed
+from cleanup.storage.staging.tree_entries import is_data as is_data
+from cleanup.storage.staging.tree_entries import is_linked_lock as is_linked_lock
+from cleanup.storage.staging.tree_entries import is_lock as is_lock
+from cleanup.storage.staging.tree_entries import is_metadata as is_metadata
 
 MAX_DEPTH = 128
 # Below PATH_MAX, so that the kernel takes each path beneath an open directory in one call.
@@ -22,47 +33,7 @@ MAX_PATH = 4000
 
 INGEST_PATH = METADATA + b"/" + run_paths.INGEST
 SYNC_STATE_PATH = METADATA + b"/" + run_paths.SYNC_STATE
-_IN_METADATA = METADATA + b"/"
 MANIFEST_PATH = METADATA + b"/" + run_paths.MANIFEST
-
-
-class Entry(NamedTuple):
-    """One file or directory of a run: path and identity. Sizes in bytes."""
-
-    path: bytes
-    is_file: bool
-    ino: int
-    nlink: int
-    size: int
-    allocated: int
-    mtime_ns: int
-    ctime_ns: int
-
-    def is_unchanged(self, other: "Entry") -> bool:
-        """As `same_as`, and no link of it has come or gone."""
-        return self.same_as(other) and (not self.is_file or self.ctime_ns == other.ctime_ns)
-
-    def same_as(self, other: "Entry") -> bool:
-        """Whether `other` is this entry, unchanged."""
-        if self.is_file != other.is_file or self.ino != other.ino:
-            return False
-        if not self.is_file:
-            return True  # removals in a directory change its times
-        # The ctime of a file with several links changes when another link goes.
-        return (
-            self.size == other.size
-            and self.mtime_ns == other.mtime_ns
-            and (self.nlink > 1 or self.ctime_ns == other.ctime_ns)
-        )
-
-
-@dataclass(frozen=True)
-class Count:
-    """Files and bytes, each inode once; `allocated`: only blocks that become free."""
-
-    files: int = 0
-    bytes: int = 0
-    allocated: int = 0
 
 
 @dataclass(frozen=True)
@@ -75,47 +46,31 @@ class Scan:
     ino: int
     birth_ns: int | None
     device: int
-    entries: tuple[Entry, ...]
+    entries: Sequence[Entry]
     problems: tuple[Finding, ...]
     unseen: tuple[Finding, ...] = ()
     is_held: bool = False
     modified_ns: int | None = None
     desktop: frozenset[bytes] = frozenset()
 
-    @property
-    def data_files(self) -> list[Entry]:
-        """Returns the files without metadata, hold file and files of desktops."""
-        return [
-            entry for entry in self.entries if entry.is_file and is_data(entry.path) and entry.path not in self.desktop
-        ]
+    @functools.cached_property
+    def totals(self) -> Totals:
+        """Returns what all entries count, from one pass over them."""
+        return tree_entries.totals(self.entries, self.desktop)
 
     @property
-    def compared(self) -> list[Entry]:
+    def data_files(self) -> Chosen:
+        """Returns the files without metadata, hold file and files of desktops."""
+        return Chosen(self.entries, lambda part: tree_entries.data_of(part, self.desktop), self.totals.data_files)
+
+    @property
+    def compared(self) -> Chosen:
         """Returns the entries that show a change of the run: no locks."""
-        return [entry for entry in self.entries if not is_lock(entry)]
+        return Chosen(self.entries, tree_entries.without_locks, len(self.entries) - self.totals.locks)
 
     @property
     def metadata_files(self) -> list[Entry]:
-        return [entry for entry in self.entries if entry.is_file and is_metadata(entry.path)]
-
-
-def is_metadata(path: bytes) -> bool:
-    """Whether a path lies in the top-level `.exlab-wizard`; nested folders are data."""
-    return path.startswith(_IN_METADATA)
-
-
-def is_data(path: bytes) -> bool:
-    """Whether a path is neither metadata nor the hold file."""
-    return not path.startswith(_IN_METADATA) and not hold_file.is_hold(path)
-
-
-def is_lock(entry: Entry) -> bool:
-    """Whether an entry is a lock of the wizard's."""
-    return is_metadata(entry.path) and metadata.is_lock(entry.path.removeprefix(METADATA + b"/"), entry)
-
-
-def is_linked_lock(entry: Entry) -> bool:
-    return is_metadata(entry.path) and metadata.is_linked_lock(entry.path.removeprefix(METADATA + b"/"), entry)
+        return [entry for entry in self.totals.metadata if entry.is_file]
 
 
 def locks(run: int) -> list[Entry]:
@@ -132,6 +87,25 @@ def _may_be_lock(path: bytes) -> bool:
     return is_metadata(path) and metadata.may_be_lock(path.removeprefix(METADATA + b"/"))
 
 
+class _Found:
+    # What a scan has found so far. A part at a time is packed: a run may have a million files.
+
+    def __init__(self) -> None:
+        self.entries = tree_entries.packed(is_ordered=True)
+        self.beside: list[Entry] = []  # perhaps of a desktop
+        self._new: list[Entry] = []
+
+    def add(self, entry: Entry) -> None:
+        self._new.append(entry)
+        if len(self._new) == TOGETHER:
+            self.pack()
+
+    def pack(self) -> None:
+        self.beside += filter(_may_be_of_a_desktop, desktop_files.candidates(self._new))
+        self.entries.extend(self._new)
+        self._new.clear()
+
+
 def scan(run: int) -> Scan:
     """Returns everything below the directory open as `run`.
 
@@ -139,7 +113,7 @@ def scan(run: int) -> Scan:
     `staging_io_error`; an entry that vanishes meanwhile is one too.
     """
     top = linux.status(run)
-    entries: list[Entry] = []
+    found = _Found()
     problems: list[Finding] = []
     closed: list[Finding] = []
     of_the_hold: list[Finding] = []
@@ -149,10 +123,10 @@ def scan(run: int) -> Scan:
         directory, ino = pending.pop()
         is_hold = hold_file.is_hold(directory)
         try:
-            found = of_the_hold if is_hold else problems
-            pending += _scan_directory(run, top.device, directory, ino, entries, found)
+            pending += _scan_directory(run, top.device, directory, ino, found, of_the_hold if is_hold else problems)
         except OSError as error:
             (unseen if is_hold else closed).append(_problem_of(error, directory))
+    found.pack()
     try:
         is_held = _is_held(run)
     except OSError as error:  # it may be held
@@ -163,24 +137,23 @@ def scan(run: int) -> Scan:
         top.ino,
         top.birth_ns,
         top.device,
-        tuple(entries),
+        found.entries,
         (*problems, *closed),
         (*closed, *unseen, *too_deep),
         is_held,
         top.mtime_ns,
-        _desktop_files(run, entries),
+        _desktop_files(run, found.beside),
     )
 
 
-def _desktop_files(run: int, entries: Sequence[Entry]) -> frozenset[bytes]:
+def _may_be_of_a_desktop(entry: Entry) -> bool:
+    known = desktop_files.is_named(entry.path) or desktop_files.is_beside(entry.path)
+    return entry.is_file and known and not hold_file.is_hold(entry.path)
+
+
+def _desktop_files(run: int, entries: Iterable[Entry]) -> frozenset[bytes]:
     return desktop_files.bounded(
-        entry
-        for entry in desktop_files.candidates(entries)
-        if entry.is_file
-        and not hold_file.is_hold(entry.path)
-        and (
-            desktop_files.is_named(entry.path) or (desktop_files.is_beside(entry.path) and _is_apple_double(run, entry))
-        )
+        entry for entry in entries if desktop_files.is_named(entry.path) or _is_apple_double(run, entry)
     )
 
 
@@ -204,7 +177,7 @@ def _is_held(run: int) -> bool:
 
 
 def _scan_directory(
-    run: int, device: int, directory: bytes, ino: int, entries: list[Entry], problems: list[Finding]
+    run: int, device: int, directory: bytes, ino: int, found: _Found, problems: list[Finding]
 ) -> list[tuple[bytes, int]]:
     with handles.opened(handles.open_beneath(run, directory or b".")) as descriptor:
         own = linux.status(descriptor)
@@ -213,7 +186,7 @@ def _scan_directory(
             return []
         if own.is_fixed or not may_empty(descriptor, own):
             problems.append(Finding(Reason.PERMISSION_DENIED, f"{show(directory or b'.')} may not be emptied"))
-        return _scan_names(descriptor, own, device, directory + b"/" if directory else b"", entries, problems)
+        return _scan_names(descriptor, own, device, directory + b"/" if directory else b"", found, problems)
 
 
 def _scan_names(
@@ -221,7 +194,7 @@ def _scan_names(
     own: linux.FileStatus,
     device: int,
     above: bytes,
-    entries: list[Entry],
+    found: _Found,
     problems: list[Finding],
 ) -> list[tuple[bytes, int]]:
     below: list[tuple[bytes, int]] = []
@@ -248,7 +221,7 @@ def _scan_names(
                 problems.append(Finding(Reason.PERMISSION_DENIED, f"{show(path)} may not be removed"))
             elif status.is_file and not _may_read(descriptor, name):
                 problems.append(Finding(Reason.PERMISSION_DENIED, f"{show(path)} may not be read"))
-        entries.append(entry_of(path, status))
+        found.add(entry_of(path, status))
         if not is_plain and status.is_directory:
             below.append((path, status.ino))
     return below
@@ -306,32 +279,6 @@ def entry_of(path: bytes, status: linux.FileStatus) -> Entry:
     return tuple.__new__(Entry, (path, True, ino, nlink, size, blocks * 512, mtime_ns, ctime_ns))
 
 
-def count(entries: Iterable[Entry]) -> Count:
-    """Counts regular files and bytes, each inode once."""
-    return freed(entries, left=frozenset())
-
-
-def freed(entries: Iterable[Entry], left: Collection[bytes]) -> Count:
-    """Counts the planned entries that are gone when `left` remains."""
-    again: dict[int, int] = defaultdict(int)
-    remaining: set[int] = set()
-    files: dict[int, Entry] = {}
-    for entry in entries:
-        if entry.is_file:
-            if entry.ino in files:
-                again[entry.ino] += 1
-            files[entry.ino] = entry
-            if left and entry.path in left:
-                remaining.add(entry.ino)
-    # An inode is gone when none of its planned names is left; its blocks are free if it had no other name.
-    gone = [entry for ino, entry in files.items() if ino not in remaining]
-    return Count(
-        files=len(gone),
-        bytes=sum(entry.size for entry in gone),
-        allocated=sum(entry.allocated for entry in gone if entry.nlink <= 1 + again.get(entry.ino, 0)),
-    )
-
-
 def size_of(run: int) -> Count:
     """Counts what lies below an open directory, as `count` of its scan, at half the cost. Raises OSError."""
     with contextlib.suppress(OSError):
@@ -366,19 +313,3 @@ def freed_bytes_and_count(run_path: str | os.PathLike[str]) -> tuple[int, int]:
             error.filename = os.fspath(run_path)
             raise
     return counted.files, counted.bytes
-
-
-def differences(planned: Iterable[Entry], found: Iterable[Entry], *, strict: bool = False) -> list[str]:
-    """Says how two scans of one run differ, without locks.
-
-    `strict`: files with several links must have kept their ctime.
-    """
-    same = Entry.is_unchanged if strict else Entry.same_as
-    before = {entry.path: entry for entry in planned if not is_lock(entry)}
-    after = {entry.path: entry for entry in found if not is_lock(entry)}
-    words = [f"{show(path)} is gone" for path in before.keys() - after.keys()]
-    words += [f"{show(path)} is new" for path in after.keys() - before.keys()]
-    words += [
-        f"{show(path)} has changed" for path, entry in before.items() if path in after and not same(entry, after[path])
-    ]
-    return sorted(words)

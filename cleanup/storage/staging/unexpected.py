@@ -45,8 +45,7 @@ def files(scanned: Scan, now_ns: int) -> list[Entry]:
 
 
 def _within(scanned: Scan) -> list[Entry]:
-    top = METADATA + b"/"
-    return [entry for entry in scanned.entries if entry.path.startswith(top) and not _is_desktops(scanned, entry)]
+    return [entry for entry in scanned.totals.metadata if not _is_desktops(scanned, entry)]
 
 
 def _name_within(entry: Entry) -> bytes:

@@ -1,7 +1,8 @@
 """The processes that have a run's files open for writing, as far as `/proc` shows."""
 
+import contextlib
 import os
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator
 
 from cleanup.storage.run_paths import show
 
@@ -10,17 +11,57 @@ _ACCESS = 0o3  # O_ACCMODE: 1 and 2 write
 _ELSEWHERE = (b"/dev/null", b"/dev/pts/", b"/proc/", b"/sys/")
 
 
-def find_writers(device: int, inodes: Collection[int], names: Collection[bytes]) -> list[str]:
+def _written_inodes() -> set[int]:
+    # Of each file that another process has open for writing, on any filesystem.
+    found = set()
+    for process in _processes():
+        with contextlib.suppress(OSError):
+            for number in os.listdir(process + b"fd"):
+                found |= _written_inode(process, number)
+    return found
+
+
+def _processes() -> Iterator[bytes]:
+    for pid in os.listdir("/proc"):
+        if pid.isdigit() and int(pid) != os.getpid():
+            yield f"/proc/{pid}/".encode()
+
+
+def _written_inode(process: bytes, number: bytes) -> set[int]:
+    try:
+        if not _is_elsewhere(os.readlink(process + b"fd/" + number)):
+            fields = _fields(process, number)
+            if int(fields[b"flags"], 8) & _ACCESS:
+                return {int(fields[b"ino"]) if b"ino" in fields else os.stat(process + b"fd/" + number).st_ino}
+    except (OSError, KeyError, ValueError):
+        pass
+    return set()
+
+
+def _is_elsewhere(path: bytes) -> bool:
+    return not path.startswith(b"/") or path.startswith(_ELSEWHERE)
+
+
+def _fields(process: bytes, number: bytes) -> dict[bytes, bytes]:
+    with open(process + b"fdinfo/" + number, "rb", buffering=0) as info:
+        return dict(line.split(b":", 1) for line in info.readall().split(b"\n") if b":" in line)
+
+
+def find_writers(
+    device: int, inodes: Collection[int] | Callable[[Collection[int]], Collection[int]], names: Collection[bytes]
+) -> list[str]:
     """Says which other processes have one of these inodes open for writing.
 
-    `names`: the run directory's names now.
+    `inodes`: all of them, or a function that chooses them from those that are open anywhere, which are few. `names`:
+    the run directory's names now.
     """
+    if callable(inodes):
+        inodes = inodes(_written_inodes())
+        if not inodes:
+            return []
     # A process that `/proc` hides, and a mapping whose descriptor is closed, stay unseen.
     found = []
-    for pid in os.listdir("/proc"):
-        if not pid.isdigit() or int(pid) == os.getpid():
-            continue
-        process = f"/proc/{pid}/".encode()
+    for process in _processes():
         try:
             descriptors = os.listdir(process + b"fd")
         except OSError:
@@ -34,6 +75,7 @@ def find_writers(device: int, inodes: Collection[int], names: Collection[bytes])
             except OSError:
                 continue
             if status.st_dev == device and status.st_ino in inodes:
+                pid = os.path.basename(process[:-1]).decode()
                 found.append(f"{_command(pid)} (process {pid}) writes {show(path.rpartition(b'/')[2])}")
     return found
 
@@ -43,10 +85,9 @@ def _written_path(
 ) -> bytes | None:
     try:
         path = os.readlink(process + b"fd/" + number)
-        if not path.startswith(b"/") or path.startswith(_ELSEWHERE):
+        if _is_elsewhere(path):
             return None
-        with open(process + b"fdinfo/" + number, "rb", buffering=0) as info:
-            fields = dict(line.split(b":", 1) for line in info.readall().split(b"\n") if b":" in line)
+        fields = _fields(process, number)
         if not int(fields[b"flags"], 8) & _ACCESS:
             return None
         if b"ino" in fields and int(fields[b"ino"]) not in inodes:  # kernels before 5.14 do not say

@@ -283,7 +283,7 @@ def test_inode_numbers_count_only_where_the_mount_keeps_them(
 
     def renumbered(*args: Any, **how: Any) -> client.Listing:
         found = listed(*args, **how)
-        files = {path: replace(twin, ino=twin.ino + 1) for path, twin in found.files.items()}
+        files = {path: twin._replace(ino=twin.ino + 1) for path, twin in found.files.items()}
         return replace(found, files=files)
 
     monkeypatch.setattr(client.NasReader, "read", renumbered)

@@ -15,8 +15,8 @@ import pytest
 
 from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
-from cleanup.storage import handles
-from cleanup.storage.nas import reader_process, server
+from cleanup.storage import handles, linux
+from cleanup.storage.nas import protocol, reader_process, server
 from cleanup.storage.nas.client import NasError, NasReader
 from cleanup.storage.nas.processes import Process
 from cleanup.storage.root_files import tokens
@@ -30,6 +30,16 @@ pytestmark = pytest.mark.one_engine(by="function")
 
 
 OTHER_RUN = "CONFOCAL_01/PROJ-0042/Runs/Run_2026-04-18T09-10"
+
+
+def a_frame_of_files() -> bytes:
+    batch = protocol.FileBatch(with_digests=False)
+    with handles.opened(handles.open_root("/")) as here:
+        batch.add(b"whole.tif", linux.status(here))
+    return protocol.frame({"files": batch})
+
+
+WHOLE = a_frame_of_files()
 
 
 @pytest.fixture(autouse=True)
@@ -135,8 +145,11 @@ class TestListing:
         said = subprocess.run(
             [sys.executable, "-c", script, lab.nas, token], input=request, capture_output=True, check=True, cwd=CHECKOUT
         ).stdout
-        answers = [json.loads(line) for line in said.splitlines()]
-        read = sum(answer["file"][1] for answer in answers if "file" in answer)
+        frames = protocol.Frames()
+        frames.add(said)
+        answers = list(iter(frames.take, None))
+        batches = [answer["files"] for answer in answers if "files" in answer]
+        read = sum(file.size for batch in batches for _path, file in batch.files() if file.digest)
         assert sum(answer["beat"] for answer in answers if "beat" in answer) == read > 0
 
 
@@ -338,7 +351,8 @@ class TestChild:
         assert child_of(reader) is not child
 
     def test_killed_in_the_middle_of_an_answer_proves_nothing(self, lab: Lab, reader: NasReader) -> None:
-        lab.run(files={f"{number:06}.tif": b"" for number in range(1500)})
+        # Far more than the pipe and one reading from it can hold.
+        lab.run(files={f"{number:06}{'x' * 200}.tif": b"" for number in range(1500)})
         reader._ask({"twin": RUN_PATH, "with_bytes": False})
         reader._answer()
         child_of(reader).kill()
@@ -354,6 +368,35 @@ class TestChild:
         reader._ask({"twin": RUN_PATH, "with_bytes": False})
         reader._answer()  # as when the progress callback raises
         assert reader.read(OTHER_RUN, with_bytes=False).files.keys() == {b"other.tif", b"README.md", b"run_complete"}
+
+    @pytest.mark.parametrize(
+        ("then", "seconds", "detail"),
+        [
+            (WHOLE[:-2], 0, "the reading process ended"),
+            (WHOLE[:-2], 60, "silent for 0.5 s"),
+            (b"Traceback (most recent call last)", 0, "the reading process failed: no frame where one begins"),
+            (WHOLE[:3] + b"\xff" * 8, 0, f"the reading process failed: a frame of {(1 << 32) - 1} bytes"),
+            (WHOLE[:-1] + b"X", 0, "the reading process failed: a frame with a wrong checksum"),
+            (protocol.frame({"told": True}), 0, "the reading process failed: an answer to another question"),
+        ],
+        ids=["dies", "hangs", "other words", "a length beyond the limit", "a changed byte", "another answer"],
+    )
+    def test_that_breaks_off_in_the_middle_of_a_frame_proves_nothing(
+        self, token: str, lab: Lab, monkeypatch: pytest.MonkeyPatch, then: bytes, seconds: int, detail: str
+    ) -> None:
+        """A whole frame of files comes before."""
+        script = (
+            "import os, sys, time\nsys.stdin.readline()\n"
+            "os.write(1, bytes.fromhex(sys.argv[1]))\ntime.sleep(int(sys.argv[2]))"
+        )
+        words = [sys.executable, "-S", "-c", script, (WHOLE + then).hex(), str(seconds)]
+        monkeypatch.setattr(
+            reader_process,
+            "start",
+            lambda _words: subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE),
+        )
+        with NasReader(str(lab.nas), token, timeout=0.5 if seconds else 30) as reader:
+            assert problem_of(reader)[1] == detail
 
     def test_inherits_no_descriptor_of_ours(self, lab: Lab, tmp_path: Path, reader: NasReader) -> None:
         lab.run()
