@@ -3,10 +3,12 @@
 import errno
 import hashlib
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from django.conf import settings
+from django.db import transaction
 from django.utils import timezone
 
 from cleanup.clears.refusal import Refused
@@ -34,8 +36,11 @@ class Prepared:
     entry: dict[str, Any]
 
 
-def keep_plan(attempt: ClearAttempt, plan: Plan, data: bytes) -> None:
-    """Write a plan, encoded as `data`, durably and name it in the attempt. Raises OSError, Refused."""
+def keep_plan(attempt: ClearAttempt, plan: Plan, data: bytes, *, decided: Callable[[], dict[str, Any]] = dict) -> None:
+    """Write a plan, encoded as `data`, durably and name it in the attempt, with what `decided` returns and writes.
+
+    Raises OSError, Refused.
+    """
     counted = run_tree.count(plan.entries)
     opening.data_dir().write_plan(plan.attempt, data)
     fields = {
@@ -43,8 +48,9 @@ def keep_plan(attempt: ClearAttempt, plan: Plan, data: bytes) -> None:
         "planned_files": counted.files,
         "planned_bytes": counted.bytes,
     }
-    if not attempt.advance_alone([Phase.INTENT], Phase.INTENT, now=timezone.now(), **fields):
-        raise Refused(Finding(Reason.INTERRUPTED))
+    with transaction.atomic():
+        if not attempt.advance_alone([Phase.INTENT], Phase.INTENT, now=timezone.now(), **fields, **decided()):
+            raise Refused(Finding(Reason.INTERRUPTED))
 
 
 def with_locks_as_found(attempt: ClearAttempt, opened: OpenRun, plan: Plan) -> Plan:
@@ -103,8 +109,7 @@ def prepare(attempt: ClearAttempt, run: Run, opened: OpenRun, look: Look, record
         digests=_digests_of(look) if look.by_signature or look.facts.accepts else None,
         desktop=look.scan.desktop if look.scan is not None else (),
     )
-    attempt.prepared = prepared
-    attempt.save(update_fields=["prepared"])
+    attempt.prepared = prepared  # the commit writes it down: before it, recovery knows the record by its name
 
 
 def _digests_of(look: Look) -> dict[bytes, bytes]:
