@@ -27,7 +27,7 @@ from cleanup.models.policies import RetentionPolicy, Surprise
 from cleanup.models.receipts import Receipt
 from cleanup.models.reconciliation import Reconciliation
 from cleanup.models.roots import DiskUsage, Instrument, Project, StagingRoot
-from cleanup.models.runs import IngestEvent, RecordSight, Run, RunQuerySet, Status
+from cleanup.models.runs import IngestEvent, RecordSight, Run, RunQuerySet, Status, count_of_events
 from cleanup.models.selections import KeptSelection
 from cleanup.models.set_aside import AsideState, SetAside
 from cleanup.models.sweeps import Outcome, Sweep, SweepBreaker, SweepKind, SweptRun, Tally
@@ -93,4 +93,5 @@ __all__ = [
     "SweepKind",
     "SweptRun",
     "Tally",
+    "count_of_events",
 ]

@@ -47,7 +47,8 @@ class Look:
     """One look at a run: the facts, and what a plan needs.
 
     `record`: the bytes, in the format `form`. `evidence` changes with either side. `by_signature`: the record's sizes
-    and times replace a manifest. `read`: the comparison of bytes, if made.
+    and times replace a manifest. `read`: the comparison of bytes, if made. `differs`,
+    `proven`: earlier ones may have found a difference, or none.
     """
 
     facts: Facts
@@ -61,6 +62,8 @@ class Look:
     evidence: str = ""
     reused: Proof | None = None
     read: proofs.Compared | None = None
+    differs: bool = True
+    proven: bool = True
 
 
 def quick_look(
@@ -178,26 +181,28 @@ def _with_names(
         largest=shown_facts.largest(data_files, compared.listing),
         twin=shown_facts.describe_twin(len(data_files), compared),
     )
-    return replace(look, facts=facts, listing=compared.listing)
+    return replace(look, facts=facts, listing=compared.listing, differs=beside.different, proven=beside.proven)
 
 
 @dataclass(frozen=True)
 class _Beside:
-    """Whether there is an acceptance of a run's bytes, a difference of them, or another run with its twin."""
+    """Whether there is an acceptance of a run's bytes, a difference, a proof by bytes, or another run with its twin."""
 
     accepted: bool
     different: bool
+    proven: bool
     shared: bool
 
 
 def _ask_beside(run: Run) -> _Beside:
-    # In one query: nearly every run has none of the three. Without a row each is asked by itself.
+    # In one query: nearly every run has none of them. Without a row each is asked by itself.
     asked = Run.objects.filter(pk=run.pk).values_list(
         Exists(AcceptedBytes.objects.standing().filter(run=run)),
         Exists(Difference.objects.filter(run=run)),
+        Exists(Proof.objects.filter(run=run, level=ProofLevel.CHECKSUM)),
         Exists(shared_twins.sharing(run)),
     )
-    return _Beside(*(asked.first() or (True, True, True)))
+    return _Beside(*(asked.first() or (True, True, True, True)))
 
 
 def _as_recorded(known: Facts, run: Run, record: Records | None, scanned: run_tree.Scan, now: datetime) -> Facts:
@@ -334,7 +339,7 @@ def _with_bytes(
     if scan is None or listing is None or (listed is None and not seen.by_signature):
         return seen
     evidence = proofs.evidence(run, scan, listed, listing, now)
-    earlier = None if anew else proofs.reusable(run, evidence, now)
+    earlier = proofs.reusable(run, evidence, now) if seen.proven and not anew else None
     if earlier is not None:
         proof = ProofFacts(
             level=ProofLevel(earlier.level),

@@ -307,7 +307,14 @@ def reusable(run: Run, found: str, now: datetime) -> Proof | None:
 
 def keep(run: Run, proof: ProofFacts, level: ProofLevel, evidence: str, now: datetime) -> Proof:
     """Write down a proof made now."""
-    return Proof.objects.create(
+    kept = made(run, proof, level, evidence, now)
+    kept.save()
+    return kept
+
+
+def made(run: Run, proof: ProofFacts, level: ProofLevel, evidence: str, now: datetime) -> Proof:
+    """Return a proof made now, unsaved."""
+    return Proof(
         run=run,
         level=level,
         at=now,
