@@ -52,6 +52,7 @@ from cleanup.runs.facts.inspection import Look
 from cleanup.runs.holds import keeping_holds, likenesses
 from cleanup.runs.moved_or_gone import returned
 from cleanup.runs.proofs import accepted_bytes, differences, proofs
+from cleanup.runs.proving import resuming
 from cleanup.storage import errors, handles, linux
 from cleanup.storage.staging import fences
 from cleanup.storage.staging.plan import Plan
@@ -214,9 +215,11 @@ def _pass_gates(
     """Pass all gates on fresh facts; `anew`: no earlier proof counts. Raises Refused."""
     operator = attempt.requester == Requester.OPERATOR
     try:
-        look, decision = inspection.look(
-            run, opened, reader, policy, now, operator=operator, anew=anew, progress=work_progress.of_proof(attempt)
-        )
+        progress = work_progress.of_proof(attempt)
+        with resuming.RunDigests(run) as so_far:
+            look, decision = inspection.look(
+                run, opened, reader, policy, now, operator=operator, anew=anew, progress=progress, so_far=so_far
+            )
     except OSError as error:
         raise Refused(Finding(Reason.STAGING_IO_ERROR, os.strerror(error.errno or 0))) from None
     # The folder now at this path may be like a run under a hold; the commit asks for that.
@@ -225,7 +228,7 @@ def _pass_gates(
     attempt.policy_version = policy.version
     proof = look.facts.proof
     if look.read is not None and look.scan is not None and (look.differs or look.read.proof.findings):
-        differences.keep(run, look.read, look.scan, look.listed, now=now, until=timezone.now())
+        differences.keep(run, look.read, look.scan, look.listed, now=look.since or now, until=timezone.now())
     refusal = decision.main_refusal(operator=operator)
     if look.facts.accepts and not (operator and attempt.actor):
         raise Refused(Finding(Reason.ACCEPTED_BYTES, "no person has asked for this clear by name"))
@@ -234,7 +237,7 @@ def _pass_gates(
     if refusal is not None or not look.facts.fresh or look.scan is None or proof is None:
         raise Refused(decisions.as_finding(refusal))
     level = proof.level if proof.level is ProofLevel.CHECKSUM else policy.proof
-    attempt.proof = look.reused or proofs.made(run, proof, level, look.evidence, now)
+    attempt.proof = look.reused or proofs.made(run, proof, level, look.evidence, look.since or now)
     return look
 
 

@@ -24,6 +24,7 @@ from cleanup.models.ledger import LedgerEntry, LedgerKind, LedgerQuerySet
 from cleanup.models.likeness import Likeness, LikenessQuerySet
 from cleanup.models.orphans import Orphan, OrphanKind
 from cleanup.models.policies import RetentionPolicy, Surprise
+from cleanup.models.proving import ProvingLease, ProvingRun
 from cleanup.models.receipts import Receipt
 from cleanup.models.reconciliation import Reconciliation
 from cleanup.models.roots import DiskUsage, Instrument, Project, StagingRoot
@@ -74,6 +75,8 @@ __all__ = [
     "Phase",
     "Project",
     "Proof",
+    "ProvingLease",
+    "ProvingRun",
     "Receipt",
     "Reconciliation",
     "RecordSight",
