@@ -57,10 +57,10 @@ class GuardedReader:
         recent: bool = False,
         wanted: Collection[bytes] | None = None,
         progress: Callable[[int], None] = lambda size: None,
+        how: client.HowToRead = client.AT_ONCE,
     ) -> client.Listing:
-        return self._guarded(
-            lambda: self._reader.read(twin, with_bytes=with_bytes, recent=recent, wanted=wanted, progress=progress)
-        )
+        asked: dict[str, Any] = {"with_bytes": with_bytes, "recent": recent, "wanted": wanted}
+        return self._guarded(lambda: self._reader.read(twin, **asked, progress=progress, how=how))
 
     def present(self, twins: list[str]) -> list[str]:
         return self._guarded(lambda: self._reader.present(twins))
