@@ -12,6 +12,7 @@ from cleanup.clears import queue, receipt_delivery, recovery, retries, shell_rem
 from cleanup.clears.protocol import perform
 from cleanup.clears.run_action import Action
 from cleanup.lab import clocks, task_queues
+from cleanup.lab.nas import kept_readers
 from cleanup.lab.roots import disk_usage
 from cleanup.ledger import anchors
 from cleanup.ledger.receipts import writing
@@ -46,9 +47,10 @@ def clear(attempt_id: str) -> str:
         return f"{run.run_path}: waits, its batch is paused or stopped"
     recovery.recover(now=now, runs=[run])
     clocks.look(breakers.read_clock(now), ask=False)  # no hold may end by a clock that jumped a moment ago
-    attempt = perform(attempt, now=now) if attempt.is_clear else shell_removal.perform(attempt, now=now)
+    with kept_readers.keeping_on():
+        attempt = perform(attempt, now=now) if attempt.is_clear else shell_removal.perform(attempt, now=now)
+    run_status.judge_runs([run.pk], timezone.now())  # first: a page waits for it
     writing.write_due(now=timezone.now(), runs=[run])
-    run_status.judge_runs([run.pk], timezone.now())
     if not queue.is_followed(attempt):
         anchors.write(now=timezone.now())
     return f"{run.run_path}: {attempt.phase} {attempt.reason}".strip()

@@ -8,8 +8,9 @@ from typing import Any, TypeVar
 from django.conf import settings
 from django.utils import timezone
 
-from cleanup.lab.nas import nas_roots
+from cleanup.lab.nas import kept_readers, nas_roots
 from cleanup.lab.nas.abandoned_readers import MOST, AbandonedReaders
+from cleanup.lab.nas.kept_readers import ReadRoot
 from cleanup.lab.nas.nas_roots import NasRoot
 from cleanup.lab.nas.nas_transport import Reader, Readers
 from cleanup.models import NasBreaker, Run, StagingRoot
@@ -150,10 +151,14 @@ class GuardedReader:
 
 def reader_of(root: NasRoot, staging: str, stack: contextlib.ExitStack, *, counts: bool = True) -> GuardedReader:
     """A reader of a NAS root, ended by the stack; `staging` is a token."""
-    how: dict[str, Any] = {"staging": staging, "timeout": settings.EXLAB_NAS_TIMEOUT}
     abandoned = AbandonedReaders(root.token)
-    child = client.NasReader(root.path, root.token, **how, abandoned=abandoned)
-    return GuardedReader(stack.enter_context(child), root.token, abandoned, counts=counts)
+    lent = kept_readers.lent(ReadRoot(root.path, root.token, staging), abandoned, _start)
+    return GuardedReader(stack.enter_context(lent), root.token, abandoned, counts=counts)
+
+
+def _start(root: ReadRoot, abandoned: AbandonedReaders) -> client.NasReader:
+    how: dict[str, Any] = {"staging": root.staging, "timeout": settings.EXLAB_NAS_TIMEOUT}
+    return client.NasReader(root.path, root.token, **how, abandoned=abandoned)
 
 
 class RootReaders:
