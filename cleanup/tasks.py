@@ -16,7 +16,7 @@ from cleanup.lab.nas import kept_readers
 from cleanup.lab.roots import disk_usage
 from cleanup.ledger import anchors
 from cleanup.ledger.receipts import writing
-from cleanup.models import ByteCheck, ClearAttempt, Heartbeat, StagingRoot
+from cleanup.models import ByteCheck, ClearAttempt, Heartbeat, Run, StagingRoot
 from cleanup.monitoring import evening_mail, monthly_mail
 from cleanup.monitoring.reconciliation import reconciling
 from cleanup.monitoring.reconciliation.nas import Bounds
@@ -24,7 +24,7 @@ from cleanup.runs import discovery, run_status
 from cleanup.runs.holds import reminders
 from cleanup.runs.orphans import orphans
 from cleanup.runs.proofs import verify_again as comparisons
-from cleanup.runs.proving import prover
+from cleanup.runs.proving import prover, proving_counts, proving_rows
 from cleanup.runs.set_aside import set_aside_recovery
 from cleanup.storage import linux
 from cleanup.sweeps import all_roots, breakers
@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 
 # Some minutes of work: the next task goes on.
 JUDGED_AT_ONCE = 100_000
+# Of the runs that a dry run names, so many are proven ahead.
+NAMED_TO_PROVE = 500
 # A week's reconciliation asks the NAS for so long in all, in tasks of a minute: clears that wait come between them.
 ASKED_SECONDS = 3600.0
 ASKED_AT_ONCE = 60.0
@@ -74,7 +76,11 @@ def sweep() -> str:
 
 def dry_run(root_id: int, actor: str) -> str:
     root = StagingRoot.objects.get(pk=root_id)
-    swept = all_roots.sweep(now=timezone.now(), dry_run=True, roots=[root], actor=actor)
+    now = timezone.now()
+    swept = all_roots.sweep(now=now, dry_run=True, roots=[root], actor=actor)
+    named = [run.run_path for run in swept.freeing[:NAMED_TO_PROVE]]
+    keys = Run.objects.staged().filter(root=root, run_path__in=named).values_list("pk", flat=True)
+    proving_rows.ask(keys, now, known=proving_counts.rows_of(keys))
     return f"{root}: would clear {swept.count(Action.WOULD_CLEAR)} of {swept.scanned} runs"
 
 
