@@ -207,8 +207,8 @@ def _known(user: User) -> dict[str, list[str]]:
         instruments = Instrument.objects.order_by("equipment").values_list("equipment", flat=True).distinct()
         projects = Project.objects.order_by("code").values_list("code", flat=True)
         return {"equipment": [*instruments[: run_rows.OFFERED]], "project": [*projects[: run_rows.OFFERED]]}
-    codes = [code for code, _words in run_rows.project_choices(user)]
-    return {"equipment": run_rows.equipment_choices(user), "project": codes}
+    offered = run_rows.choices(user)
+    return {"equipment": offered.equipment, "project": [code for code, _words in offered.projects]}
 
 
 def _address(chosen: dict[str, Any], **changes: str) -> str:

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib.auth.models import User
-from django.db.models import Count, Q
+from django.db.models import Count, Q, Subquery, Value
 from django.db.models.functions import Coalesce
 
 from cleanup.lab.people import permissions
@@ -20,8 +20,8 @@ KEPT_ABOVE_RUNS = 200_000
 KEPT_FOR = timedelta(seconds=15)
 _MOST_KEPT = 200
 
-# Whose sums they are, and the last clear before them.
-_Key = tuple[permissions.Places, permissions.Places, tuple[int, int]]
+# Whose sums they are.
+_Key = tuple[permissions.Places, permissions.Places]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,15 @@ class Sums:
         return sum(found.runs for reasons in self.by_reason.values() for found in reasons.values())
 
 
-_kept: dict[_Key, Sums] = {}
+@dataclass(frozen=True)
+class _Kept:
+    """Sums, and the last clear before them."""
+
+    sums: Sums
+    last_clear: tuple[int, int]
+
+
+_kept: dict[_Key, _Kept] = {}
 
 
 def add_up(user: User, now: datetime) -> Sums:
@@ -53,22 +61,28 @@ def add_up(user: User, now: datetime) -> Sums:
         if user.has_perm(permissions.CLEAR)
         else permissions.Places(everywhere=False)
     )
-    key = (seen, mine, _last_clear())
-    kept = _kept.get(key)
-    if kept is not None and now - KEPT_FOR < kept.at <= now:
-        return kept
+    place = seen, mine
+    # Before the sums, and only for a person who was seen to have so many runs.
+    last_clear = _last_clear() if place in _kept else None
+    kept = _kept.get(place)
+    if kept is not None and kept.last_clear == last_clear and now - KEPT_FOR < kept.sums.at <= now:
+        return kept.sums
     sums = _add_up(user, seen, mine, now)
     if sums.runs > KEPT_ABOVE_RUNS:
+        if last_clear is None:  # the first time: it must be from before the sums
+            last_clear, sums = _last_clear(), _add_up(user, seen, mine, now)
         if len(_kept) >= _MOST_KEPT:
             _kept.clear()
-        _kept[key] = sums
+        _kept[place] = _Kept(sums, last_clear)
     return sums
 
 
 def _last_clear() -> tuple[int, int]:
-    """Each clear changes one of the two numbers."""
-    newest = LedgerEntry.objects.order_by("-pk").values_list("pk", flat=True).first()
-    return ClearAttempt.objects.filter(phase__in=ClearAttempt.ACTIVE).count(), newest or 0
+    """Each clear changes one of the two numbers: the newest row of the ledger, and how many clears are under way."""
+    active = ClearAttempt.objects.filter(phase__in=ClearAttempt.ACTIVE).order_by().annotate(all=Value(1)).values("all")
+    number = Subquery(active.annotate(number=Count("pk")).values("number"))
+    newest = LedgerEntry.objects.order_by("-pk").values_list("pk", Coalesce(number, 0)).first()
+    return newest or (0, 0)
 
 
 def _add_up(user: User, seen: permissions.Places, mine: permissions.Places, now: datetime) -> Sums:

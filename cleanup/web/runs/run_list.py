@@ -5,14 +5,14 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.http import HttpResponse
-from django.shortcuts import get_object_or_404, render
+from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from cleanup.lab import readiness
 from cleanup.lab.people import permissions
 from cleanup.models import RunQuerySet
-from cleanup.monitoring import watchdog
+from cleanup.monitoring import surroundings, watchdog
 from cleanup.rules.states import State
 from cleanup.runs import run_status
 from cleanup.web.decorators import JUDGED_AT_ONCE, may_look
@@ -40,17 +40,17 @@ def run_list(request: SignedIn) -> HttpResponse:
     if not request.htmx and (elsewhere := without_empty(request)) is not None:
         return elsewhere
     now = timezone.now()
-    roots = list(permissions.roots(request.user))
-    form = filter_form(request, roots)
+    around = surroundings.look(request.user, now)
+    form = filter_form(request, around.mine)
     chosen = form.chosen()
     hindrances = readiness.hindrances()
-    context = {
+    context: dict[str, Any] = {
         "form": form,
         "chosen": chosen,
         "several_roots": form.has_several_roots,
-        "roots_in_trouble": [root for root in roots if root.problem],
-        "queue_is_silent": queue_is_silent(now),
-        "unwatched": watchdog.silent_watches(now),
+        "roots_in_trouble": [root for root in around.mine if root.problem],
+        "queue_is_silent": around.queue_is_silent(),
+        "unwatched": around.unwatched,
         "hindrances": hindrances,
         "selection": selection.selection_of(request),
         "here": request.get_full_path(),
@@ -60,10 +60,10 @@ def run_list(request: SignedIn) -> HttpResponse:
     shown = (
         _cleared(request, chosen, now)
         if chosen.get("state") == State.CLEARED
-        else _staged(request, chosen, context, now)
+        else _staged(request, chosen, around.troubled(hindrances), now)
     )
-    page = shown["page"]
-    context["rows"] = run_rows.rows_of(page.keys, hindrances, now, request.user, context["selection"].keys)
+    page, picked = shown["page"], context["selection"].keys
+    context["rows"] = run_rows.rows_of(page.keys, hindrances, now, request.user, picked, breakers=around.findings)
     links = {
         "previous": page.before and address_of(chosen, before=page.before),
         "next": page.after and address_of(chosen, after=page.after),
@@ -76,7 +76,7 @@ def run_list(request: SignedIn) -> HttpResponse:
 @may_look
 def run_row(request: SignedIn, pk: int) -> HttpResponse:
     now = timezone.now()
-    run = get_object_or_404(permissions.runs(request.user).with_root(), pk=pk)
+    run = run_rows.shown_or_404(request.user, pk)
     row = run_rows.row_of(run, now, request.user, selection.picked(request))
     return render(request, "cleanup/runs/_row.html", {"row": row, "now": now})
 
@@ -114,11 +114,10 @@ def queue_is_silent(now: datetime, *, host: str | None = None) -> bool:
     return not beating if host is None else host not in beating
 
 
-def _staged(request: SignedIn, chosen: dict[str, str], context: dict[str, Any], now: datetime) -> dict[str, Any]:
-    run_status.judge_stale(now, limit=JUDGED_AT_ONCE)
-    hindrances = context["hindrances"]
+def _staged(request: SignedIn, chosen: dict[str, str], troubled: Sequence[int], now: datetime) -> dict[str, Any]:
+    some_left = run_status.judge_for_page(now, limit=JUDGED_AT_ONCE)
     verdict = chosen.get("verdict", "")
-    runs, troubled = run_rows.filtered(request.user, chosen, now), run_rows.troubled_roots(hindrances)
+    runs = run_rows.filtered(request.user, chosen, now)
     page = _page(request, ORDERS[chosen.get("sort", "")], run_rows.with_verdict(runs, verdict, troubled))
     totals = _totals(runs, chosen, troubled)
     counted = [one["total"] for one in totals if verdict in ("", one["total"].tone.code)]
@@ -127,7 +126,7 @@ def _staged(request: SignedIn, chosen: dict[str, str], context: dict[str, Any], 
         "totals": totals,
         "number": sum(total.runs for total in counted),
         "more": any(total.more for total in counted),
-        "unjudged": run_status.unjudged(permissions.runs(request.user), limit=run_rows.COUNTED),
+        "unjudged": run_status.unjudged(permissions.runs(request.user), limit=run_rows.COUNTED) if some_left else 0,
         "safe": next(one["total"] for one in totals if one["total"].tone.code == "go"),
     }
 

@@ -6,12 +6,14 @@ from datetime import datetime, timedelta
 from math import ceil
 
 from django.contrib.auth.models import AnonymousUser, User
-from django.db.models import Count, Exists, OuterRef, Q
+from django.db.models import Count, Exists, OuterRef, Q, Value
+from django.shortcuts import get_object_or_404
 
 from cleanup.lab import readiness
 from cleanup.lab.people import permissions
 from cleanup.models import (
     ClearAttempt,
+    Instrument,
     LedgerEntry,
     Project,
     Requester,
@@ -26,7 +28,7 @@ from cleanup.rules.facts import Finding
 from cleanup.rules.liveness import AHEAD
 from cleanup.rules.policies.policy import ScopedPolicy
 from cleanup.rules.states import State
-from cleanup.runs import run_status
+from cleanup.runs import run_status, shown_runs
 from cleanup.runs.facts import stored_facts
 from cleanup.text.values import visible
 from cleanup.web.paging import or_nothing
@@ -80,6 +82,28 @@ class ToneTotal:
     more: bool
 
 
+@dataclass(frozen=True)
+class Choices:
+    """Names of instruments; (code, code with latest title) of projects."""
+
+    equipment: list[str]
+    projects: list[tuple[str, str]]
+
+
+def shown_or_404(user: AnyUser, pk: int) -> Run:
+    """The run with all that a decision asks for; raises Http404 if the user may not see it."""
+    run = get_object_or_404(shown_runs.asked(permissions.runs(user)), pk=pk)
+    shown_runs.complete([run])
+    return run
+
+
+def page_run_or_404(user: AnyUser, pk: int) -> Run:
+    """The same with what its own page asks besides; only for pages that change nothing."""
+    run = get_object_or_404(shown_runs.for_its_page(permissions.runs(user)), pk=pk)
+    shown_runs.complete_for_its_page(run)
+    return run
+
+
 def latest_attempt(run: Run) -> ClearAttempt | None:
     return ClearAttempt.objects.clears().filter(run=run).select_related("proof").order_by("-created_at").first()
 
@@ -91,15 +115,24 @@ def row_of(run: Run, now: datetime, user: AnyUser | None = None, picked: Collect
 
 
 def rows_of(
-    keys: Sequence[int], hindrances: tuple[Finding, ...], now: datetime, user: AnyUser, picked: Collection[int] = ()
+    keys: Sequence[int],
+    hindrances: tuple[Finding, ...],
+    now: datetime,
+    user: AnyUser,
+    picked: Collection[int] = (),
+    *,
+    breakers: dict[int, Finding] | None = None,
 ) -> list[RunRow]:
     """The runs with these keys as rows, in their order, decided again, without runs that the user may not see."""
-    runs = permissions.runs(user).filter(pk__in=keys)
-    policies, breakers = RetentionPolicy.objects.scoped(), run_status.open_breakers()
-    attempts = run_status.latest_attempts(runs)
-    found = {run.pk: run for run in runs.with_root()}
+    policies = RetentionPolicy.objects.scoped()
+    breakers = run_status.open_breakers() if breakers is None else breakers
+    shown = shown_runs.read(permissions.runs(user).filter(pk__in=keys))
+    found = {run.pk: run for run in shown.runs}
     stored_facts.look_up_failures(found.values())
-    rows = (_row(found[key], attempts.get(key), policies, hindrances, breakers, now) for key in keys if key in found)
+    stored_facts.look_up_histories(found.values())
+    rows = (
+        _row(found[key], shown.attempts.get(key), policies, hindrances, breakers, now) for key in keys if key in found
+    )
     return [_for(row, user, picked, now) for row in rows]
 
 
@@ -197,20 +230,19 @@ def root_choices(user: AnyUser) -> list[str]:
     return list(permissions.roots(user).values_list("name", flat=True))
 
 
-def equipment_choices(user: AnyUser) -> list[str]:
-    seen = permissions.instruments(user).order_by("equipment")
-    return list(seen.values_list("equipment", flat=True).distinct()[:OFFERED])
-
-
-def project_choices(user: AnyUser) -> list[tuple[str, str]]:
-    """(code, latest title); a user who does not see all sees only projects with staged runs."""
+def choices(user: AnyUser) -> Choices:
+    """What a user may choose by: one query. Who does not see all sees only projects with staged runs."""
+    seen = permissions.instruments(user).order_by().values("equipment").distinct().order_by("equipment")[:OFFERED]
     projects = Project.objects.order_by("code")
     if not permissions.places(user, permissions.VIEW).everywhere:
         projects = projects.filter(Exists(permissions.runs(user).here().filter(project=OuterRef("code")).order_by()))
-    return [
-        (code, visible(f"{code} · {title}" if title else code))
-        for code, title in projects.values_list("code", "title")[:OFFERED]
-    ]
+    offered = Project.objects.filter(pk__in=projects.values("pk")[:OFFERED]).order_by()
+    names = Instrument.objects.filter(equipment__in=seen).order_by().values_list("equipment", Value(""), Value(0))
+    found = sorted(names.union(offered.values_list("code", "title", Value(1))))
+    return Choices(
+        equipment=[name for name, _title, of in found if not of],
+        projects=[(code, visible(f"{code} · {title}" if title else code)) for code, title, of in found if of],
+    )
 
 
 def _row(
