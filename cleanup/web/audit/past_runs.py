@@ -182,10 +182,7 @@ def _found(runs: RunQuerySet, chosen: dict[str, Any]) -> RunQuerySet:
         runs = runs.filter(cleared_at__gte=period.Period(since, since).begins_at)
     if until := chosen.get("until"):
         runs = runs.filter(cleared_at__lt=period.Period(until, until).ends_at)
-    words = [*dict.fromkeys(chosen.get("q", "").split())][: run_rows.WORDS]
-    for word in words:
-        runs = runs.filter(run_rows.with_word(word))
-    return run_rows.narrowed(runs) if words else runs
+    return run_rows.searched(runs, chosen.get("q", "")).runs
 
 
 def _rows(keys: list[int], user: User, files: Mapping[int, FoundNames] | None = None) -> list[PastRun]:

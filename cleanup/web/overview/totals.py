@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib.auth.models import User
-from django.db.models import Count, Q, Subquery, Value
+from django.db.models import Count, Q
 from django.db.models.functions import Coalesce
 
 from cleanup.lab.people import permissions
@@ -78,11 +78,9 @@ def add_up(user: User, now: datetime) -> Sums:
 
 
 def _last_clear() -> tuple[int, int]:
-    """Each clear changes one of the two numbers: the newest row of the ledger, and how many clears are under way."""
-    active = ClearAttempt.objects.filter(phase__in=ClearAttempt.ACTIVE).order_by().annotate(all=Value(1)).values("all")
-    number = Subquery(active.annotate(number=Count("pk")).values("number"))
-    newest = LedgerEntry.objects.order_by("-pk").values_list("pk", Coalesce(number, 0)).first()
-    return newest or (0, 0)
+    """Each clear changes one of the two numbers."""
+    newest = LedgerEntry.objects.order_by("-pk").values_list("pk", flat=True).first()
+    return ClearAttempt.objects.filter(phase__in=ClearAttempt.ACTIVE).count(), newest or 0
 
 
 def _add_up(user: User, seen: permissions.Places, mine: permissions.Places, now: datetime) -> Sums:

@@ -20,6 +20,7 @@ from cleanup.web.paging import CLEARED_ORDER, LARGEST, ORDERS, PAGE_SIZE, Page, 
 from cleanup.web.requests import SignedIn
 from cleanup.web.runs import run_rows, selection
 from cleanup.web.runs.filters import address_of, chosen_filters, filter_form, query_of, without_empty
+from cleanup.web.runs.run_rows import Chosen
 
 # A wait of less than a day is counted down in minutes.
 COUNTED_DOWN = timedelta(days=1)
@@ -103,8 +104,8 @@ def run_changes(request: SignedIn) -> HttpResponse:
     context: dict[str, Any] = {"rows": rows, "now": now, "oob": True}
     chosen = chosen_filters(request)
     if changed and chosen.get("state") != State.CLEARED:
-        runs, troubled = run_rows.filtered(request.user, chosen, now), run_rows.troubled_roots(hindrances)
-        context |= {"chosen": chosen, "totals": _totals(runs, chosen, troubled)}
+        found_now, troubled = run_rows.chosen_runs(request.user, chosen, now), run_rows.troubled_roots(hindrances)
+        context |= {"chosen": chosen, "totals": _totals(found_now, chosen, troubled)}
     return render(request, "cleanup/runs/list.html#changes", context)
 
 
@@ -117,9 +118,9 @@ def queue_is_silent(now: datetime, *, host: str | None = None) -> bool:
 def _staged(request: SignedIn, chosen: dict[str, str], troubled: Sequence[int], now: datetime) -> dict[str, Any]:
     some_left = run_status.judge_for_page(now, limit=JUDGED_AT_ONCE)
     verdict = chosen.get("verdict", "")
-    runs = run_rows.filtered(request.user, chosen, now)
-    page = _page(request, ORDERS[chosen.get("sort", "")], run_rows.with_verdict(runs, verdict, troubled))
-    totals = _totals(runs, chosen, troubled)
+    found = run_rows.chosen_runs(request.user, chosen, now)
+    page = _page(request, ORDERS[chosen.get("sort", "")], run_rows.with_verdict(found.runs, verdict, troubled))
+    totals = _totals(found, chosen, troubled)
     counted = [one["total"] for one in totals if verdict in ("", one["total"].tone.code)]
     return {
         "page": page,
@@ -132,9 +133,9 @@ def _staged(request: SignedIn, chosen: dict[str, str], troubled: Sequence[int], 
 
 
 def _cleared(request: SignedIn, chosen: dict[str, str], now: datetime) -> dict[str, Any]:
-    runs = run_rows.filtered(request.user, chosen, now)
-    number = run_rows.counted(runs)
-    page = _page(request, CLEARED_ORDER, runs)
+    found = run_rows.chosen_runs(request.user, chosen, now)
+    number = run_rows.COUNTED + 1 if found.over else run_rows.counted(found.runs)
+    page = _page(request, CLEARED_ORDER, found.runs)
     return {"page": page, "number": min(number, run_rows.COUNTED), "more": number > run_rows.COUNTED}
 
 
@@ -143,8 +144,8 @@ def _page(request: SignedIn, order: RunOrder, runs: RunQuerySet) -> Page:
     return page_of(runs, order, among=permissions.runs(request.user), after=after, before=before)
 
 
-def _totals(runs: RunQuerySet, chosen: dict[str, str], troubled: Sequence[int]) -> list[dict[str, Any]]:
-    found = run_rows.totals(runs, troubled)
+def _totals(runs: Chosen, chosen: dict[str, str], troubled: Sequence[int]) -> list[dict[str, Any]]:
+    found = run_rows.totals(runs.runs, troubled, many=runs.many)
     current = chosen.get("verdict", "")
     return [
         {

@@ -28,7 +28,7 @@ from cleanup.rules.facts import Finding
 from cleanup.rules.liveness import AHEAD
 from cleanup.rules.policies.policy import ScopedPolicy
 from cleanup.rules.states import State
-from cleanup.runs import run_status, shown_runs
+from cleanup.runs import run_status, search, shown_runs
 from cleanup.runs.facts import stored_facts
 from cleanup.text.values import visible
 from cleanup.web.paging import or_nothing
@@ -80,6 +80,16 @@ class ToneTotal:
     runs: int
     bytes: int
     more: bool
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Chosen runs; `few`: by their keys, `many`: a search looks at each, `over`: they are more than `COUNTED`."""
+
+    runs: RunQuerySet
+    few: bool = False
+    many: bool = False
+    over: bool = False
 
 
 @dataclass(frozen=True)
@@ -155,6 +165,11 @@ def freed_lately(now: datetime, *, by: str) -> Exists:
 
 def filtered(user: AnyUser, chosen: dict[str, str], now: datetime) -> RunQuerySet:
     """The chosen runs that the user sees: staged, or if asked for cleared."""
+    return chosen_runs(user, chosen, now).runs
+
+
+def chosen_runs(user: AnyUser, chosen: dict[str, str], now: datetime) -> Chosen:
+    """The same, with what is known of their number."""
     runs = permissions.runs(user)
     state = chosen.get("state")
     if "freed" in chosen:  # also runs that have changed since: the overview counts them too
@@ -175,18 +190,25 @@ def filtered(user: AnyUser, chosen: dict[str, str], now: datetime) -> RunQuerySe
         runs = runs.filter(reason=reason)
     if chosen.get("opens") == WITHIN_A_DAY:
         runs = runs.filter(opening_within_a_day(now))
-    for word in [*dict.fromkeys(chosen.get("q", "").split())][:WORDS]:
-        runs = runs.filter(with_word(word))
-    scanned = {"q"} if state == State.CLEARED else SCANNED
-    return narrowed(runs) if chosen.keys() & scanned else runs
+    found = searched(runs, chosen.get("q", ""))
+    if found.few:
+        return found
+    is_scanned = state != State.CLEARED and bool(chosen.keys() & SCANNED)
+    return Chosen(narrowed(found.runs), many=found.many, over=found.over) if is_scanned else found
 
 
-def with_word(word: str) -> Q:
-    """The runs with a word in their path, or in their project's title."""
-    titled = list(Project.objects.filter(title__icontains=word).values_list("code", flat=True)[:FEW])
-    in_path = Q(run_path__icontains=word)
-    # An index alone answers a condition on the path.
-    return in_path | Q(project__in=titled) if titled else in_path
+def searched(runs: RunQuerySet, text: str) -> Chosen:
+    """Those of the runs with all words of a search in their path or in their project's title."""
+    if not text:
+        return Chosen(runs)
+    names = search.read_names()
+    words = search.words_of(text, names, WORDS)
+    found = search.find(runs, words, names, COUNTED)
+    if found.keys is not None:
+        return Chosen(Run.objects.filter(pk__in=found.keys), few=True)
+    for word in words:
+        runs = runs.filter(word.anywhere)
+    return Chosen(runs, many=True, over=found.over)
 
 
 def narrowed(runs: RunQuerySet) -> RunQuerySet:
@@ -207,7 +229,8 @@ def with_verdict(runs: RunQuerySet, verdict: str, troubled: Collection[int]) -> 
     return runs.filter(tone=tone)
 
 
-def totals(runs: RunQuerySet, troubled: Collection[int]) -> list[ToneTotal]:
+def totals(runs: RunQuerySet, troubled: Collection[int], *, many: bool = False) -> list[ToneTotal]:
+    """`many`: a search looks at each run, and adds the first ones up."""
     wanted = (
         (Status.GO, "Safe to clear now"),
         (Status.WAIT, "Waits"),
@@ -215,9 +238,10 @@ def totals(runs: RunQuerySet, troubled: Collection[int]) -> list[ToneTotal]:
         (Status.WORK, "Under way"),
     )
     # Few runs among many are searched once for all tones; of many runs each tone is found quickly.
-    few = _sums_of_few(runs, troubled)
+    few = _sums_of_few(runs, troubled, many=many)
     if few is not None:
-        return [ToneTotal(tone, words, *few.get(tone, (0, 0)), more=False) for tone, words in wanted]
+        cut = sum(number for number, _size in few.values()) > COUNTED
+        return [ToneTotal(tone, words, *few.get(tone, (0, 0)), more=cut) for tone, words in wanted]
     return [_total(with_verdict(runs, tone.code, troubled), tone, words) for tone, words in wanted]
 
 
@@ -272,11 +296,11 @@ def _for(row: RunRow, user: AnyUser, picked: Collection[int], now: datetime) -> 
     )
 
 
-def _sums_of_few(runs: RunQuerySet, troubled: Collection[int]) -> dict[Status, tuple[int, int]] | None:
-    """(runs, bytes) by tone; None if more than `COUNTED`."""
+def _sums_of_few(runs: RunQuerySet, troubled: Collection[int], *, many: bool) -> dict[Status, tuple[int, int]] | None:
+    """(runs, bytes) by tone; None if more than `COUNTED`, or of `many` the first so many."""
     some = runs.annotate(size=or_nothing("bytes")).order_by().values_list("tone", "root", "size")[: COUNTED + 1]
     found = list(some)
-    if len(found) > COUNTED:
+    if len(found) > COUNTED and not many:
         return None
     sums: dict[Status, tuple[int, int]] = {}
     for code, root, size in found:
