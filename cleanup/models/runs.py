@@ -132,8 +132,11 @@ class RunQuerySet(models.QuerySet["Run"]):
 
     def with_root(self) -> Self:
         """Runs with what every decision asks for: root, holds, runs that they may be, and a conflict that stands."""
-        found = self.select_related("root").prefetch_related(*_what_few_have())
-        return found.annotate(**{_CONFLICT: _key_of_conflict()})
+        return self.with_conflict().prefetch_related(*_what_few_have())
+
+    def with_conflict(self) -> Self:
+        """With root and conflict, for those who ask for the rest themselves."""
+        return self.select_related("root").annotate(**{_CONFLICT: _key_of_conflict()})
 
     def read_with_root(self) -> "list[Run]":
         """As `with_root`, for few runs: one query where a run has no hold, no likeness and no attempt."""
@@ -299,6 +302,10 @@ class Run(models.Model):
         none = {name: getattr(self, name).none() for name in ("holds", "likenesses")}
         vars(self).update({_HAS_MORE: False, _CONFLICT: None, "_prefetched_objects_cache": none})
 
+    def note_lacks(self, name: str) -> None:
+        """Remember that the run has no row of a related kind, such as `holds`."""
+        vars(self).setdefault("_prefetched_objects_cache", {})[name] = getattr(self, name).none()
+
     def note_is_new(self) -> None:
         """Remember that the row was just made and has nothing yet."""
         self.note_has_nothing()
@@ -311,6 +318,10 @@ class Run(models.Model):
             return list(vars(self)[_HISTORY])
         known = self.events.order_by("position").values_list("position", "state", "digest", "first_seen_at")
         return [KnownEntry(*entry) for entry in known]
+
+    def note_history(self, known: "list[KnownEntry]") -> None:
+        """Remember the known history, in order, as it was read just now."""
+        vars(self)[_HISTORY] = known
 
     def add_history(self, events: "Sequence[IngestEvent]") -> None:
         """Add entries at the end of the known history."""

@@ -8,7 +8,8 @@ from typing import Any
 
 from django.db.models import Prefetch, prefetch_related_objects
 
-from cleanup.models import ClearAttempt, Run
+from cleanup.models import ClearAttempt, IngestEvent, Run
+from cleanup.models.runs import KnownEntry
 from cleanup.rules.decisions import Decision
 from cleanup.rules.facts import AcceptedFacts, Facts, Finding, FutureFiles, LargeFile, OnlyHere, ProofFacts, TwinFacts
 from cleanup.rules.gates import MAX_FAILURES, evaluate
@@ -75,6 +76,18 @@ def look_up_failures(runs: Iterable[Run]) -> None:
     parked = [run for run in runs if run.failures >= MAX_FAILURES]
     latest = ClearAttempt.objects.clears().exclude(phase__in=ClearAttempt.ACTIVE).exclude(reason="")[:1]
     prefetch_related_objects(parked, Prefetch("attempts", queryset=latest, to_attr=_LOOKED_UP))
+
+
+def look_up_histories(runs: Iterable[Run]) -> None:
+    """Load the known history of the runs without facts in one query: it is all that `facts_of` has of them."""
+    bare = {run.pk: run for run in runs if not run.facts}
+    found: dict[int, list[KnownEntry]] = {key: [] for key in bare}
+    events = IngestEvent.objects.filter(run__in=found).order_by("run", "position") if bare else ()
+    for event in events:
+        entry = KnownEntry(event.position, event.state, event.digest, event.first_seen_at)
+        found[event.run_id].append(entry)
+    for key, entries in found.items():
+        bare[key].note_history(entries)
 
 
 def allocated_bytes(run: Run) -> int | None:
