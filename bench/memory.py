@@ -117,6 +117,8 @@ def _watch(child: "subprocess.Popen[bytes]", kill_below: Path | None) -> dict[st
     while child.poll() is None:
         for pid, name in [(child.pid, "worker"), *((pid, "NAS child") for pid in _children(child.pid))]:
             with suppress(OSError):
+                if name != "worker" and b"nas.server" not in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    continue  # it has not begun, and counts this process's memory
                 found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
                 held[name] = max(held.get(name, 0), int(found[1]) * 1024 if found else 0)
         if kill_below is not None and _is_half_gone(kill_below):

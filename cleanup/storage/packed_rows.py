@@ -59,7 +59,7 @@ class PackedRows(Sequence[R]):
     """
 
     def __init__(self, kind: type[R], columns: str, rows: Iterable[R] = (), *, is_ordered: bool = False) -> None:
-        self._kind, self._columns, self._is_ordered = kind, columns, is_ordered
+        self._kind, self._columns, self.is_ordered = kind, columns, is_ordered
         self._parts: list[_Part] = []
         self._places: list[tuple[bytes, bytes]] = []
         self._tail: list[R] = []
@@ -129,7 +129,7 @@ class PackedRows(Sequence[R]):
         row = self._latest.get(path)
         if row is not None:
             return row
-        if not self._is_ordered:
+        if not self.is_ordered:
             number = _ALL
         elif (number := self._part_of(place_of(path))) < 0:
             return None

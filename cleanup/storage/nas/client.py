@@ -11,6 +11,7 @@ from cleanup.storage import anchor_file
 from cleanup.storage.data_directory.kept_receipts import KeptFile
 from cleanup.storage.nas import clock, extras, protocol
 from cleanup.storage.nas.challenge import Ends
+from cleanup.storage.nas.listed_twins import ListedTwins
 from cleanup.storage.nas.protocol import Listing, NasError, TwinFile, is_silence
 from cleanup.storage.nas.reader_process import ANOTHER_ANSWER, Abandoned, ReaderProcess
 from cleanup.storage.nas.record import ILL
@@ -46,7 +47,7 @@ class NasReader(ReaderProcess):
         """
         asked = {"wanted": [os.fsdecode(path) for path in wanted]} if with_bytes and wanted is not None else {}
         self._ask({"twin": twin, "with_bytes": with_bytes, "recent": recent, **asked})
-        files: dict[bytes, TwinFile] = {}
+        files = ListedTwins()
         unread: list[extras.Unread] = []
         while True:
             answer = self._answer()
@@ -63,7 +64,7 @@ class NasReader(ReaderProcess):
                 path, code = answer["unread"]
                 unread.append(extras.Unread(os.fsencode(path), code))
             elif "files" in answer:
-                files.update(answer["files"].files())
+                files.extend(answer["files"].files())
             else:
                 self._lose(ANOTHER_ANSWER)
 

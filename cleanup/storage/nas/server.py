@@ -186,7 +186,7 @@ class _Batches:
 @contextlib.contextmanager
 def _folder(run: int, directory: bytes) -> Iterator[tuple[int, list[bytes]]]:
     with handles.opened(handles.open_beneath(run, directory or b".")) as descriptor:
-        yield descriptor, markers.names_in(descriptor)
+        yield descriptor, sorted(markers.names_in(descriptor))  # as a scan, so that the listing can be packed
 
 
 def _hash(descriptor: int, name: bytes, path: bytes, beat: Callable[[int], None]) -> tuple[linux.FileStatus, bytes]:

@@ -102,6 +102,10 @@ class Chosen(Sequence[Entry]):
         entry = self._entries.get(path)
         return entry if entry is not None and self._choose((entry,)) else None
 
+    def by_path(self) -> Iterator[Entry]:
+        """Yields the chosen sorted by their whole paths."""
+        return (entry for entry in by_path(self._entries) if self._choose((entry,)))
+
     @property
     def paths(self) -> "Paths":
         """Returns the paths of the chosen."""
@@ -186,7 +190,7 @@ def without_locks(entries: Sequence[Entry]) -> Sequence[Entry]:
 
 def by_path(entries: Sequence[Entry]) -> Iterator[Entry]:
     """Yields the entries of a scan sorted by their whole paths."""
-    if isinstance(entries, PackedRows) and len(entries) > TOGETHER:
+    if isinstance(entries, PackedRows) and entries.is_ordered and len(entries) > TOGETHER:
         yield from _by_path(entries, b"")
     else:
         yield from sorted(entries, key=lambda entry: entry.path)

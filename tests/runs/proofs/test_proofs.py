@@ -41,7 +41,7 @@ def scene(lab: Lab, root: Any, now: Any) -> Scene:
 @pytest.fixture
 def proven(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Scene:
     with monkeypatch.context() as patch:
-        patch.setattr(protocol, "encode", _no_space)
+        patch.setattr(protocol, "Plan", _no_space)
         with pytest.raises(OSError, match="no space"):
             clear_run(scene.run, now=scene.now)
     from cleanup.clears import recovery
@@ -52,7 +52,7 @@ def proven(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Scene:
     return scene
 
 
-def _no_space(plan: object) -> bytes:
+def _no_space(*plan: object) -> None:
     raise OSError(28, "no space")
 
 
@@ -144,7 +144,7 @@ def test_a_file_that_was_written_a_moment_before_it_was_read_is_not_trusted_late
     just_now = (scene.now - timedelta(seconds=1)).timestamp()
     os.utime(scene.twin / TILE, (just_now, just_now))
     with monkeypatch.context() as patch:
-        patch.setattr(protocol, "encode", _no_space)
+        patch.setattr(protocol, "Plan", _no_space)
         with pytest.raises(OSError, match="no space"):
             clear_run(scene.run, now=scene.now)
     assert Proof.objects.get().evidence == ""
