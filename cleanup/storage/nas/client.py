@@ -9,7 +9,7 @@ from typing import Any
 
 from cleanup.storage import anchor_file
 from cleanup.storage.data_directory.kept_receipts import KeptFile
-from cleanup.storage.nas import clock, extras, protocol
+from cleanup.storage.nas import clock, extras, protocol, wanted_files
 from cleanup.storage.nas.challenge import Ends
 from cleanup.storage.nas.listed_twins import ListedTwins
 from cleanup.storage.nas.protocol import Listing, NasError, TwinFile, is_silence
@@ -45,8 +45,11 @@ class NasReader(ReaderProcess):
         Raises NasError with `nas_not_mounted`, `nas_identity_mismatch`, `nas_missing_file` (no such run),
         `nas_is_staging`, `nas_io_error`, `nas_timeout`, or `nas_slow` where the NAS answers another process.
         """
-        asked = {"wanted": [os.fsdecode(path) for path in wanted]} if with_bytes and wanted is not None else {}
-        self._ask({"twin": twin, "with_bytes": with_bytes, "recent": recent, **asked})
+        asked = {"twin": twin, "with_bytes": with_bytes, "recent": recent}
+        if with_bytes and wanted is not None:
+            self._ask({**asked, "wanted": True}, wanted_files.lines(wanted))
+        else:
+            self._ask(asked)
         files = ListedTwins()
         unread: list[extras.Unread] = []
         while True:

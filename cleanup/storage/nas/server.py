@@ -10,7 +10,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from typing import Any
 
 from cleanup.rules.facts import Finding
@@ -18,7 +18,7 @@ from cleanup.rules.reasons import Reason
 from cleanup.storage import anchor_file, errors, handles, hashing, linux, run_paths
 from cleanup.storage.mounts import places
 from cleanup.storage.mounts.mountinfo import UnknownMount
-from cleanup.storage.nas import challenge, clock, extras, laid_receipts, protocol, way_to_twin
+from cleanup.storage.nas import challenge, clock, extras, laid_receipts, protocol, wanted_files, way_to_twin
 from cleanup.storage.nas import record as nas_record
 from cleanup.storage.nas.protocol import NasError
 from cleanup.storage.root_files import markers, tokens
@@ -106,7 +106,7 @@ def _answers(root: int, way: way_to_twin.Ways, request: Answer, beat: Callable[[
 
 
 def _listing(root: int, request: Answer, malformed: list[str], beat: Callable[[int], None]) -> Iterator[Answer]:
-    wanted = frozenset(map(os.fsencode, request["wanted"])) if "wanted" in request else None
+    wanted: Container[bytes] | None = request.get("wanted")
 
     def is_read(path: bytes) -> bool:
         return bool(request["with_bytes"]) and (wanted is None or path in wanted)
@@ -331,7 +331,10 @@ def serve(path: str, token: str, staging: str = "") -> None:
     voice = _Voice()
     sys.excepthook = voice.fail
     for line in sys.stdin:
-        for answer in answers(way, token, json.loads(line), voice.beat):
+        request = json.loads(line)
+        if "wanted" in request:
+            request["wanted"] = wanted_files.WantedFiles(sys.stdin)
+        for answer in answers(way, token, request, voice.beat):
             voice.say(answer)
 
 

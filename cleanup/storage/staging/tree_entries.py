@@ -104,6 +104,11 @@ class Chosen(Sequence[Entry]):
         entry = self._entries.get(path)
         return entry if entry is not None and self._choose((entry,)) else None
 
+    @property
+    def is_ordered(self) -> bool:
+        """Whether they come as a scan finds them."""
+        return self._entries.is_ordered
+
     def by_path(self) -> Iterator[Entry]:
         """Yields the chosen sorted by their whole paths."""
         return itertools.chain.from_iterable(map(self._choose, by_path(self._entries)))
@@ -142,6 +147,11 @@ class Paths(Collection[bytes]):
 
     def __init__(self, chosen: Chosen) -> None:
         self._chosen = chosen
+
+    @property
+    def is_ordered(self) -> bool:
+        """Whether they come as a scan finds them."""
+        return self._chosen.is_ordered
 
     def __contains__(self, path: object) -> bool:
         return isinstance(path, bytes) and self._chosen.get(path) is not None
