@@ -30,15 +30,15 @@ def run(options: argparse.Namespace, scratch: Path) -> None:
         sys.exit(f"no row {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
     logging.disable(logging.WARNING)
     scratch.mkdir()
-    lab = _lab(scratch)
+    lab = lay_lab(scratch)
     chosen = [row for row in ROWS if row.name in wanted]
     if options.profile:
-        with _tree(chosen[0].shape, options.scale, lab, scratch) as tree:
-            _set_level(chosen[0])
+        with laid_tree(chosen[0].shape, options.scale, lab, scratch) as tree:
+            set_level(chosen[0])
             return profiling.profile(chosen[0], tree, Path.cwd())
     told = _begin(options, scratch)
     for shape, rows in groupby(chosen, lambda row: row.shape):
-        with _tree(shape, options.scale, lab, scratch) as tree:
+        with laid_tree(shape, options.scale, lab, scratch) as tree:
             for row in rows:
                 measured = _measure(row, tree, options.rounds)
                 told["rows"].append(measured.as_json())
@@ -59,21 +59,22 @@ def _begin(options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     return {"at": at, **known, "machine": described, "rows": []}
 
 
-def _lab(scratch: Path) -> Lab:
+def lay_lab(scratch: Path, name: str = "lab") -> Lab:
+    """A staging disk and a NAS beside each other, registered by this name."""
     lab = Lab(scratch / "lab")
-    registration.register(
-        "lab",
-        str(lab.staging),
-        nas_path=str(lab.nas),
-        allow_same_filesystem=True,
-        accept_empty=True,
-        now=datetime.now(UTC),
-    )
+    register(lab, name)
     return lab
 
 
+def register(lab: Lab, name: str = "lab") -> None:
+    """Register both as they lie."""
+    paths, now = (str(lab.staging), str(lab.nas)), datetime.now(UTC)
+    registration.register(name, paths[0], nas_path=paths[1], allow_same_filesystem=True, accept_empty=True, now=now)
+
+
 @contextmanager
-def _tree(shape: Shape, scale: float, lab: Lab, scratch: Path) -> Iterator[Tree]:
+def laid_tree(shape: Shape, scale: float, lab: Lab, scratch: Path) -> Iterator[Tree]:
+    """A tree of this shape; it goes at the end."""
     connections.close_all()  # the children make their own
     tree = Tree(shape.scaled(scale), lab, scratch)
     try:
@@ -82,14 +83,15 @@ def _tree(shape: Shape, scale: float, lab: Lab, scratch: Path) -> Iterator[Tree]
         tree.remove()
 
 
-def _set_level(row: Row) -> None:
+def set_level(row: Row) -> None:
+    """Make a policy that asks for the proof of this row."""
     if row.level:
         policy_versions.add_version(author="bench", now=datetime.now(UTC), proof=row.level)
     connections.close_all()
 
 
 def _measure(row: Row, tree: Tree, rounds: int) -> Measured:
-    _set_level(row)
+    set_level(row)
     missing = {side.name: ", ".join(lacking) for side in row.peers if (lacking := peers.missing(side.programs))}
     there = [side for side in row.peers if side.name not in missing]
     # The goal's peer goes first in each round, ours next.
@@ -97,12 +99,13 @@ def _measure(row: Row, tree: Tree, rounds: int) -> Measured:
     costs: dict[str, list[Cost]] = {side.name: [] for side in turns}
     for _ in range(rounds):
         for side in turns:
-            costs[side.name].append(_take_turn(side, tree))
+            costs[side.name].append(take_turn(side, tree))
     files, size = tree.data
     return Measured(row, files, size, costs.pop(row.ours.name), costs, missing)
 
 
-def _take_turn(side: Side, tree: Tree) -> Cost:
+def take_turn(side: Side, tree: Tree) -> Cost:
+    """Let one side work once."""
     place = side.lay(tree)
     trees.settle(place, tree.twin, reads=side.reads)
     return measuring.measured(lambda: side.begin(tree, place))

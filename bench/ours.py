@@ -7,8 +7,12 @@ from typing import Any
 
 from bench.measuring import Work
 from cleanup.clears import protocol
-from cleanup.models import Run, StagingRoot
+from cleanup.lab.roots import opening
+from cleanup.models import RetentionPolicy, Run, StagingRoot
+from cleanup.rules.policies.policy import ProofLevel
 from cleanup.runs import discovery
+from cleanup.runs.facts import inspection
+from cleanup.runs.proofs import proofs
 from cleanup.storage import handles, hash_pool, linux
 from cleanup.storage.staging import manifest, removal, run_tree
 from cleanup.storage.staging.run_tree import Entry
@@ -18,14 +22,36 @@ Counted = tuple[int, int]
 
 def clear(place: Path, expected: Counted) -> Work:
     """The whole clear of a staged run by the policy in force, from claim to ledger."""
-    root = StagingRoot.objects.get()
-    discovery.discover(root, now=datetime.now(UTC))
-    run = Run.objects.with_root().get(root=root, run_path=str(place.relative_to(root.path)))
+    run = _discovered(place)
 
     def work() -> None:
         _expect(protocol.clear_run(run, now=datetime.now(UTC), actor="bench"), expected)
 
     return work
+
+
+def clear_proven(place: Path, expected: Counted) -> Work:
+    """The same, of a run whose bytes were proven before."""
+    run = _discovered(place)
+    now = datetime.now(UTC)
+    with opening.reached(run) as (opened, reader):
+        look, _decision = inspection.look(
+            run, opened, reader, RetentionPolicy.objects.effective_for(run), now, operator=True
+        )
+    assert look.facts.proof is not None and not look.facts.proof.findings, look.facts.proof
+    proof = proofs.keep(run, look.facts.proof, ProofLevel.CHECKSUM, look.evidence, now)
+
+    def work() -> None:
+        _expect(protocol.clear_run(run, now=datetime.now(UTC), actor="bench"), expected)
+        assert run.attempts.get().proof == proof, "it was read again"
+
+    return work
+
+
+def _discovered(place: Path) -> Run:
+    root = next(root for root in StagingRoot.objects.all() if place.is_relative_to(root.path))
+    discovery.discover(root, now=datetime.now(UTC))
+    return Run.objects.with_root().get(root=root, run_path=str(place.relative_to(root.path)))
 
 
 def remove(place: Path, expected: Counted) -> Work:

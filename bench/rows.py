@@ -55,6 +55,10 @@ def _clear(tree: Tree, place: Path) -> Work:
     return ours.clear(place, tree.everything)
 
 
+def _clear_proven(tree: Tree, place: Path) -> Work:
+    return ours.clear_proven(place, tree.everything)
+
+
 def _remove(tree: Tree, place: Path) -> Work:
     return ours.remove(place, tree.everything)
 
@@ -120,6 +124,7 @@ def _sums(tree: Tree, place: Path) -> Work:
 
 
 _OUR_CLEAR = Side("clear", _staged, _clear, reads=True)
+_OUR_PROVEN_CLEAR = Side("clear, proven before", _staged, _clear_proven, reads=True)
 _OUR_REMOVAL = Side("removal", _copied, _remove)
 _OUR_SIZE = Side("size and count", _twin, _size)
 _BY_SIZE = Side("rclone check --size-only, rm -rf", _copied, _by_size_and_rm, ("rclone", "rm"), reads=True)
@@ -145,11 +150,19 @@ def _size_row(shape: Shape, goal: float) -> Row:
     return Row(f"size-{shape.name.lower()}", f"size a tree, {shape.name}", shape, goal, _OUR_SIZE, (_BY_DU,))
 
 
-# By tree, so that each is built once. A clear with a proof that was made before stands after the clears of S1, once
-# there is a prover in the background: its `lay` proves, and the only peer is `rm -rf`.
+# By tree, so that each is built once.
 ROWS = (
     _clear_row(trees.S1, "size", 0.9, _BY_SIZE),
     _clear_row(trees.S1, "checksum", 0.9, _BY_SUMS, _BY_RCLONE),
+    Row(
+        "clear-s1-proven",
+        "whole clear, S1, proven before",
+        trees.S1,
+        1.5,
+        _OUR_PROVEN_CLEAR,
+        (_BY_RM,),
+        "checksum",
+    ),
     _removal_row(trees.S1),
     _size_row(trees.S1, 1.8),
     Row(

@@ -23,7 +23,9 @@ from cleanup.runs import discovery, run_status
 from cleanup.runs.holds import reminders
 from cleanup.runs.orphans import orphans
 from cleanup.runs.proofs import verify_again as comparisons
+from cleanup.runs.proving import prover
 from cleanup.runs.set_aside import set_aside_recovery
+from cleanup.storage import linux
 from cleanup.sweeps import all_roots, breakers
 
 logger = logging.getLogger(__name__)
@@ -160,10 +162,23 @@ def _ask_later(done: reconciling.Reconciled | None, seconds: float) -> str:
     return f"{found} mismatches, {done.runs} runs, {done.asked} copies asked for, {done.waiting} waiting"
 
 
+def prove() -> str:
+    """Make proofs ahead of clicks, for some minutes; the next task goes on."""
+    if not settings.EXLAB_PROVE:
+        return "proofs are not made ahead (EXLAB_PROVE)"
+    if _cluster() == settings.EXLAB_PROVE_CLUSTER:  # no other work of this process has to wait
+        linux.come_last()
+    return "; ".join(prover.prove_due(alive=heartbeat)) or "nothing to prove"
+
+
 def heartbeat() -> None:
     """Write this cluster's heartbeat: it really runs tasks."""
-    cluster, _at, _host = Conf.CLUSTER_NAME.partition("@")
+    cluster = _cluster()
     Heartbeat.objects.update_or_create(cluster=cluster, host=settings.EXLAB_HOST, defaults={"at": timezone.now()})
+
+
+def _cluster() -> str:
+    return str(Conf.CLUSTER_NAME.partition("@")[0])
 
 
 def _roots() -> list[StagingRoot]:

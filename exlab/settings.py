@@ -8,7 +8,7 @@ from pathlib import Path
 from csp.constants import NONE, SELF
 
 from exlab import addresses, connections, dotenv, kinds, places, sqlite
-from exlab.reading import Reader, items
+from exlab.reading import Reader, items, parse_flag
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -88,6 +88,15 @@ EXLAB_NAS_TIMEOUT = read.seconds(
     high=86_400,
     means="seconds of silence after which a read is given up: a NAS that does not answer otherwise either is not asked "
     "again for five minutes, a run whose copy alone is slow has its turn after the others",
+)
+# Proofs ahead of clicks: the limits of each NAS stand with its staging root.
+EXLAB_PROVE = read.value(
+    "EXLAB_PROVE",
+    parse_flag,
+    True,
+    said="on",
+    may_be="`1` or `0` (true, yes, on; false, no, off)",
+    means="`0`: runs are not proven ahead, so a clear reads every byte after the click",
 )
 # Without it reminders stand only on the pages.
 _mail_server = read.value(
@@ -233,7 +242,8 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # Tasks are wake-ups, the truth is in our tables. The queue hands a task out again after `retry`, so it is a
 # day, and `timeout` is off: a clear may take hours. Heartbeat, recovery and discovery run on the first
-# cluster, clears and sweeps on the second, so that the short work never waits behind the long.
+# cluster, clears and sweeps on the second, so that the short work never waits behind the long. Proofs ahead of
+# clicks have the third, which comes last on processor and disk.
 warnings.filterwarnings("ignore", message="Retry and timeout are misconfigured")  # it takes "never" for a mistake
 Q_CLUSTER = {
     "name": "exlab",
@@ -246,9 +256,10 @@ Q_CLUSTER = {
     "poll": 0.5,
     "save_limit": 1000,
     "label": "Task queue",
-    "ALT_CLUSTERS": {"exlab-clear": {"workers": 2}},
+    "ALT_CLUSTERS": {"exlab-clear": {"workers": 2}, "exlab-prove": {"workers": 2}},
 }
 EXLAB_CLEAR_CLUSTER = "exlab-clear"
+EXLAB_PROVE_CLUSTER = "exlab-prove"
 
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},

@@ -14,7 +14,7 @@ from cleanup.rules.reasons import Reason
 
 def policy_for(attempt: ClearAttempt, run: Run) -> Policy:
     """Return the policy in force, with no weaker proof than the operator was promised."""
-    policy = RetentionPolicy.objects.effective_for(run).in_earnest()
+    policy = RetentionPolicy.objects.in_earnest_for(run)
     if policy.version <= attempt.promised_version:  # no version was written since: it is the one that was promised
         return policy
     asked = effective_policy(RetentionPolicy.objects.scoped(as_of=attempt.promised_version), run.scope)

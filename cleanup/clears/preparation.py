@@ -3,10 +3,12 @@
 import errno
 import itertools
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from django.conf import settings
+from django.db import transaction
 from django.utils import timezone
 
 from cleanup.clears.refusal import Refused
@@ -34,15 +36,19 @@ class Prepared:
     entry: dict[str, Any]
 
 
-def keep_plan(attempt: ClearAttempt, plan: Plan) -> None:
-    """Write a plan durably and name it in the attempt. Raises OSError, Refused."""
+def keep_plan(attempt: ClearAttempt, plan: Plan, *, decided: Callable[[], dict[str, Any]] = dict) -> None:
+    """Write a plan durably and name it in the attempt, with what `decided` returns and writes.
+
+    Raises OSError, Refused.
+    """
     fields = {
         "plan_sha256": opening.data_dir().write_plan(plan.attempt, plan),
         "planned_files": plan.counted.files,
         "planned_bytes": plan.counted.bytes,
     }
-    if not attempt.advance_alone([Phase.INTENT], Phase.INTENT, now=timezone.now(), **fields):
-        raise Refused(Finding(Reason.INTERRUPTED))
+    with transaction.atomic():
+        if not attempt.advance_alone([Phase.INTENT], Phase.INTENT, now=timezone.now(), **fields, **decided()):
+            raise Refused(Finding(Reason.INTERRUPTED))
 
 
 def with_locks_as_found(attempt: ClearAttempt, opened: OpenRun, plan: Plan) -> Plan:
@@ -101,8 +107,7 @@ def prepare(attempt: ClearAttempt, run: Run, opened: OpenRun, look: Look, record
         digests=_digests_of(look) if look.by_signature or look.facts.accepts else None,
         desktop=look.scan.desktop if look.scan is not None else (),
     )
-    attempt.prepared = prepared
-    attempt.save(update_fields=["prepared"])
+    attempt.prepared = prepared  # the commit writes it down: before it, recovery knows the record by its name
 
 
 def _digests_of(look: Look) -> dict[bytes, bytes]:

@@ -13,11 +13,12 @@ import os
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 from django.conf import settings
 from django.db import DatabaseError, connection, transaction
 from django.db import Error as DjangoDatabaseError
-from django.db.models import F
+from django.db.models import Exists, F
 from django.utils import timezone
 
 from cleanup.clears import decisions, last_checks, preparation, queue, retries, settlement
@@ -38,6 +39,7 @@ from cleanup.models import (
     Phase,
     Requester,
     Run,
+    count_of_events,
 )
 from cleanup.rules.facts import Finding
 from cleanup.rules.policies.effective import sources_as_json
@@ -50,12 +52,15 @@ from cleanup.runs.facts.inspection import Look
 from cleanup.runs.holds import keeping_holds, likenesses
 from cleanup.runs.moved_or_gone import returned
 from cleanup.runs.proofs import accepted_bytes, differences, proofs
+from cleanup.runs.proving import resuming
 from cleanup.storage import errors, handles, linux
 from cleanup.storage.staging import fences
 from cleanup.storage.staging.plan import Plan
 from cleanup.storage.staging.records import ingest_json as ingest
 
 logger = logging.getLogger(__name__)
+
+_DECIDED = ("decision", "policy_version", "decided_by", "proof", "nas_flags", "twin_path")
 
 
 def clear_run(
@@ -65,13 +70,12 @@ def clear_run(
 
     A cleared run, or one whose directory is missing, gives (0, 0). Raises Refused if a gate does not pass.
     """
-    run.refresh_from_db(fields=["state"])
-    if run.state == State.CLEARED:
-        return 0, 0
     if run.root.host != settings.EXLAB_HOST:
         raise Refused(Finding(Reason.ROOT_NOT_MOUNTED, f"it belongs to host {run.root.host}"))
     try:
         attempt = attempt_now(run, ClearRequest(requester=requester, actor=actor, note=note), now=now)
+    except queue.AlreadyCleared:
+        return 0, 0
     except queue.AlreadyClearing:
         raise Refused(Finding(Reason.ALREADY_CLEARING)) from None
     if attempt.phase == Phase.REFUSED and attempt.reason == Reason.MISSING_DIRECTORY:
@@ -84,11 +88,11 @@ def clear_run(
 def attempt_now(run: Run, request: ClearRequest, *, now: datetime, policy: Policy | None = None) -> ClearAttempt:
     """Make an attempt and perform it here, without the queue; `policy`: the one a sweep began with.
 
-    Raises AlreadyClearing.
+    Raises AlreadyClearing, AlreadyCleared.
     """
     # A sweep decides by the instant of its start, which may be hours ago; its attempts are made now.
-    made = queue.new_attempt(run, request, now=timezone.now(), policy=policy)
-    attempt = perform(made, now=now, policy=policy)
+    made, policy = queue.unsaved(run, request, now=timezone.now(), policy=policy)
+    attempt = perform(made, now=now, policy=policy.in_earnest())
     if attempt.phase == Phase.QUEUED:  # another worker holds the run's lock, and no task will repeat this attempt
         settlement.finish_without_clear(attempt, Phase.REFUSED, Finding(Reason.ALREADY_CLEARING), now=now)
     return attempt
@@ -97,7 +101,8 @@ def attempt_now(run: Run, request: ClearRequest, *, now: datetime, policy: Polic
 def perform(attempt: ClearAttempt, *, now: datetime, policy: Policy | None = None) -> ClearAttempt:
     """Perform a `queued` attempt of this host by `policy`, else by the one in force; returns it as it ended.
 
-    An attempt that another worker has is returned as it stands: a task may come twice.
+    An attempt that another worker has is returned as it stands: a task may come twice. One that is not saved yet is
+    written down first. Raises AlreadyClearing, AlreadyCleared.
     """
     if attempt.host != settings.EXLAB_HOST or not attempt.is_clear:
         return attempt
@@ -107,28 +112,38 @@ def perform(attempt: ClearAttempt, *, now: datetime, policy: Policy | None = Non
             free = stack.enter_context(opening.data_dir().lock(str(attempt.run_id)))
         except OSError as error:  # the data directory cannot be written
             finding = preparation.not_written(error)
+            queue.save(attempt, begun=False)
             settlement.finish_without_clear(attempt, Phase.REFUSED, finding, now=timezone.now(), failed=False)
             return attempt
-        if free and _claim(attempt):
+        if not free:
+            queue.save(attempt, begun=False)
+        elif _claim(attempt):
             try:
                 _clear(attempt, now, policy)
             except Refused as refused:
                 if refused.phase == Phase.INTENT:
                     settlement.tell_of_wait(attempt, refused.finding)
                 else:
-                    settlement.finish_without_clear(attempt, refused.phase, refused.finding, now=timezone.now())
-        attempt.refresh_from_db()
+                    settlement.finish_without_clear(
+                        attempt, refused.phase, refused.finding, now=timezone.now(), fields=_decided(attempt)
+                    )
+        if attempt.phase != Phase.DONE:  # what has ended here is known
+            attempt.refresh_from_db()
         return attempt
 
 
 def _claim(attempt: ClearAttempt) -> bool:
-    # Fails inside a transaction of the caller, which would void every later promise.
+    if attempt.is_unsaved:
+        queue.save(attempt, begun=True)  # in one transaction: no other process has seen it
+        return True
+    # Fails inside a transaction of the caller, which would void every later promise. The run stands as before: an
+    # attempt in the queue is under way for the pages.
     with transaction.atomic(durable=True):
-        return queue.may_begin(attempt) and attempt.advance([Phase.QUEUED], Phase.INTENT, now=timezone.now())
+        return queue.may_begin(attempt) and attempt.advance_alone([Phase.QUEUED], Phase.INTENT, now=timezone.now())
 
 
 def _clear(attempt: ClearAttempt, now: datetime, policy: Policy | None) -> None:
-    run = Run.objects.with_root().get(pk=attempt.run_id)
+    (run,) = Run.objects.filter(pk=attempt.run_id).read_by_clear()
     attempt.run = run
     if withdrawn := retries.withdrawn(attempt):
         raise Refused(withdrawn, Phase.ABORTED)
@@ -200,9 +215,11 @@ def _pass_gates(
     """Pass all gates on fresh facts; `anew`: no earlier proof counts. Raises Refused."""
     operator = attempt.requester == Requester.OPERATOR
     try:
-        look, decision = inspection.look(
-            run, opened, reader, policy, now, operator=operator, anew=anew, progress=work_progress.of_proof(attempt)
-        )
+        progress = work_progress.of_proof(attempt)
+        with resuming.RunDigests(run) as so_far:
+            look, decision = inspection.look(
+                run, opened, reader, policy, now, operator=operator, anew=anew, progress=progress, so_far=so_far
+            )
     except OSError as error:
         raise Refused(Finding(Reason.STAGING_IO_ERROR, os.strerror(error.errno or 0))) from None
     # The folder now at this path may be like a run under a hold; the commit asks for that.
@@ -210,20 +227,26 @@ def _pass_gates(
     attempt.decision = decisions.decision_as_json(decision)
     attempt.policy_version = policy.version
     proof = look.facts.proof
-    if look.read is not None and look.scan is not None:
-        differences.keep(run, look.read, look.scan, look.listed, now=now, until=timezone.now())
+    if look.read is not None and look.scan is not None and (look.differs or look.read.proof.findings):
+        differences.keep(run, look.read, look.scan, look.listed, now=look.since or now, until=timezone.now())
     refusal = decision.main_refusal(operator=operator)
     if look.facts.accepts and not (operator and attempt.actor):
         raise Refused(Finding(Reason.ACCEPTED_BYTES, "no person has asked for this clear by name"))
     attempt.proof = None  # this look replaces the doubted proof of an earlier try
-    if refusal is None and look.facts.fresh and look.scan is not None and proof is not None:
-        level = proof.level if proof.level is ProofLevel.CHECKSUM else policy.proof
-        attempt.proof = look.reused or proofs.keep(run, proof, level, look.evidence, now)
     attempt.nas_flags, attempt.twin_path = nas_flags(run.root), twin_of(run).full_path
-    attempt.save(update_fields=["decision", "policy_version", "decided_by", "proof", "nas_flags", "twin_path"])
-    if attempt.proof is None or look.scan is None:
+    if refusal is not None or not look.facts.fresh or look.scan is None or proof is None:
         raise Refused(decisions.as_finding(refusal))
+    level = proof.level if proof.level is ProofLevel.CHECKSUM else policy.proof
+    attempt.proof = look.reused or proofs.made(run, proof, level, look.evidence, look.since or now)
     return look
+
+
+def _decided(attempt: ClearAttempt) -> dict[str, Any]:
+    """What a look has decided of an attempt; with the plan, or with the refusal, it is written down."""
+    if attempt.proof is not None and attempt.proof.pk is None:
+        attempt.proof.save()
+        attempt.proof = attempt.proof  # takes over its key
+    return {name: getattr(attempt, name) for name in _DECIDED}
 
 
 def _fence_and_prepare(attempt: ClearAttempt, run: Run, opened: OpenRun, reader: Reader, look: Look) -> Prepared:
@@ -234,11 +257,12 @@ def _fence_and_prepare(attempt: ClearAttempt, run: Run, opened: OpenRun, reader:
     plan = Plan(name, run.run_path, scan.ino, scan.entries, scan.modified_ns)
     del scan
     try:
-        preparation.keep_plan(attempt, plan)
+        preparation.keep_plan(attempt, plan, decided=lambda: _decided(attempt))
     except (OSError, Refused) as error:
         with contextlib.suppress(OSError):
             opening.data_dir().discard(name)
         if isinstance(error, Refused):
+            attempt.proof = None  # rolled back with the plan's name
             raise
         raise Refused(Finding(Reason.STORAGE_ERROR, os.strerror(error.errno or 0))) from None
     try:
@@ -291,17 +315,19 @@ def _write_commit(attempt: ClearAttempt, run: Run, prepared: Prepared, now: date
     cleared = verified.update(
         state=State.CLEARED, cleared_at=cleared_at, cleared_for=attempt.actor, doubts=F("doubts") + 1
     )
-    if not cleared or not attempt.advance_alone([Phase.INTENT], Phase.COMMITTED, now=now):
+    if not cleared or not attempt.advance_alone([Phase.INTENT], Phase.COMMITTED, now=now, prepared=attempt.prepared):
         raise DatabaseError("the run or its attempt was changed by another worker or person")
     # The update above locks the run's row, as laying a hold does, so none comes between. A hold file's row is only what
     # discovery saw; the fenced run has just been checked.
-    if hold := keeping_holds.holding(run, Hold.objects.in_force(now)).first():
+    holds = keeping_holds.holding(run, Hold.objects.in_force(now))
+    is_held, known = Run.objects.filter(pk=run.pk).values_list(Exists(holds), count_of_events()).get()
+    if is_held and (hold := holds.first()):
         raise Refused(Finding(Reason.HELD, keeping_holds.said(hold, run)))
     if attempt.proof and attempt.proof.accepted_id and not accepted_bytes.may_go(attempt.proof.accepted_id):
         raise Refused(Finding(Reason.ACCEPTANCE_VOID, "it was withdrawn while the run was cleared"))
     IngestEvent.objects.create(
         run=run,
-        position=run.events.count(),
+        position=known,
         state=State.CLEARED,
         at=ingest.parse_instant(entry["at"]),
         at_text=entry["at"],

@@ -27,6 +27,7 @@ from cleanup.models import (
 )
 from cleanup.rules.policies.effective import sources_as_json
 from cleanup.rules.policies.policy import Policy
+from cleanup.rules.states import State
 from cleanup.storage.data_directory.datadir import DataDir
 
 _CLEAR = "cleanup.tasks.clear"
@@ -38,6 +39,10 @@ _AT_ONCE = 100
 
 class AlreadyClearing(Exception):
     """The run has another active attempt."""
+
+
+class AlreadyCleared(Exception):
+    """The run was cleared meanwhile."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,30 +67,54 @@ class ClearRequest:
 def new_attempt(run: Run, request: ClearRequest, *, now: datetime, policy: Policy | None = None) -> ClearAttempt:
     """Write a `queued` attempt by `policy`, else by the one in force. Raises AlreadyClearing."""
     DataDir(str(settings.EXLAB_DATA_DIR)).relieve()
+    attempt, _policy = unsaved(run, request, now=now, policy=policy)
+    save(attempt, begun=False, even_cleared=True)
+    return attempt
+
+
+def unsaved(
+    run: Run, request: ClearRequest, *, now: datetime, policy: Policy | None = None
+) -> tuple[ClearAttempt, Policy]:
+    """Return an attempt by `policy`, else by the one in force, not saved yet; and that policy."""
     version = RetentionPolicy.objects.newest_version() if policy else 0
-    policy = policy or RetentionPolicy.objects.effective_for(run)
+    policy = policy or RetentionPolicy.objects.in_earnest_for(run)
     version = version or policy.version
+    attempt = ClearAttempt(
+        run=run,
+        host=run.root.host,
+        requester=request.requester,
+        actor=request.actor,
+        note=request.note,
+        cause=request.cause,
+        typed_by=os_account.current(),
+        sweep=request.sweep,
+        let_go=request.let_go,
+        policy_version=version,
+        asked_version=version,
+        decided_by=sources_as_json(policy),
+        created_at=now,
+        phase_at=now,
+    )
+    return attempt, policy
+
+
+def save(attempt: ClearAttempt, *, begun: bool, even_cleared: bool = False) -> None:
+    """Write down an attempt that is not saved yet, as `queued`, or as `intent` if its process begins it at once.
+
+    Raises AlreadyClearing, and AlreadyCleared unless `even_cleared`. One that is `begun` must be in no other
+    transaction, which would void every later promise.
+    """
+    if not attempt.is_unsaved:
+        return
+    attempt.phase = Phase.INTENT if begun else Phase.QUEUED
     try:
-        with transaction.atomic():
-            Run.objects.filter(pk=run.pk).doubt()
-            return ClearAttempt.objects.create(
-                run=run,
-                host=run.root.host,
-                requester=request.requester,
-                actor=request.actor,
-                note=request.note,
-                cause=request.cause,
-                typed_by=os_account.current(),
-                sweep=request.sweep,
-                let_go=request.let_go,
-                policy_version=version,
-                asked_version=version,
-                decided_by=sources_as_json(policy),
-                created_at=now,
-                phase_at=now,
-            )
+        with transaction.atomic(durable=begun):
+            runs = Run.objects.filter(pk=attempt.run_id)
+            if not (runs if even_cleared else runs.exclude(state=State.CLEARED)).doubt():
+                raise AlreadyCleared
+            attempt.save(force_insert=True)
     except IntegrityError:
-        if ClearAttempt.objects.filter(run=run, phase__in=ClearAttempt.ACTIVE).exists():
+        if ClearAttempt.objects.filter(run=attempt.run_id, phase__in=ClearAttempt.ACTIVE).exists():
             raise AlreadyClearing from None
         raise
 

@@ -94,6 +94,8 @@ def take(run: Run, policy: Policy, now: datetime, *, request: ClearRequest, dry_
         return _outcome(run, protocol.attempt_now(run, request, now=now, policy=policy), request)
     except queue.AlreadyClearing:
         return skip(run, Finding(Reason.ALREADY_CLEARING))
+    except queue.AlreadyCleared:
+        return skip(run, Finding(Reason.ALREADY_CLEARED))
     except Exception as error:  # one bad run must not stop the others
         return fail(run, error)
 

@@ -3,7 +3,9 @@
 import contextlib
 import logging
 import os
+from collections.abc import Mapping
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 from django.db import transaction
@@ -16,6 +18,7 @@ from cleanup.lab.roots.opening import OpenRun, Unreachable
 from cleanup.ledger import book, entries
 from cleanup.models import (
     ClearAttempt,
+    DiskUsage,
     LedgerKind,
     Phase,
     Run,
@@ -142,8 +145,7 @@ def roll_forward(
         os.fsync(opened.parent)
         gain = watch.gain(removed)
     reserve.renew_reserve(opened.root)
-    finish(attempt, removed, now, gain)
-    disk_usage.note(attempt.run.root, opened.root, timezone.now())
+    finish(attempt, removed, now, gain, usage=disk_usage.look(attempt.run.root, opened.root, timezone.now()))
 
 
 def _mark_emptied(attempt: ClearAttempt, plan: Plan) -> None:
@@ -164,38 +166,57 @@ def _proven(attempt: ClearAttempt) -> removal.Proven:
     return proven
 
 
-def finish(attempt: ClearAttempt, removed: removal.Removal, now: datetime, gain: Gain = freed.INTERRUPTED) -> None:
+def finish(
+    attempt: ClearAttempt,
+    removed: removal.Removal,
+    now: datetime,
+    gain: Gain = freed.INTERRUPTED,
+    *,
+    usage: DiskUsage | None = None,
+) -> None:
     """Record what a removal freed, in one transaction: `completed`, or `partial` with what is left.
 
     A ledger row counts its own step, so that rows add up. Nothing is written where another worker has finished or
-    counted more.
+    counted more, but for `usage`: how full the disk now is.
     """
-    complete = not removed.left
     with book.writing():
-        settle_phase(attempt, "reason", *FREED)
-        step = run_tree.Count(
-            files=removed.freed.files - attempt.freed_files,
-            bytes=removed.freed.bytes - attempt.freed_bytes,
-            allocated=removed.freed.allocated - attempt.freed_allocated_bytes,
-        )
-        if _says_nothing_new(attempt, step, complete=complete):
-            return
-        remaining = attempt.planned_files - removed.freed.files
-        detail = "" if complete else f"{remaining} of {attempt.planned_files} files left ({_name_left(removed)})"
-        _write_end(attempt, removed, step, now, gain, detail)
+        # A committed attempt has freed nothing yet. Its phase is compared as it is set; where another worker was
+        # faster, what that one counted is read under the row's lock.
+        ended = attempt.phase == Phase.COMMITTED and _end(attempt, removed, now, gain)
+        if not ended:
+            settle_phase(attempt, "reason", *FREED)
+            ended = _end(attempt, removed, now, gain)
+        if usage is not None:
+            disk_usage.keep(usage)
+    if not ended:
+        return
     logger.info(
         "cleared %s: %d files, %d bytes freed by %s%s",
         attempt.run.run_path,
         removed.freed.files,
         removed.freed.bytes,
         attempt.actor or attempt.requester,
-        f", {detail}" if detail else "",
+        f", {attempt.detail}" if removed.left else "",
     )
+
+
+def _end(attempt: ClearAttempt, removed: removal.Removal, now: datetime, gain: Gain) -> bool:
+    """False where there is nothing to record, or another worker has recorded it."""
+    step = run_tree.Count(
+        files=removed.freed.files - attempt.freed_files,
+        bytes=removed.freed.bytes - attempt.freed_bytes,
+        allocated=removed.freed.allocated - attempt.freed_allocated_bytes,
+    )
+    if _says_nothing_new(attempt, step, complete=not removed.left):
+        return False
+    remaining = attempt.planned_files - removed.freed.files
+    detail = f"{remaining} of {attempt.planned_files} files left ({_name_left(removed)})" if removed.left else ""
+    return _write_end(attempt, removed, step, now, gain, detail)
 
 
 def _write_end(
     attempt: ClearAttempt, removed: removal.Removal, step: run_tree.Count, now: datetime, gain: Gain, detail: str
-) -> None:
+) -> bool:
     complete = not removed.left
     reason = "" if complete else Reason.REMOVAL_INCOMPLETE
     # A fence that a failing disk brought back is removed once more, and only what that changes is counted. What has not
@@ -203,10 +224,10 @@ def _write_end(
     ended = attempt.phase == Phase.DONE
     first_end = complete and not (ended and attempt.ledger.filter(kind=LedgerKind.COMPLETED).exists())
     written = first_end or step.files or not complete  # a row of the ledger, and a receipt that names it
-    due: dict[str, Any] = {"tell_after": now} if attempt.phase == Phase.COMMITTED else {}
+    due: dict[str, Any] = {} if ended else {"tell_after": now}
     due |= {"receipt_after": now, "receipt_tries": 0} if written else {}
-    attempt.advance(
-        [Phase.COMMITTED, Phase.DONE],
+    if not attempt.advance(
+        [attempt.phase],
         Phase.DONE,
         now=now,
         reason=reason,
@@ -218,8 +239,10 @@ def _write_end(
         done_bytes=removed.freed.bytes,
         **freed.of_attempt(attempt, step, gain),
         **due,
-    )
+    ):
+        return False
     if written:
+        attempt.ends_first = not ended
         entries.write_ledger(
             attempt,
             LedgerKind.COMPLETED if first_end else LedgerKind.PARTIAL,
@@ -231,6 +254,7 @@ def _write_end(
             reason=reason,
             detail=detail,
         )
+    return True
 
 
 def _says_nothing_new(attempt: ClearAttempt, step: run_tree.Count, *, complete: bool) -> bool:
@@ -243,11 +267,18 @@ def _says_nothing_new(attempt: ClearAttempt, step: run_tree.Count, *, complete: 
 
 
 def finish_without_clear(
-    attempt: ClearAttempt, phase: Phase, finding: Finding, *, now: datetime, failed: bool | None = None
+    attempt: ClearAttempt,
+    phase: Phase,
+    finding: Finding,
+    *,
+    now: datetime,
+    failed: bool | None = None,
+    fields: Mapping[str, Any] = MappingProxyType({}),
 ) -> None:
     """End an uncommitted attempt as `refused`, `aborted` or `conflict`.
 
-    `failed`: whether it counts towards parking the run, by default read from phase and reason.
+    `failed`: whether it counts towards parking the run, by default read from phase and reason. `fields`: what else is
+    to be written of it.
     """
     if failed is None:
         failed = finding.reason != Reason.WITHDRAWN and (phase != Phase.REFUSED or finding.reason in FAILURES)
@@ -260,10 +291,11 @@ def finish_without_clear(
     detail = " ".join(part for part in (finding.detail, aside if attempt.shells else "") if part)
     of_conflict = Phase.CONFLICT in (attempt.phase, phase)
     with book.writing():
-        fields = {"reason": finding.reason, "detail": detail}
+        said = {"reason": finding.reason, "detail": detail}
         once_more = {"again_after": retries.due_after(attempt, finding, now)}
-        if attempt.advance([Phase.QUEUED, Phase.INTENT, Phase.CONFLICT], phase, now=now, **fields, **once_more):
-            entries.write_ledger(attempt, kinds[phase], now, **fields)
+        before = [Phase.QUEUED, Phase.INTENT, Phase.CONFLICT]
+        if attempt.advance(before, phase, now=now, **said, **once_more, **fields):
+            entries.write_ledger(attempt, kinds[phase], now, **said)
             slow_twins.learn(attempt, finding.reason, finding.detail, now=now)
             if failed:
                 Run.objects.filter(pk=attempt.run_id).update(failures=F("failures") + 1)

@@ -22,6 +22,8 @@ SWEEP = "cleanup sweep"
 SCHEDULES = [
     ("cleanup heartbeat", "cleanup.tasks.heartbeat", 1, None),
     ("cleanup heartbeat of the clearing cluster", "cleanup.tasks.heartbeat", 1, settings.EXLAB_CLEAR_CLUSTER),
+    ("cleanup heartbeat of the proving cluster", "cleanup.tasks.heartbeat", 1, settings.EXLAB_PROVE_CLUSTER),
+    ("cleanup proofs", "cleanup.tasks.prove", 1, settings.EXLAB_PROVE_CLUSTER),
     ("cleanup recovery", "cleanup.tasks.recover", 1, None),
     ("cleanup judgement", "cleanup.tasks.judge", 1, None),
     ("cleanup discovery", "cleanup.tasks.discover", 5, None),
@@ -147,7 +149,8 @@ def _is_put_off(row: Schedule, minutes: int, now: datetime) -> bool:
 
 
 def _own_queues(host: str) -> list[str]:
-    return [_own_queue(cluster, host) for cluster in (_COMMON, settings.EXLAB_CLEAR_CLUSTER)]
+    clusters = (_COMMON, settings.EXLAB_CLEAR_CLUSTER, settings.EXLAB_PROVE_CLUSTER)
+    return [_own_queue(cluster, host) for cluster in clusters]
 
 
 def _own_queue(cluster: str, host: str) -> str:

@@ -43,7 +43,7 @@ def write_ledger(attempt: ClearAttempt, kind: LedgerKind, now: datetime, **count
 
 def ledger_entry(attempt: ClearAttempt, kind: LedgerKind, now: datetime, **counts: Any) -> LedgerEntry:  # noqa: ANN401
     """Return the row of `write_ledger` unsaved; load the attempt's run and root with it."""
-    return _row(
+    entry = _row(
         attempt.run,
         kind,
         now,
@@ -59,6 +59,8 @@ def ledger_entry(attempt: ClearAttempt, kind: LedgerKind, now: datetime, **count
         nas_flags=attempt.nas_flags,
         **counts,
     )
+    entry.is_first_freed = attempt.ends_first
+    return entry
 
 
 def entry_of_itself(

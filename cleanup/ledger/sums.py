@@ -96,7 +96,7 @@ def amounts_of(row: LedgerEntry, *, first: bool) -> Amounts:
 
 def _attempts_before(rows: Sequence[LedgerEntry]) -> set[object]:
     """The attempts that have freed something before these rows."""
-    freeing = [row for row in rows if row.kind in dimensions.FREEING]
+    freeing = [row for row in rows if row.kind in dimensions.FREEING and not row.is_first_freed]
     if not freeing:
         return set()
     before = LedgerEntry.objects.freeing().filter(attempt__in={row.attempt_id for row in freeing}, pk__lt=freeing[0].pk)

@@ -22,6 +22,7 @@ from django_q.tasks import async_task
 from cleanup.clears import queue as clear_queue
 from cleanup.clears import recovery
 from cleanup.lab import task_queues
+from cleanup.lab.nas import proving_leases
 from cleanup.lab.roots import laid_markers
 from cleanup.management import data_places, takeover
 from cleanup.models import Heartbeat
@@ -45,12 +46,16 @@ Say = Callable[[str], object]
 
 @dataclass
 class Child:
-    """A process of ours, leader of its own session; `beat` names its heartbeats."""
+    """A process of ours, leader of its own session; `beat` names its heartbeats.
+
+    `may_be_cut_off`: its work goes on where it stopped, so its end is not waited for.
+    """
 
     name: str
     command: list[str]
     beat: str = ""
     queue: str = ""
+    may_be_cut_off: bool = False
     process: subprocess.Popen[bytes] | None = None
     started: float = 0.0
     was_silent: bool = False
@@ -119,12 +124,14 @@ class Supervisor:
         A signal to all processes of a cluster would end a task half way, and hang.
         """
         processes = [child.process for child in children or self.children if child.process]
+        brief = [child.process for child in self.children if child.may_be_cut_off]
         for process in processes:
             if process.poll() is None:
                 process.terminate()
         # Without the data directory a child cannot end its work well.
-        deadline = time.monotonic() + (_LOST_GRACE_SECONDS if self.missed else _GRACE_SECONDS)
+        now = time.monotonic()
         for process in processes:
+            deadline = now + (_LOST_GRACE_SECONDS if self.missed or process in brief else _GRACE_SECONDS)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(max(0.0, deadline - time.monotonic()))
             with contextlib.suppress(ProcessLookupError):
@@ -167,9 +174,15 @@ class Supervisor:
 
 
 def children() -> list[Child]:
-    names = ("The task cluster", "The clearing cluster")
+    names = ("The task cluster", "The clearing cluster", "The proving cluster")
     clusters = [
-        Child(name, manage("qcluster"), beat=cluster, queue=task_queues.queue_of(cluster, settings.EXLAB_HOST))
+        Child(
+            name,
+            manage("qcluster"),
+            beat=cluster,
+            queue=task_queues.queue_of(cluster, settings.EXLAB_HOST),
+            may_be_cut_off=cluster == settings.EXLAB_PROVE_CLUSTER,
+        )
         for name, cluster in zip(names, watchdog.clusters(), strict=True)
     ]
     return [*clusters, Child("The watchdog", manage("watch"), beat=watchdog.WATCH)]
@@ -241,9 +254,11 @@ def holds_a_lock(session: int) -> bool:
 
 
 def _release_tasks(child: Child) -> None:
-    """Give back the tasks of an earlier cluster: a clear would else wait for a day."""
+    """Give back the tasks and the leases of an earlier cluster: a clear would else wait for a day."""
     if child.queue:
         clear_queue.release(child.queue, now=timezone.now())
+    if child.beat == settings.EXLAB_PROVE_CLUSTER:
+        proving_leases.free(settings.EXLAB_HOST)
 
 
 def _ask_for_a_sign(child: Child) -> None:

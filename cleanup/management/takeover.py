@@ -182,8 +182,11 @@ def _named(holders: list[Holder]) -> str:
 def _kind(holder: Holder) -> str:
     subcommand = _head_command(holder)
     if subcommand == "qcluster":
-        clears = holder.queue.partition("@")[0] == settings.EXLAB_CLEAR_CLUSTER
-        return "the clearing cluster" if clears else "the task cluster"
+        kinds = {
+            settings.EXLAB_CLEAR_CLUSTER: "the clearing cluster",
+            settings.EXLAB_PROVE_CLUSTER: "the proving cluster",
+        }
+        return kinds.get(holder.queue.partition("@")[0], "the task cluster")
     if subcommand == "watch":
         return "the watchdog"
     if subcommand:

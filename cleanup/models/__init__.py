@@ -24,10 +24,11 @@ from cleanup.models.ledger import LedgerEntry, LedgerKind, LedgerQuerySet
 from cleanup.models.likeness import Likeness, LikenessQuerySet
 from cleanup.models.orphans import Orphan, OrphanKind
 from cleanup.models.policies import RetentionPolicy, Surprise
+from cleanup.models.proving import ProvingLease, ProvingRun
 from cleanup.models.receipts import Receipt
 from cleanup.models.reconciliation import Reconciliation
 from cleanup.models.roots import DiskUsage, Instrument, Project, StagingRoot
-from cleanup.models.runs import IngestEvent, RecordSight, Run, RunQuerySet, Status
+from cleanup.models.runs import IngestEvent, RecordSight, Run, RunQuerySet, Status, count_of_events
 from cleanup.models.selections import KeptSelection
 from cleanup.models.set_aside import AsideState, SetAside
 from cleanup.models.sweeps import Outcome, Sweep, SweepBreaker, SweepKind, SweptRun, Tally
@@ -74,6 +75,8 @@ __all__ = [
     "Phase",
     "Project",
     "Proof",
+    "ProvingLease",
+    "ProvingRun",
     "Receipt",
     "Reconciliation",
     "RecordSight",
@@ -93,4 +96,5 @@ __all__ = [
     "SweepKind",
     "SweptRun",
     "Tally",
+    "count_of_events",
 ]

@@ -85,6 +85,8 @@ class LedgerEntry(AppendOnly):
     `completed` what this step removed.
     """
 
+    is_first_freed: bool = False  # not stored: its attempt is known to have freed nothing before
+
     at = models.DateTimeField()
     kind = models.CharField(max_length=12, choices=LedgerKind)
     # Only rows of the ledger itself have none.

@@ -26,6 +26,10 @@ class StagingRoot(models.Model):
     # This and the next accept mounts that are otherwise refused (`storage.mounts.nas_mount_kinds`).
     allow_union_nas = models.BooleanField("accept a union mount as the NAS", default=False)
     nas_writes_through = models.BooleanField("the NAS mount writes through", default=False)
+    # Limits for proofs that are made ahead of a click; the hours are the lab's, equal or empty ones bind nothing.
+    prove_bytes_per_second = models.PositiveBigIntegerField("bytes a second read on the NAS", default=0)  # 0: no limit
+    prove_from = models.TimeField("proofs are made from", null=True, blank=True)
+    prove_until = models.TimeField("proofs are made until", null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
     discovered_at = models.DateTimeField(null=True, blank=True)
     problem = models.CharField(max_length=40, blank=True)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 from django.db import models
-from django.db.models import Exists, F, OuterRef, Prefetch, Q, Subquery
+from django.db.models import Count, Exists, F, OuterRef, Prefetch, Q, Subquery
 from django.db.models.functions import Coalesce, JSONObject
 
 from cleanup.models.aggregates import JsonList
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from cleanup.models.clears import ClearAttempt
+    from cleanup.models.differences import Difference
     from cleanup.models.holds import Hold
     from cleanup.models.likeness import Likeness
 
@@ -45,6 +46,8 @@ _CONFLICT = "standing_conflict"
 _HAS_MORE = "may_have_more"
 # The one that holds its known history.
 _HISTORY = "known_history"
+# The one that says whether a comparison of its bytes has found a difference.
+_DIFFERS = "may_have_difference"
 
 
 def _key_of_conflict() -> Subquery:
@@ -63,13 +66,13 @@ def _what_few_have() -> "tuple[Prefetch[Any, Any, Any], Prefetch[Any, Any, Any]]
     return _holds("holds"), Prefetch("likenesses", queryset=alike)
 
 
-def _has_more() -> Q:
+def _has_more(*phases: str) -> Q:
     attempts = cast("type[ClearAttempt]", Run.attempts.rel.related_model)
     holds = cast("type[Hold]", Run.holds.rel.related_model)
     alike = cast("type[Likeness]", Run.likenesses.rel.related_model)
     mine: dict[str, Any] = {"run": OuterRef("pk")}
     return (
-        Q(Exists(attempts.objects.filter(phase__in=[*attempts.ACTIVE, "conflict"], **mine)))
+        Q(Exists(attempts.objects.filter(phase__in=[*phases, "conflict"], **mine)))
         | Q(Exists(holds.objects.filter(**mine)))
         | Q(Exists(alike.objects.standing().filter(**mine)))
     )
@@ -91,6 +94,12 @@ def _known_history() -> Subquery:
     return Subquery(events.annotate(known=JsonList(JSONObject(**{name: name for name in names}))).values("known"))
 
 
+def count_of_events() -> Coalesce:
+    """How many entries the known history of a query's run has."""
+    events = IngestEvent.objects.filter(run=OuterRef("pk")).order_by().values("run")
+    return Coalesce(Subquery(events.annotate(known=Count("pk")).values("known")), 0)
+
+
 def _in_order(known: "Iterable[dict[str, Any]]") -> list[KnownEntry]:
     instants = [datetime.fromisoformat(entry["first_seen_at"]) for entry in known]
     # SQLite keeps instants in UTC and does not say so.
@@ -98,10 +107,19 @@ def _in_order(known: "Iterable[dict[str, Any]]") -> list[KnownEntry]:
     return sorted(KnownEntry(**{**entry, "first_seen_at": at}) for entry, at in zip(known, sure, strict=True))
 
 
+# Built once: building the expressions takes longer than the query.
 @functools.cache
 def _asked_of_few() -> dict[str, Any]:
-    # Built once: building the expressions takes longer than the query.
-    return {_HAS_MORE: _has_more(), _HISTORY: _known_history()}
+    active = cast("type[ClearAttempt]", Run.attempts.rel.related_model).ACTIVE
+    return {_HAS_MORE: _has_more(*active), _HISTORY: _known_history()}
+
+
+@functools.cache
+def _asked_by_a_clear() -> dict[str, Any]:
+    # A run has one active attempt at most, and the clear is that one.
+    differences = cast("type[Difference]", Run.difference.related.related_model)
+    differs = Exists(differences.objects.filter(run=OuterRef("pk")))
+    return {_HAS_MORE: _has_more(), _HISTORY: _known_history(), _DIFFERS: differs}
 
 
 class RunQuerySet(models.QuerySet["Run"]):
@@ -119,7 +137,14 @@ class RunQuerySet(models.QuerySet["Run"]):
 
     def read_with_root(self) -> "list[Run]":
         """As `with_root`, for few runs: one query where a run has no hold, no likeness and no attempt."""
-        runs = list(self.select_related("root").annotate(**_asked_of_few()))
+        return self._read_with(_asked_of_few())
+
+    def read_by_clear(self) -> "list[Run]":
+        """As `read_with_root`, for the process whose attempt is the run's active one."""
+        return self._read_with(_asked_by_a_clear())
+
+    def _read_with(self, asked: dict[str, Any]) -> "list[Run]":
+        runs = list(self.select_related("root").annotate(**asked))
         for run in runs:
             vars(run)[_HISTORY] = _in_order(vars(run)[_HISTORY] or ())
             if not run.has_more:
@@ -298,6 +323,11 @@ class Run(models.Model):
     def has_more(self) -> bool:
         """Whether it may have a hold, a likeness or an attempt; only `read_with_root`, `note_is_new` rule it out."""
         return bool(vars(self).get(_HAS_MORE, True))
+
+    @property
+    def may_differ(self) -> bool:
+        """Whether a difference of its bytes may be known; only `read_by_clear` rules it out."""
+        return bool(vars(self).get(_DIFFERS, True))
 
     @property
     def origin(self) -> str:

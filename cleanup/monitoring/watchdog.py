@@ -116,8 +116,8 @@ def beating_hosts(now: datetime) -> set[str]:
     return set(beats.values_list("host", flat=True))
 
 
-def clusters() -> tuple[str, str]:
-    return str(settings.Q_CLUSTER["name"]), settings.EXLAB_CLEAR_CLUSTER
+def clusters() -> tuple[str, str, str]:
+    return str(settings.Q_CLUSTER["name"]), settings.EXLAB_CLEAR_CLUSTER, settings.EXLAB_PROVE_CLUSTER
 
 
 def lock_holders(data_dir: Path) -> set[int]:

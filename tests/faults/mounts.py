@@ -2,13 +2,16 @@
 
 import contextlib
 import os
+import queue
 import shutil
 import socket
 import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -229,8 +232,68 @@ while len(length := far.stdout.read(4)) == 4:
 """
 
 
+@dataclass
+class SftpTraffic:
+    """What a client asked a far server: the number of requests of each kind, and of those under way at once."""
+
+    requests: Counter[int] = field(default_factory=Counter)
+    under_way: set[bytes] = field(default_factory=set)
+    most_at_once: int = 0
+
+    @property
+    def waited_for(self) -> int:
+        """How often the client waited for an answer.
+
+        sshfs asks for the status of a file with its opening, and waits for both together; it does not wait for the end
+        of a file that was read.
+        """
+        return self.requests.total() - self.requests[_OPEN] - self.requests[_CLOSE]
+
+
+@contextlib.contextmanager
+def far_away_sshfs(place: Path, far: Path, *, seconds: float) -> Iterator[SftpTraffic]:
+    """As `sshfs`, but each answer comes `seconds` later, as over a long way; many may be under way at once."""
+    if not SFTP_SERVER.exists():
+        raise Unavailable("no sftp-server is installed (Debian: openssh-sftp-server)")
+    need("sshfs")
+    traffic = SftpTraffic()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=_serve_from_afar, args=(server, seconds, traffic), daemon=True).start()
+        port = server.getsockname()[1]
+        with served(place, "sshfs", "-f", "-o", f"directport={port},allow_other", f"127.0.0.1:{far}", place):
+            yield traffic
+
+
+def _serve_from_afar(server: socket.socket, seconds: float, traffic: SftpTraffic) -> None:
+    with contextlib.suppress(OSError):
+        connection, _ = server.accept()
+        with connection, subprocess.Popen([SFTP_SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as far:
+            assert far.stdin is not None and far.stdout is not None
+            answers: queue.SimpleQueue[tuple[float, bytes]] = queue.SimpleQueue()
+
+            def take() -> None:
+                for packet in _packets(far.stdout.read):  # type: ignore[union-attr]
+                    answers.put((time.monotonic() + seconds, packet))
+
+            def give() -> None:
+                while True:
+                    due, packet = answers.get()
+                    time.sleep(max(0.0, due - time.monotonic()))
+                    traffic.under_way.discard(packet[5:9])
+                    connection.sendall(packet)
+
+            for each in (take, give):
+                threading.Thread(target=each, daemon=True).start()
+            for packet in _packets(lambda size: connection.recv(size, socket.MSG_WAITALL)):
+                traffic.requests[packet[4]] += 1
+                traffic.under_way.add(packet[5:9])
+                traffic.most_at_once = max(traffic.most_at_once, len(traffic.under_way))
+                far.stdin.write(packet)
+                far.stdin.flush()
+
+
 # Kinds of packets of SFTP: a length of four bytes, the kind, the number of the request, and what it needs.
-_OPEN, _READ, _HANDLE = 3, 5, 102
+_OPEN, _CLOSE, _READ, _HANDLE = 3, 4, 5, 102
 
 
 def _packets(read: Callable[[int], bytes]) -> Iterator[bytes]:

@@ -41,6 +41,7 @@ def test_they_exist_after_migrate() -> None:
     what = dict(Schedule.objects.values_list("func", "minutes"))
     assert what == {
         "cleanup.tasks.heartbeat": 1,
+        "cleanup.tasks.prove": 1,
         "cleanup.tasks.recover": 1,
         "cleanup.tasks.judge": 1,
         "cleanup.tasks.discover": 5,
@@ -60,6 +61,9 @@ def test_long_work_runs_on_a_cluster_of_its_own() -> None:
     long = Schedule.objects.filter(cluster=settings.EXLAB_CLEAR_CLUSTER)
     assert set(long.values_list("func", flat=True)) == LONG
     assert settings.EXLAB_CLEAR_CLUSTER in settings.Q_CLUSTER["ALT_CLUSTERS"]
+    ahead = Schedule.objects.filter(cluster=settings.EXLAB_PROVE_CLUSTER)
+    assert set(ahead.values_list("func", flat=True)) == {"cleanup.tasks.prove", "cleanup.tasks.heartbeat"}
+    assert settings.EXLAB_PROVE_CLUSTER in settings.Q_CLUSTER["ALT_CLUSTERS"]
 
 
 def test_twice_is_harmless() -> None:
@@ -111,7 +115,8 @@ def test_a_host_that_is_served_apart_has_rows_and_queues_of_its_own() -> None:
     assert task_queues.queue_of(clear, "labpc-3") == clear
     own = task_queues.rows_of("labpc-2")
     assert set(own.values_list("name", flat=True)) == NAMES
-    assert set(own.values_list("cluster", flat=True)) == {"exlab@labpc-2", f"{clear}@labpc-2"}
+    prove = settings.EXLAB_PROVE_CLUSTER
+    assert set(own.values_list("cluster", flat=True)) == {f"{name}@labpc-2" for name in ("exlab", clear, prove)}
     assert set(own.filter(cluster=f"{clear}@labpc-2").values_list("func", flat=True)) == LONG
     assert set(task_queues.rows_of("labpc-3").values_list("pk", flat=True)) == {row["pk"] for row in common}
 
@@ -146,10 +151,17 @@ def test_a_host_with_a_long_name_has_a_queue_too() -> None:
 
 # Real clusters
 
+# What each cluster of a host has in its environment.
+EACH: list[dict[str, str]] = [
+    {},
+    {"Q_CLUSTER_NAME": settings.EXLAB_CLEAR_CLUSTER},
+    {"Q_CLUSTER_NAME": settings.EXLAB_PROVE_CLUSTER},
+]
+
 
 @contextmanager
 def clusters(env: dict[str, str]) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Both task clusters as in `manage.py up`; stopped by SIGTERM, then by force."""
+    """The task clusters as in `manage.py up`; stopped by SIGTERM, then by force."""
     processes = [
         subprocess.Popen(
             [sys.executable, "manage.py", "qcluster"],
@@ -160,7 +172,7 @@ def clusters(env: dict[str, str]) -> Iterator[list[subprocess.Popen[bytes]]]:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        for more in ({}, {"Q_CLUSTER_NAME": settings.EXLAB_CLEAR_CLUSTER})
+        for more in EACH
     ]
     try:
         yield processes
@@ -177,7 +189,7 @@ def clusters(env: dict[str, str]) -> Iterator[list[subprocess.Popen[bytes]]]:
 
 def tick(env: dict[str, str]) -> None:
     script = "import django; django.setup(); from django_q.scheduler import scheduler; scheduler()"
-    for more in ({}, {"Q_CLUSTER_NAME": settings.EXLAB_CLEAR_CLUSTER}):
+    for more in EACH:
         subprocess.run([sys.executable, "-c", script], cwd=CHECKOUT, env={**env, **more}, check=True, timeout=60)
 
 
@@ -208,12 +220,13 @@ def test_real_clusters_beat_and_clear(scene: Scene, subprocess_env: dict[str, st
         Schedule.objects.filter(func="cleanup.tasks.recover").update(next_run=timezone.now() + timedelta(hours=1))
         attempt = clear_queue.request_clear(scene.run, actor="ada", now=timezone.now())
         wait_until(lambda: ClearAttempt.objects.get(pk=attempt.pk).phase == "done", 60, processes)
-        wait_until(lambda: Heartbeat.objects.count() == 2, 60, processes)
+        wait_until(lambda: Heartbeat.objects.count() == 3, 60, processes)
         wait_until(lambda: not OrmQ.objects.exists(), 30, processes)
     scene.assert_cleared()
     assert set(Heartbeat.objects.values_list("cluster", flat=True)) == {
         settings.Q_CLUSTER["name"],
         settings.EXLAB_CLEAR_CLUSTER,
+        settings.EXLAB_PROVE_CLUSTER,
     }
     beats: list[datetime] = list(Heartbeat.objects.values_list("at", flat=True))
     assert all(timezone.now() - beat < timedelta(minutes=2) for beat in beats)
@@ -223,4 +236,4 @@ def test_real_clusters_beat_and_clear(scene: Scene, subprocess_env: dict[str, st
         *(func for _name, func, *_rest in task_queues.SCHEDULES),
     }
     assert not Task.objects.filter(success=False).exists()
-    assert [process.returncode for process in processes] == [0, 0]
+    assert [process.returncode for process in processes] == [0, 0, 0]

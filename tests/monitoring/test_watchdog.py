@@ -345,7 +345,7 @@ def test_a_staging_root_that_is_not_there_is_told(root: Any, now: datetime, capl
 
 
 def test_a_cluster_without_heartbeat_is_told(root: Any, now: datetime) -> None:
-    task_cluster, clearing_cluster = watchdog.clusters()
+    task_cluster, clearing_cluster, _proving = watchdog.clusters()
     Heartbeat.objects.filter(cluster=clearing_cluster).update(at=now - 3 * MINUTE)
     Heartbeat.objects.filter(cluster=task_cluster).update(at=now - 3 * MINUTE + SECOND)
     assert look(now) == {f"{root.host}:{clearing_cluster}": (AlertKind.CLUSTER, Reason.CLUSTER_SILENT)}
@@ -364,8 +364,8 @@ def test_a_host_without_staging_roots_needs_no_clusters(now: datetime) -> None:
 
 def test_a_cluster_that_works_is_not_silent(root: Any, now: datetime, settings: Any) -> None:
     """All workers may be clearing for hours. A process's environment tells its cluster."""
-    task_cluster, clearing_cluster = watchdog.clusters()
-    Heartbeat.objects.all().update(at=now - HOUR)
+    task_cluster, clearing_cluster, proving_cluster = watchdog.clusters()
+    Heartbeat.objects.exclude(cluster=proving_cluster).update(at=now - HOUR)
     lock = Path(settings.EXLAB_DATA_DIR) / "locks" / "17"
     lock.parent.mkdir(parents=True, exist_ok=True)
     hold = "f = open(sys.argv[2], 'w'); fcntl.flock(f, fcntl.LOCK_EX); print('held', flush=True); time.sleep(60)"

@@ -1,15 +1,22 @@
 """How many questions one clear and the main pages put to the database, at most."""
 
-from collections.abc import Callable
+import errno
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any
+from unittest import mock
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from cleanup import clear_run
-from cleanup.models import Run
+from cleanup.clears import protocol, queue
+from cleanup.clears.queue import ClearRequest
+from cleanup.models import Requester, Run
 from cleanup.rules.states import State
 from cleanup.runs import run_status
+from cleanup.storage.staging import fences
 from tests.tools.pages import SAFE
 
 pytestmark = pytest.mark.django_db
@@ -26,12 +33,65 @@ PAGES = {
 }
 
 
-def test_a_clear(runs, policy: Callable[..., Any], now: datetime, django_assert_max_num_queries: Any) -> None:
+# What one clear puts to the database, with the beginnings and ends of transactions. Six statements bind two rows of the
+# ledger, and one adds them to the sums.
+STATEMENTS, TRANSACTIONS = 35, 6
+
+Made = Callable[[], list[str]]
+
+
+@pytest.fixture
+def made() -> Iterator[Made]:
+    """What was put to the database since the last call."""
+    done = 0
+
+    def since() -> list[str]:
+        nonlocal done
+        found = [query["sql"] for query in context.captured_queries[done:]]
+        done += len(found)
+        return found
+
+    with CaptureQueriesContext(connection) as context:
+        yield since
+
+
+def durable(statements: list[str]) -> int:
+    """How many of the statements wait for the disk: each COMMIT, and each change outside of a transaction."""
+    is_inside, found = False, 0
+    for verb in (statement.split()[0] for statement in statements):
+        found += verb == "COMMIT" or (verb in ("INSERT", "UPDATE", "DELETE") and not is_inside)
+        is_inside = verb == "BEGIN" or (is_inside and verb not in ("COMMIT", "ROLLBACK"))
+    return found
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_clear_at_once(runs, policy: Callable[..., Any], now: datetime, made: Made) -> None:
     policy(proof="checksum")
-    # Of these eight begin or end a transaction, six bind two rows of the ledger, and two add them to the sums.
-    with django_assert_max_num_queries(54):
-        clear_run(runs[SAFE], now=now, actor="ada")
+    made()
+    clear_run(runs[SAFE], now=now, actor="ada")
+    asked = made()
     assert Run.objects.get(pk=runs[SAFE].pk).state == State.CLEARED
+    assert len(asked) <= STATEMENTS
+    assert durable(asked) <= TRANSACTIONS - 1
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("proven", [False, True])
+def test_a_clear_from_the_queue(runs, policy: Callable[..., Any], now: datetime, made: Made, proven: bool) -> None:
+    """The click's transaction counts too. Its statements are the page's, and so is the row in the queue."""
+    policy(proof="checksum")
+    asked_for = ClearRequest(requester=Requester.OPERATOR, actor="ada")
+    if proven:
+        with mock.patch.object(fences, "prepare_record", side_effect=OSError(errno.EIO, "planted")):
+            assert protocol.attempt_now(runs[SAFE], asked_for, now=now).proof is not None
+    made()
+    attempt = queue.new_attempt(runs[SAFE], asked_for, now=now)
+    clicked = made()
+    protocol.perform(attempt, now=now)
+    asked = made()
+    assert Run.objects.get(pk=runs[SAFE].pk).state == State.CLEARED
+    assert len(asked) <= STATEMENTS - 1
+    assert durable(clicked) + durable(asked) <= TRANSACTIONS
 
 
 @pytest.mark.parametrize("page", PAGES)

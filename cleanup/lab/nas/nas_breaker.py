@@ -32,11 +32,15 @@ class GuardedReader:
     """A reader of one NAS root behind the breaker that all processes of this host share.
 
     After one hang or three errors in a row the NAS is not asked for five minutes: calls raise NasError at once, also
-    while three abandoned readers hang.
+    while three abandoned readers hang. With `counts` off its own failures are not counted, and none adds to readers
+    that hang: so proofs that are made ahead keep no clear from asking.
     """
 
-    def __init__(self, reader: Reader, token: str, abandoned: AbandonedReaders | None = None) -> None:
+    def __init__(
+        self, reader: Reader, token: str, abandoned: AbandonedReaders | None = None, *, counts: bool = True
+    ) -> None:
         self._reader = reader
+        self._counts = counts
         self._abandoned = abandoned or AbandonedReaders(token)
         self._key: dict[str, Any] = {"host": settings.EXLAB_HOST, "token": token}
         self._breaker: NasBreaker | None = None
@@ -82,15 +86,16 @@ class GuardedReader:
         self, twin: str, run_path: str, history: list[dict[str, Any]], kept: KeptFile, *, form: str = "ingest"
     ) -> None:
         """No clear needs a receipt on the NAS, so a failure is not counted, and none adds to readers that hang."""
-        self._expect_willing(note=False)
-        if not self._abandoned.none_lives():
-            raise client.NasError(Finding(Reason.NAS_TIMEOUT, "a reading process still hangs in it"))
+        self._expect_none_hangs()
         self._reader.lay(twin, run_path, history, kept, form=form)
 
     def clock(self) -> clock.Reading:
         return self._guarded(self._reader.clock)
 
     def _guarded(self, ask: Callable[[], T]) -> T:
+        if not self._counts:
+            self._expect_none_hangs()
+            return ask()
         self._expect_willing()
         try:
             answer = ask()
@@ -99,6 +104,11 @@ class GuardedReader:
             raise
         self._note(None)
         return answer
+
+    def _expect_none_hangs(self) -> None:
+        self._expect_willing(note=False)
+        if not self._abandoned.none_lives():
+            raise client.NasError(Finding(Reason.NAS_TIMEOUT, "a reading process still hangs in it"))
 
     def _expect_willing(self, *, note: bool = True) -> None:
         if self._reader.given_up:  # it would only repeat itself
@@ -138,30 +148,31 @@ class GuardedReader:
         NasBreaker.objects.update_or_create(**self._key, defaults=values)
 
 
-def reader_of(root: NasRoot, staging: str, stack: contextlib.ExitStack) -> GuardedReader:
+def reader_of(root: NasRoot, staging: str, stack: contextlib.ExitStack, *, counts: bool = True) -> GuardedReader:
     """A reader of a NAS root, ended by the stack; `staging` is a token."""
     how: dict[str, Any] = {"staging": staging, "timeout": settings.EXLAB_NAS_TIMEOUT}
     abandoned = AbandonedReaders(root.token)
     child = client.NasReader(root.path, root.token, **how, abandoned=abandoned)
-    return GuardedReader(stack.enter_context(child), root.token, abandoned)
+    return GuardedReader(stack.enter_context(child), root.token, abandoned, counts=counts)
 
 
 class RootReaders:
     """The readers of a root's NAS roots, each started when first asked for."""
 
-    def __init__(self, stack: contextlib.ExitStack) -> None:
+    def __init__(self, stack: contextlib.ExitStack, *, counts: bool = True) -> None:
         self._stack = stack
+        self._counts = counts
         self._readers: dict[NasRoot, Reader] = {}
 
     def of(self, run: Run) -> Reader:
         root = nas_roots.twin_of(run).root
         if root not in self._readers:
-            self._readers[root] = reader_of(root, run.root.token, self._stack)
+            self._readers[root] = reader_of(root, run.root.token, self._stack, counts=self._counts)
         return self._readers[root]
 
 
 @contextlib.contextmanager
-def readers_for(root: StagingRoot) -> Iterator[Readers]:
-    """Reader processes of a root's NAS roots, behind their breakers."""
+def readers_for(root: StagingRoot, *, counts: bool = True) -> Iterator[Readers]:
+    """Reader processes of a root's NAS roots, behind their breakers; `counts`: as for GuardedReader."""
     with contextlib.ExitStack() as stack:
-        yield RootReaders(stack)
+        yield RootReaders(stack, counts=counts)

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 
-from django.db import DatabaseError, transaction
 from django.db.models import F, Max, OuterRef, Q, Subquery
 from django.db.models.functions import Coalesce, Least, TruncDate
 
@@ -13,7 +12,7 @@ from cleanup.lab.roots import opening
 from cleanup.lab.roots.opening import Unreachable
 from cleanup.models import DiskUsage, LedgerEntry, StagingRoot
 from cleanup.models.aggregates import bytes_sum
-from cleanup.storage.freed_space import DiskFill, fill_of
+from cleanup.storage.freed_space import fill_of
 
 logger = logging.getLogger(__name__)
 
@@ -67,29 +66,37 @@ def measure(root: StagingRoot, now: datetime) -> DiskUsage | None:
     """
     try:
         with opening.open_root(root) as descriptor:
-            sample = _keep(root, fill_of(descriptor), now)
+            sample = keep(_sample(root, descriptor, now))
         DiskUsage.objects.filter(root=root, at__lt=now - KEPT).delete()
         return sample
     except (Unreachable, OSError):
         return None
 
 
-def note(root: StagingRoot, descriptor: int, now: datetime) -> None:
-    """As `measure`, for an open root; errors are only logged."""
+def look(root: StagingRoot, descriptor: int, now: datetime) -> DiskUsage | None:
+    """Return how full the disk of an open root is, for `keep`; None, and a line in the log, if it does not say."""
     try:
-        _keep(root, fill_of(descriptor), now)
-    except (OSError, DatabaseError) as error:
-        logger.warning("how full the disk of %s is could not be kept: %s", root, error)
+        return _sample(root, descriptor, now)
+    except OSError as error:
+        logger.warning("how full the disk of %s is cannot be kept: %s", root, error)
+        return None
 
 
-def _keep(root: StagingRoot, fill: DiskFill, now: datetime) -> DiskUsage:
-    with transaction.atomic(savepoint=False):
-        latest = list(DiskUsage.objects.filter(root=root, at__lte=now).order_by("-at")[:2])
-        crowded = len(latest) == 2 and now - latest[1].at < BETWEEN_SAMPLES
-        sample = latest[0] if latest and (crowded or latest[0].at == now) else DiskUsage(root=root)
-        sample.at, sample.total_bytes, sample.free_bytes = now, fill.total, fill.free
-        sample.save()
-        return sample
+def _sample(root: StagingRoot, descriptor: int, now: datetime) -> DiskUsage:
+    fill = fill_of(descriptor)
+    return DiskUsage(root=root, at=now, total_bytes=fill.total, free_bytes=fill.free)
+
+
+def keep(sample: DiskUsage) -> DiskUsage:
+    """Store a sample, in the place of one of the last ten minutes."""
+    at = sample.at
+    latest = DiskUsage.objects.filter(root=sample.root, at__lte=at).order_by("-at").values_list("pk", "at")[:2]
+    found = list(latest)
+    crowded = len(found) == 2 and at - found[1][1] < BETWEEN_SAMPLES
+    if found and (crowded or found[0][1] == at):
+        sample.pk, sample._state.adding = found[0][0], False
+    sample.save()
+    return sample
 
 
 def outlook(root: StagingRoot, now: datetime) -> Outlook | None:

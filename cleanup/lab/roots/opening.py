@@ -78,11 +78,11 @@ def open_run(root: int, run_path: str, *, name: bytes | None = None) -> Iterator
 
 
 @contextlib.contextmanager
-def reached(run: Run) -> Iterator[tuple[OpenRun, Reader]]:
-    """An open run and its NAS reader, for one look. Raises Unreachable."""
+def reached(run: Run, *, counts: bool = True) -> Iterator[tuple[OpenRun, Reader]]:
+    """An open run and its NAS reader, for one look; `counts`: as for GuardedReader. Raises Unreachable."""
     with (
         open_root(run.root) as root,
         open_run(root, run.run_path) as opened,
-        reader_for(run.root) as readers,
+        reader_for(run.root) if counts else readers_for(run.root, counts=False) as readers,
     ):
         yield opened, readers.of(run)

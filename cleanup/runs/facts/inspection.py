@@ -31,6 +31,7 @@ from cleanup.runs.moved_or_gone import returned
 from cleanup.runs.proofs import accepted_bytes as accepting
 from cleanup.runs.proofs import differences, proofs
 from cleanup.runs.proofs.proofs import NAMES_SHOWN
+from cleanup.runs.proofs.resumption import Resumption
 from cleanup.storage import linux
 from cleanup.storage.nas import client
 from cleanup.storage.run_paths import show
@@ -47,7 +48,8 @@ class Look:
     """One look at a run: the facts, and what a plan needs.
 
     `record`: the bytes, in the format `form`. `evidence` changes with either side. `by_signature`: the record's sizes
-    and times replace a manifest. `read`: the comparison of bytes, if made.
+    and times replace a manifest. `read`: the comparison of bytes, if made, and `since` the instant of its first byte.
+    `differs`, `proven`: whether earlier comparisons may have found a difference, or none.
     """
 
     facts: Facts
@@ -61,6 +63,9 @@ class Look:
     evidence: str = ""
     reused: Proof | None = None
     read: proofs.Compared | None = None
+    since: datetime | None = None
+    differs: bool = True
+    proven: bool = True
 
 
 def quick_look(
@@ -178,26 +183,28 @@ def _with_names(
         largest=shown_facts.largest(data_files, compared.listing),
         twin=shown_facts.describe_twin(len(data_files), compared),
     )
-    return replace(look, facts=facts, listing=compared.listing)
+    return replace(look, facts=facts, listing=compared.listing, differs=beside.different, proven=beside.proven)
 
 
 @dataclass(frozen=True)
 class _Beside:
-    """Whether there is an acceptance of a run's bytes, a difference of them, or another run with its twin."""
+    """Whether there is an acceptance of a run's bytes, a difference, a proof by bytes, or another run with its twin."""
 
     accepted: bool
     different: bool
+    proven: bool
     shared: bool
 
 
 def _ask_beside(run: Run) -> _Beside:
-    # In one query: nearly every run has none of the three. Without a row each is asked by itself.
+    # In one query: nearly every run has none of them. Without a row each is asked by itself.
     asked = Run.objects.filter(pk=run.pk).values_list(
         Exists(AcceptedBytes.objects.standing().filter(run=run)),
         Exists(Difference.objects.filter(run=run)),
+        Exists(Proof.objects.filter(run=run, level=ProofLevel.CHECKSUM)),
         Exists(shared_twins.sharing(run)),
     )
-    return _Beside(*(asked.first() or (True, True, True)))
+    return _Beside(*(asked.first() or (True, True, True, True)))
 
 
 def _as_recorded(known: Facts, run: Run, record: Records | None, scanned: run_tree.Scan, now: datetime) -> Facts:
@@ -275,11 +282,14 @@ def look(
     operator: bool,
     anew: bool = False,
     progress: Callable[[int], None] = lambda size: None,
+    so_far: Resumption | None = None,
+    pace: int = 0,
 ) -> tuple[Look, Decision]:
     """Make a full look and decide on it; read bytes only if nothing else refuses.
 
     A proof of the last day is reused if neither side changed, unless `anew`. After a known difference only bytes count.
-    At level `record` the NAS is asked only if the record cannot name or prove the twin.
+    At level `record` the NAS is asked only if the record cannot name or prove the twin. A reading goes on where
+    `so_far` has one of the same bytes, except `anew`; `pace`: as `proofs.compare_bytes`.
 
     It authorises a clear only if its facts are `fresh` and the decision is clearable (for an operator) or due.
     """
@@ -297,7 +307,8 @@ def look(
     if seen.facts.accepts:
         seen = _with_accepted_bytes(seen, run, opened, reader, progress)
     elif facts.wanted_proof(policy) is ProofLevel.CHECKSUM:
-        seen = _with_bytes(seen, run, opened, reader, now, progress, anew=anew)
+        resumed = None if anew else so_far
+        seen = _with_bytes(seen, run, opened, reader, now, progress, anew=anew, so_far=resumed, pace=pace)
     seen = replace(seen, facts=replace(seen.facts, fresh=True))
     return seen, evaluate(seen.facts, policy, now)
 
@@ -329,12 +340,14 @@ def _with_bytes(
     progress: Callable[[int], None],
     *,
     anew: bool,
+    so_far: Resumption | None,
+    pace: int,
 ) -> Look:
     scan, listed, listing = seen.scan, seen.listed, seen.listing
     if scan is None or listing is None or (listed is None and not seen.by_signature):
         return seen
     evidence = proofs.evidence(run, scan, listed, listing, now)
-    earlier = None if anew else proofs.reusable(run, evidence, now)
+    earlier = proofs.reusable(run, evidence, now) if seen.proven and not anew else None
     if earlier is not None:
         proof = ProofFacts(
             level=ProofLevel(earlier.level),
@@ -344,11 +357,14 @@ def _with_bytes(
             reused_from=earlier.at,
         )
         return replace(seen, facts=replace(seen.facts, proof=proof), evidence=evidence, reused=earlier)
-    compared = proofs.compare_bytes(run, opened.run, scan, listed, reader, progress, staging=opened.root)
+    digests, since = so_far.resume(evidence, scan.data_files, now) if so_far and evidence else (None, now)
+    compared = proofs.compare_bytes(
+        run, opened.run, scan, listed, reader, progress, staging=opened.root, so_far=digests, pace=pace
+    )
     if compared.listing is not None and not compared.proof.findings:
-        evidence = proofs.evidence(run, scan, listed, compared.listing, now)
+        evidence = proofs.evidence(run, scan, listed, compared.listing, since)
     facts = replace(seen.facts, proof=compared.proof)
-    return replace(seen, facts=facts, listing=compared.listing, evidence=evidence, read=compared)
+    return replace(seen, facts=facts, listing=compared.listing, evidence=evidence, read=compared, since=since)
 
 
 def _with_accepted_bytes(

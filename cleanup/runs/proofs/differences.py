@@ -58,7 +58,7 @@ def forget(run: Run) -> None:
 
 def was_found(run: Run) -> bool:
     """Return whether the latest comparison found a difference, even if something changed since."""
-    return Difference.objects.filter(run=run).exists()
+    return run.may_differ and Difference.objects.filter(run=run).exists()
 
 
 def standing(

@@ -18,6 +18,7 @@ from cleanup.models import Difference, Proof, Run
 from cleanup.rules.facts import Finding, ProofFacts
 from cleanup.rules.policies.policy import ProofLevel
 from cleanup.rules.reasons import Reason
+from cleanup.runs.proofs.digests import DigestsSoFar
 from cleanup.storage import hash_pool, linux, run_paths
 from cleanup.storage.mounts.inode_kinds import keeps_inodes
 from cleanup.storage.mounts.places import Place
@@ -72,12 +73,16 @@ def compare_bytes(
     progress: Callable[[int], None],
     *,
     staging: int,
+    so_far: DigestsSoFar | None = None,
+    pace: int = 0,
 ) -> Compared:
     """Read every byte on both sides and compare it with the manifest: level `checksum`.
 
     Without a manifest the sides are compared with each other. `progress` gets the bytes read since its last call.
     """
-    compared = _compare(run, scanned, reader, listed, staging=staging, with_bytes=True, recent=False, progress=progress)
+    compared = _compare(
+        run, scanned, reader, listed, staging=staging, with_bytes=True, recent=False, progress=progress, so_far=so_far
+    )
     proof, listing = replace(compared.proof, level=ProofLevel.CHECKSUM), compared.listing
     if proof.findings or listing is None:
         return Compared(proof, listing)
@@ -89,7 +94,7 @@ def compare_bytes(
         if not expected(entry.path) or listing.files[entry.path].digest != expected(entry.path)
     ]
     try:
-        wrong += _staged_differences(opened, files, expected, progress)
+        wrong += _staged_differences(opened, files, expected, progress, so_far)
     except OSError as error:
         name = f"{error.filename}: " if isinstance(error.filename, str) else ""
         reason = Reason.PERMISSION_DENIED if error.errno == errno.EACCES else Reason.STAGING_IO_ERROR
@@ -121,10 +126,17 @@ def _staged_differences(
     files: Iterable[run_tree.Entry],
     expected: Callable[[bytes], bytes | None],
     progress: Callable[[int], None],
+    so_far: DigestsSoFar | None,
 ) -> list[str]:
     found: list[str] = []
+    if so_far is not None:
+        known = {entry.path: digest for entry in files if (digest := so_far.of(entry.path)[0])}
+        found += [f"{show(path)} in staging" for path, digest in known.items() if digest != expected(path)]
+        files = [entry for entry in files if entry.path not in known]
 
     def take(entry: run_tree.Entry, digest: bytes, status: linux.FileStatus) -> None:
+        if so_far is not None:
+            so_far.note_staged(entry.path, digest)
         if digest != expected(entry.path) or (status.ino, status.size) != (entry.ino, entry.size):
             found.append(f"{show(entry.path)} in staging")
 
@@ -142,6 +154,7 @@ def _compare(
     with_bytes: bool,
     recent: bool,
     progress: Callable[[int], None],
+    so_far: DigestsSoFar | None = None,
 ) -> Compared:
     files = scanned.data_files
     proof = ProofFacts(
@@ -154,11 +167,14 @@ def _compare(
     if not twin.root.path:
         return Compared(replace(proof, findings=(Finding(Reason.NAS_NOT_CONFIGURED),)))
     try:
-        wanted = files.paths
+        known = {entry.path: digest for entry in files if (digest := so_far.of(entry.path)[1])} if so_far else {}
+        wanted = [path for path in files.paths if path not in known] if known else files.paths
         listing = reader.read(twin.path, with_bytes=with_bytes, recent=recent, wanted=wanted, progress=progress)
     except client.NasError as error:
         problem = with_way_out(run, error.problem)
         return Compared(replace(proof, findings=(Finding(Reason(problem.reason), problem.detail),)))
+    if so_far is not None:
+        _take_over(listing, wanted, known, so_far)
     missing, other = [], []
     for entry in files:
         if (file := listing.files.get(entry.path)) is None:
@@ -172,6 +188,18 @@ def _compare(
             names = name_some([show(entry.path) for entry in entries])
             findings.append(Finding(reason, f"{len(entries)} of {len(files)}: {names}"))
     return Compared(replace(proof, findings=tuple(findings)), listing, len(missing), len(other))
+
+
+def _take_over(
+    listing: client.Listing, wanted: Iterable[bytes], known: dict[bytes, bytes], so_far: DigestsSoFar
+) -> None:
+    for path, digest in known.items():
+        if path in listing.files:
+            listing.files[path] = listing.files[path]._replace(digest=digest)
+    for path in wanted:
+        twin = listing.files.get(path)
+        if twin is not None and twin.digest is not None:
+            so_far.note_nas(path, twin.digest)
 
 
 def _same_filesystem(
@@ -320,7 +348,14 @@ def reusable(run: Run, found: str, now: datetime) -> Proof | None:
 
 def keep(run: Run, proof: ProofFacts, level: ProofLevel, evidence: str, now: datetime) -> Proof:
     """Write down a proof made now."""
-    return Proof.objects.create(
+    kept = made(run, proof, level, evidence, now)
+    kept.save()
+    return kept
+
+
+def made(run: Run, proof: ProofFacts, level: ProofLevel, evidence: str, now: datetime) -> Proof:
+    """Return a proof made now, unsaved."""
+    return Proof(
         run=run,
         level=level,
         at=now,

@@ -150,6 +150,9 @@ class DataDir:
         """Returns the path of a filesystem's removal count."""
         return self._in("removals", name)
 
+    def kept_digests(self, run: str) -> str:
+        return self._in("proving", run)
+
     def tombstone_path(self, attempt: str) -> str:
         return self._in("tombstones", f"{attempt}.tar.gz")
 

@@ -9,7 +9,7 @@ import json
 import os
 import re
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, MutableMapping, Sequence
 from dataclasses import dataclass
 from itertools import starmap
 from typing import Any
@@ -66,7 +66,7 @@ class Listing:
     """
 
     device: int
-    files: Mapping[bytes, TwinFile]
+    files: MutableMapping[bytes, TwinFile]
     place: Place
     record: bytes | None = None
     malformed: tuple[str, ...] = ()
@@ -191,7 +191,7 @@ def last_line(
     return {"device": device, "place": place, "record": said, "malformed": list(malformed), "origin": origin}
 
 
-def read_last_line(line: dict[str, Any], files: Mapping[bytes, TwinFile]) -> Listing:
+def read_last_line(line: dict[str, Any], files: MutableMapping[bytes, TwinFile]) -> Listing:
     """Returns the listing of `files` that this line ends."""
     record = None if line["record"] is None else line["record"].encode("latin-1")
     place = Place.from_json(line["place"])

@@ -27,7 +27,7 @@ from cleanup.storage.staging import beyond_bytes, records, run_tree
 from cleanup.storage.staging.records import ingest_json as ingest
 
 # While it reads, the server sends a sign of life at least this often.
-BEAT_SECONDS = 1.0
+BEAT_SECONDS = 0.3
 # Of a listing, in one frame.
 _BATCH_FILES = 500
 

@@ -1,9 +1,11 @@
 """The removal takes the planned entries, and no byte more."""
 
+import contextlib
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -200,6 +202,49 @@ class TestRemove:
         assert left[b"moved"] == "not in the plan"
         assert left[b"tiles/t_0001.tif"] == "moved to moved/t_0001.tif"
 
+    @pytest.mark.parametrize("folder", ["tiles", "tiles/deep/er"])
+    @pytest.mark.parametrize("move", ["renamed", "taken out", "taken out behind a link", "above behind a link"])
+    def test_a_folder_that_is_moved_while_its_files_go_keeps_the_rest(
+        self, folder: str, move: str, scene: Scene, tmp_path: Path
+    ) -> None:
+        for number in range(4):
+            write(scene.run / folder / f"file-{number}")
+        scene.prepare()
+        moved = scene.fence / ("tiles" if move == "above behind a link" else folder)
+        place = moved.with_name("other") if move == "renamed" else tmp_path / "out"
+
+        def meddle() -> None:
+            moved.rename(place)
+            if "link" in move:
+                moved.symlink_to(place)
+
+        with before_removal_of("file-1", meddle):
+            left = dict(scene.remove().left)
+        rest = place / (scene.fence / folder).relative_to(moved)
+        assert {name for name in os.listdir(rest) if name.startswith("file-")} == {"file-2", "file-3"}
+        if move != "renamed":
+            assert {left[os.fsencode(f"{folder}/file-{number}")] for number in (2, 3)} == {"its folder was moved"}
+        assert (scene.fence / ".exlab-wizard/ingest.json").exists()
+
+    @pytest.mark.parametrize("folder", ["tiles", "tiles/deep/er"])
+    def test_a_folder_that_is_mounted_on_while_its_files_go_keeps_the_rest(self, folder: str, scene: Scene) -> None:
+        """Even where the mount shows the very same folder."""
+        for number in range(4):
+            write(scene.run / folder / f"file-{number}")
+        scene.prepare()
+
+        def mounted_on() -> Removal:
+            # A descriptor from before sees no mount of this process.
+            scene.parent = handles.open_root(str(scene.run.parent))
+            scene.fenced = handles.open_beneath(scene.parent, fences.fence_name(ATTEMPT))
+            path = scene.fence / folder
+            with before_removal_of("file-1", lambda: mount("--bind", path, path)):
+                return scene.remove()
+
+        left = dict(with_own_mounts(mounted_on).left)
+        assert {name for name in os.listdir(scene.fence / folder) if name.startswith("file-")} >= {"file-2", "file-3"}
+        assert left[os.fsencode(f"{folder}/file-3")] == "its folder was moved"
+
     def test_a_mount_made_meanwhile_is_not_entered(self, scene: Scene, tmp_path: Path) -> None:
         write(tmp_path / "precious/t_0001.tif")
         scene.prepare()
@@ -276,6 +321,19 @@ class TestRemove:
             assert removed.freed.files <= len(planned - remaining)
             if scene.fence.exists():
                 scene.fence.rename(run.with_name(f"left-{number}"))
+
+
+@contextlib.contextmanager
+def before_removal_of(file: str, act: Callable[[], None]) -> Iterator[None]:
+    real = os.unlink
+
+    def unlink(name: bytes, *, dir_fd: int) -> None:
+        if os.fsdecode(name) == file:
+            act()
+        real(name, dir_fd=dir_fd)
+
+    with mock.patch.object(os, "unlink", unlink):
+        yield
 
 
 def identity(status: os.stat_result) -> tuple[int, int, int]:
