@@ -12,10 +12,11 @@ from cleanup.clears import queue, receipt_delivery, recovery, retries, shell_rem
 from cleanup.clears.protocol import perform
 from cleanup.clears.run_action import Action
 from cleanup.lab import clocks, task_queues
+from cleanup.lab.nas import kept_readers
 from cleanup.lab.roots import disk_usage
 from cleanup.ledger import anchors
 from cleanup.ledger.receipts import writing
-from cleanup.models import ByteCheck, ClearAttempt, Heartbeat, StagingRoot
+from cleanup.models import ByteCheck, ClearAttempt, Heartbeat, Run, StagingRoot
 from cleanup.monitoring import evening_mail, monthly_mail
 from cleanup.monitoring.reconciliation import reconciling
 from cleanup.monitoring.reconciliation.nas import Bounds
@@ -23,7 +24,7 @@ from cleanup.runs import discovery, run_status
 from cleanup.runs.holds import reminders
 from cleanup.runs.orphans import orphans
 from cleanup.runs.proofs import verify_again as comparisons
-from cleanup.runs.proving import prover
+from cleanup.runs.proving import prover, proving_counts, proving_rows
 from cleanup.runs.set_aside import set_aside_recovery
 from cleanup.storage import linux
 from cleanup.sweeps import all_roots, breakers
@@ -32,6 +33,8 @@ logger = logging.getLogger(__name__)
 
 # Some minutes of work: the next task goes on.
 JUDGED_AT_ONCE = 100_000
+# Of the runs that a dry run names, so many are proven ahead.
+NAMED_TO_PROVE = 500
 # A week's reconciliation asks the NAS for so long in all, in tasks of a minute: clears that wait come between them.
 ASKED_SECONDS = 3600.0
 ASKED_AT_ONCE = 60.0
@@ -46,9 +49,10 @@ def clear(attempt_id: str) -> str:
         return f"{run.run_path}: waits, its batch is paused or stopped"
     recovery.recover(now=now, runs=[run])
     clocks.look(breakers.read_clock(now), ask=False)  # no hold may end by a clock that jumped a moment ago
-    attempt = perform(attempt, now=now) if attempt.is_clear else shell_removal.perform(attempt, now=now)
+    with kept_readers.keeping_on():
+        attempt = perform(attempt, now=now) if attempt.is_clear else shell_removal.perform(attempt, now=now)
+    run_status.judge_runs([run.pk], timezone.now())  # first: a page waits for it
     writing.write_due(now=timezone.now(), runs=[run])
-    run_status.judge_runs([run.pk], timezone.now())
     if not queue.is_followed(attempt):
         anchors.write(now=timezone.now())
     return f"{run.run_path}: {attempt.phase} {attempt.reason}".strip()
@@ -72,7 +76,11 @@ def sweep() -> str:
 
 def dry_run(root_id: int, actor: str) -> str:
     root = StagingRoot.objects.get(pk=root_id)
-    swept = all_roots.sweep(now=timezone.now(), dry_run=True, roots=[root], actor=actor)
+    now = timezone.now()
+    swept = all_roots.sweep(now=now, dry_run=True, roots=[root], actor=actor)
+    named = [run.run_path for run in swept.freeing[:NAMED_TO_PROVE]]
+    keys = Run.objects.staged().filter(root=root, run_path__in=named).values_list("pk", flat=True)
+    proving_rows.ask(keys, now, known=proving_counts.rows_of(keys))
     return f"{root}: would clear {swept.count(Action.WOULD_CLEAR)} of {swept.scanned} runs"
 
 

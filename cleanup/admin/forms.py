@@ -1,6 +1,7 @@
 """The forms of the admin."""
 
 import os.path
+from datetime import time
 from typing import Any, ClassVar
 
 from django import forms
@@ -28,11 +29,17 @@ class StagingRootForm(forms.ModelForm):  # type: ignore[type-arg]  # Django itse
             "allow_same_filesystem",
             "allow_union_nas",
             "nas_writes_through",
+            "prove_bytes_per_second",
+            "prove_from",
+            "prove_until",
         )
         help_texts: ClassVar = {
             "allow_same_filesystem": "For trials only: that is no second copy.",
             "allow_union_nas": "As mergerfs or overlay; only if none of its layers lies on the staging disk.",
             "nas_writes_through": "As rclone, s3fs or davfs2; only with its cache off.",
+            "prove_bytes_per_second": "Runs are proven ahead of a click. So many bytes a second are then read on the NAS "
+            "at most; 0: as many as it gives. A clear reads as fast as it can.",
+            "prove_from": "Runs are proven ahead only between these hours of the lab; both empty: at any hour.",
         }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
@@ -54,6 +61,12 @@ class StagingRootForm(forms.ModelForm):  # type: ignore[type-arg]  # Django itse
         if any(_lies_within(path, other) or _lies_within(other, path) for other in self._staging_paths()):
             raise forms.ValidationError("A NAS root and a staging root may not lie within each other.")
         return path
+
+    def clean_prove_until(self) -> time | None:
+        until: time | None = self.cleaned_data["prove_until"]
+        if (until is None) != (self.cleaned_data.get("prove_from") is None):
+            raise forms.ValidationError("Give both hours, or none.")
+        return until
 
     def clean_nas_layout(self) -> str:
         """An empty layout keeps the stored one."""

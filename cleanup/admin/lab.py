@@ -26,6 +26,7 @@ from cleanup.models import (
     HostClock,
     Instrument,
     NasBreaker,
+    ProvingLease,
     StagingRoot,
 )
 from cleanup.text.values import in_units, sentence, visible
@@ -51,6 +52,9 @@ class StagingRootAdmin(Placed):
         "allow_same_filesystem",
         "allow_union_nas",
         "nas_writes_through",
+        "prove_bytes_per_second",
+        "prove_from",
+        "prove_until",
         "created_at",
         "discovered_at",
         "trouble",
@@ -96,6 +100,23 @@ class NasBreakerAdmin(ReadOnly):
     @admin.display(description="problem", ordering="reason")
     def trouble(self, breaker: NasBreaker) -> str:
         return sentence(breaker.reason)
+
+
+@admin.register(ProvingLease)
+class ProvingLeaseAdmin(ReadOnly):
+    list_display = ("nas", "host", "busy", "until", "failures", "again_after", "trouble", "said")
+
+    @admin.display(description="proofs are being made", boolean=True)
+    def busy(self, lease: ProvingLease) -> bool:
+        return bool(lease.holder)
+
+    @admin.display(description="detail")
+    def said(self, lease: ProvingLease) -> str:
+        return visible(lease.detail)
+
+    @admin.display(description="problem", ordering="reason")
+    def trouble(self, lease: ProvingLease) -> str:
+        return sentence(lease.reason)
 
 
 @admin.register(Heartbeat)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from django.conf import settings
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from cleanup.clears import conflicts, settlement, shell_removal
@@ -59,12 +59,12 @@ def recover(*, now: datetime, runs: Iterable[Run] | None = None) -> Recovered:
         runs = list(runs)
         attempts = attempts.filter(run__in=runs)
     # Sweeps and commands perform their attempts without a task: one that is still queued has lost its process.
-    abandoned = attempts.filter(phase=Phase.QUEUED, task_id="", phase_at__lt=now - task_queues.LOST_AFTER)
-    interrupted = attempts.filter(phase__in=[Phase.INTENT, Phase.COMMITTED, Phase.CONFLICT])
-    incomplete = attempts.filter(phase=Phase.DONE, reason=Reason.REMOVAL_INCOMPLETE)
+    abandoned = Q(phase=Phase.QUEUED, task_id="", phase_at__lt=now - task_queues.LOST_AFTER)
+    interrupted = Q(phase__in=[Phase.INTENT, Phase.COMMITTED, Phase.CONFLICT])
+    incomplete = Q(phase=Phase.DONE, reason=Reason.REMOVAL_INCOMPLETE)
     conflicts.settle(now=now)
     result = Recovered(set_aside=set_aside_recovery.recover(now=now, runs=runs))
-    for attempt in _listed(interrupted, incomplete, abandoned):
+    for attempt in _listed(attempts.filter(interrupted | incomplete | abandoned)):
         try:
             _settle(attempt, result, now)
         except Exception:  # one bad attempt must not stop the others
@@ -72,11 +72,15 @@ def recover(*, now: datetime, runs: Iterable[Run] | None = None) -> Recovered:
     return result
 
 
-def _listed(*kinds: QuerySet[ClearAttempt]) -> list[ClearAttempt]:
+# What was interrupted first, what waits last.
+_TURN = {Phase.DONE: 1, Phase.QUEUED: 2}
+
+
+def _listed(attempts: QuerySet[ClearAttempt]) -> list[ClearAttempt]:
     # Keys first: usually there is none, and the rows are wide.
-    keys = [key for kind in kinds for key in kind.values_list("pk", flat=True)]
-    found = ClearAttempt.objects.select_related("run__root", "proof").in_bulk(keys) if keys else {}
-    return [found[key] for key in keys if key in found]
+    keys = list(attempts.values_list("pk", "phase"))
+    found = ClearAttempt.objects.select_related("run__root", "proof").in_bulk([key for key, _ in keys]) if keys else {}
+    return [found[key] for key, _ in sorted(keys, key=lambda one: _TURN.get(Phase(one[1]), 0)) if key in found]
 
 
 def _settle(attempt: ClearAttempt, result: Recovered, now: datetime) -> None:

@@ -4,89 +4,129 @@ import os
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
+from functools import partial
+from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
 
 from cleanup.storage import hashing, linux
 
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
+
+_CORES = len(os.sched_getaffinity(0))
 # More readers at once would only make a disk seek.
-THREADS = min(4, len(os.sched_getaffinity(0)))
+THREADS = min(4, _CORES)
+# For each of two sides that are read at once.
+THREADS_OF_A_SIDE = max(1, min(4, _CORES // 2))
 # Bytes a file, in the middle of a batch, from which threads gain more than they cost.
 LARGE = 256 << 10
 _BEAT_SECONDS = 0.2
 
 
-class _FileToHash(Protocol):
+class FileToHash(Protocol):
+    """A path beneath the directory, and about how many bytes."""
+
     @property
     def path(self) -> bytes: ...
     @property
     def size(self) -> int: ...
 
 
-T = TypeVar("T", bound=_FileToHash)
+T = TypeVar("T", bound=FileToHash)
+HashedFiles = list[tuple[T, bytes, linux.FileStatus]]
 Take = Callable[[T, bytes, linux.FileStatus], None]
+Beat = Callable[[int], None]
 
 
 class _Stopped(Exception):
     """The caller no longer waits for this file."""
 
 
-def hash_all(
-    directory: int, files: Iterable[T], take: Take[T], *, beat: Callable[[int], None] = lambda count: None
-) -> None:
-    """Gives `take` each file with its SHA-256 and status, in order; `beat` gets the bytes read since its last call.
+def hash_all(directory: int, files: Iterable[T], take: Take[T], *, beat: Beat = lambda count: None) -> None:
+    """Gives `take` each file with its SHA-256 and status; else as `hash_batches`."""
+    with closing(hash_batches(directory, files, beat=beat)) as batches:
+        for batch in batches:
+            for file, digest, status in batch:
+                take(file, digest, status)
 
-    Both are called in this thread, and no other thread is left at the end. Raises OSError as `hashing.hash_batch`, of
-    the first file in order.
+
+def hash_batches(
+    directory: int,
+    files: Iterable[T],
+    *,
+    beat: Beat = lambda count: None,
+    threads: int = THREADS,
+    drop_cache: bool = False,
+) -> Generator[HashedFiles[T], None, None]:
+    """Yields the files with their SHA-256 and status, in order; `beat` gets the bytes read since its last call.
+
+    `beat` is called in this thread; no other thread is left when the generator is at its end or closed. `threads` read
+    large files; `drop_cache` as for `hashing.hash_file`. Raises OSError as `hashing.hash_batch`, of the first file in
+    order.
     """
-    read: queue.SimpleQueue[int] = queue.SimpleQueue()
-    stopped = threading.Event()
-
-    def note(size: int) -> None:
-        if stopped.is_set():
-            raise _Stopped
-        read.put(size)
-
-    waiting: deque[tuple[list[T], Future[list[hashing.Hashed]]]] = deque()
-    with ThreadPoolExecutor(THREADS) as pool:
-        try:
-            for batch in hashing.batches(files):
+    with _Pool[T](directory, threads, drop_cache=drop_cache) as pool:
+        for batch in hashing.batches(files):
+            if threads > 1 and sum(file.size for file in batch) >= LARGE * len(batch):
+                pool.begin(batch)
+                yield from pool.done(2 * threads, beat)
+            else:
+                yield from pool.done(0, beat)
                 paths = [file.path for file in batch]
-                if sum(file.size for file in batch) >= LARGE * len(batch):
-                    waiting.append((batch, pool.submit(hashing.hash_batch, directory, paths, beat=note)))
-                    _take_first(waiting, 2 * THREADS, take, read, beat)
-                else:
-                    _take_first(waiting, 0, take, read, beat)
-                    _take(batch, hashing.hash_batch(directory, paths, beat=beat), take)
-            _take_first(waiting, 0, take, read, beat)
-        finally:
-            # The caller closes the directory: its number must not be another's while a thread reads.
-            stopped.set()
-            pool.shutdown(cancel_futures=True)
+                yield _with(batch, hashing.hash_batch(directory, paths, drop_cache=drop_cache, beat=beat))
+        yield from pool.done(0, beat)
 
 
-def _take_first(
-    waiting: "deque[tuple[list[T], Future[list[hashing.Hashed]]]]",
-    most: int,
-    take: Take[T],
-    read: "queue.SimpleQueue[int]",
-    beat: Callable[[int], None],
-) -> None:
-    """Waits until at most `most` batches are under way."""
-    while len(waiting) > most:
-        batch, hashed = waiting.popleft()
-        while not hashed.done():
-            wait([hashed], timeout=_BEAT_SECONDS)
-            beat(_drained(read))
-        beat(_drained(read))
-        _take(batch, hashed.result(), take)
+class _Pool(Generic[T]):
+    """Threads that hash batches; all have ended after the block."""
+
+    def __init__(self, directory: int, threads: int, *, drop_cache: bool) -> None:
+        self._directory = directory
+        self._threads = threads
+        self._drop_cache = drop_cache
+        self._pool: ThreadPoolExecutor | None = None
+        self._waiting: deque[tuple[list[T], Future[list[hashing.Hashed]]]] = deque()
+        self._read: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._stopped = threading.Event()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        # The caller closes the directory: its number must not be another's while a thread reads.
+        self._stopped.set()
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+    def begin(self, batch: list[T]) -> None:
+        if self._pool is None:
+            from concurrent.futures import ThreadPoolExecutor  # long to import, and needed by few runs
+
+            self._pool = ThreadPoolExecutor(self._threads)
+        paths = [file.path for file in batch]
+        hash_batch = partial(hashing.hash_batch, drop_cache=self._drop_cache, beat=self._note)
+        self._waiting.append((batch, self._pool.submit(hash_batch, self._directory, paths)))
+
+    def done(self, most: int, beat: Beat) -> Iterator[HashedFiles[T]]:
+        """Waits until at most `most` batches are under way."""
+        while len(self._waiting) > most:
+            from concurrent.futures import wait
+
+            batch, hashed = self._waiting.popleft()
+            while not hashed.done():
+                wait([hashed], timeout=_BEAT_SECONDS)
+                beat(self._drained())
+            beat(self._drained())
+            yield _with(batch, hashed.result())
+
+    def _note(self, size: int) -> None:
+        if self._stopped.is_set():
+            raise _Stopped
+        self._read.put(size)
+
+    def _drained(self) -> int:
+        return sum(self._read.get() for _ in range(self._read.qsize()))
 
 
-def _drained(read: "queue.SimpleQueue[int]") -> int:
-    return sum(read.get() for _ in range(read.qsize()))
-
-
-def _take(batch: list[T], hashed: list[hashing.Hashed], take: Take[T]) -> None:
-    for file, (digest, status) in zip(batch, hashed, strict=True):
-        take(file, digest, status)
+def _with(batch: list[T], hashed: list[hashing.Hashed]) -> HashedFiles[T]:
+    return [(file, digest, status) for file, (digest, status) in zip(batch, hashed, strict=True)]

@@ -106,13 +106,17 @@ def batches(files: Iterable[T]) -> Iterator[list[T]]:
 
 
 def hash_batch(
-    directory: int, paths: Iterable[bytes], *, beat: Callable[[int], None] = lambda count: None
+    directory: int,
+    paths: Iterable[bytes],
+    *,
+    drop_cache: bool = False,
+    beat: Callable[[int], None] = lambda count: None,
 ) -> list[Hashed]:
     """Returns `hash_file` of each path. An OSError names the file."""
     hashed = []
     for path in paths:
         try:
-            hashed.append(hash_file(directory, path, beat=beat))
+            hashed.append(hash_file(directory, path, drop_cache=drop_cache, beat=beat))
         except OSError as error:
             error.filename = run_paths.show(path)
             raise

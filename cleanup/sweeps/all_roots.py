@@ -11,6 +11,7 @@ from django.db import connection
 from cleanup.clears import recovery
 from cleanup.clears.report import ClearReport, RootProblem
 from cleanup.lab import alerts, readiness
+from cleanup.lab.nas import kept_readers
 from cleanup.lab.roots import root_lock
 from cleanup.models import (
     AlertKind,
@@ -53,7 +54,8 @@ def sweep(
     hindrances = readiness.hindrances()
     for root in StagingRoot.objects.all() if roots is None else roots:
         try:
-            with contextlib.nullcontext(True) if dry_run else root_lock.claim(root) as claimed:
+            claim = contextlib.nullcontext(True) if dry_run else root_lock.claim(root)
+            with claim as claimed, kept_readers.keeping():
                 if claimed:
                     _go(RootSweep(root, request, policies, hindrances, report))
                 else:

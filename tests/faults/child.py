@@ -2,20 +2,23 @@
 
 Run as `python -m tests.faults.child WHAT NOW [ATTEMPT]`. EXLAB_TEST_DIE says when to die by SIGKILL:
 `<module>:<function>:before|after:<which call>`. EXLAB_TEST_WAIT makes it wait there for a line on stdin
-instead.
+instead. With EXLAB_TEST_REMOVERS so many threads remove, a few files at a time, all from the beginning.
 """
 
 import importlib
+import itertools
 import json
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
 DIE = "EXLAB_TEST_DIE"
 WAIT = "EXLAB_TEST_WAIT"
+REMOVERS = "EXLAB_TEST_REMOVERS"
 
 
 def say(line: str) -> None:
@@ -39,12 +42,10 @@ def interpose(place: str, act: Callable[[], None]) -> None:
     for part in classes:
         owner = getattr(owner, part)
     original = getattr(owner, name)
-    calls = 0
+    calls = itertools.count(1)
 
     def interposed(*args: Any, **kwargs: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        now = calls == int(number)
+        now = next(calls) == int(number)  # one step, also for threads
         if now and when == "before":
             act()
         result = original(*args, **kwargs)
@@ -55,6 +56,21 @@ def interpose(place: str, act: Callable[[], None]) -> None:
     setattr(owner, name, interposed)
 
 
+def remove_by(threads: int) -> None:
+    from cleanup.storage import shared_work
+    from cleanup.storage.staging import removal, removal_tasks
+
+    together, work_through = threading.Barrier(threads), shared_work._work_through
+
+    def begin_together(*args: Any) -> None:
+        together.wait()
+        work_through(*args)
+
+    shared_work._work_through = begin_together
+    removal.removers_for = lambda entries: threads
+    removal_tasks.TASK_FILES = 5
+
+
 def main() -> None:
     import django
 
@@ -63,6 +79,8 @@ def main() -> None:
     from cleanup.models import ClearAttempt
     from cleanup.sweeps import all_roots
 
+    if threads := os.environ.get(REMOVERS):
+        remove_by(int(threads))
     for variable, act in ((DIE, die), (WAIT, wait)):
         if place := os.environ.get(variable):
             interpose(place, act)

@@ -282,7 +282,7 @@ CORE = (
     Mutant(
         "removal before the commit",
         _around(protocol, "_fence_and_prepare", _remove_first),
-        killed_since("prepare"),
+        killed_since("_commit"),
         breaks=2,
     ),
     Mutant("no lock", lambda: _without(fcntl, "flock", datadir, handles), frozen, breaks=8),

@@ -22,11 +22,11 @@ from tests.tools.pages import SAFE
 pytestmark = pytest.mark.django_db
 
 PAGES = {
-    "/": 25,
-    "/runs/": 26,
-    "/runs/{pk}/": 28,
-    "/runs/{pk}/clear/": 21,
-    "/clear/?root=lab": 28,
+    "/": 26,
+    "/runs/": 27,
+    "/runs/{pk}/": 29,
+    "/runs/{pk}/clear/": 22,
+    "/clear/?root=lab": 29,
     "/problems/": 27,
     "/sweeps/": 18,
     "/audit/": 22,

@@ -8,8 +8,9 @@ from typing import Any, TypeVar
 from django.conf import settings
 from django.utils import timezone
 
-from cleanup.lab.nas import nas_roots
+from cleanup.lab.nas import kept_readers, nas_roots
 from cleanup.lab.nas.abandoned_readers import MOST, AbandonedReaders
+from cleanup.lab.nas.kept_readers import ReadRoot
 from cleanup.lab.nas.nas_roots import NasRoot
 from cleanup.lab.nas.nas_transport import Reader, Readers
 from cleanup.models import NasBreaker, Run, StagingRoot
@@ -57,10 +58,10 @@ class GuardedReader:
         recent: bool = False,
         wanted: Collection[bytes] | None = None,
         progress: Callable[[int], None] = lambda size: None,
+        how: client.HowToRead = client.AT_ONCE,
     ) -> client.Listing:
-        return self._guarded(
-            lambda: self._reader.read(twin, with_bytes=with_bytes, recent=recent, wanted=wanted, progress=progress)
-        )
+        asked: dict[str, Any] = {"with_bytes": with_bytes, "recent": recent, "wanted": wanted}
+        return self._guarded(lambda: self._reader.read(twin, **asked, progress=progress, how=how))
 
     def present(self, twins: list[str]) -> list[str]:
         return self._guarded(lambda: self._reader.present(twins))
@@ -150,10 +151,14 @@ class GuardedReader:
 
 def reader_of(root: NasRoot, staging: str, stack: contextlib.ExitStack, *, counts: bool = True) -> GuardedReader:
     """A reader of a NAS root, ended by the stack; `staging` is a token."""
-    how: dict[str, Any] = {"staging": staging, "timeout": settings.EXLAB_NAS_TIMEOUT}
     abandoned = AbandonedReaders(root.token)
-    child = client.NasReader(root.path, root.token, **how, abandoned=abandoned)
-    return GuardedReader(stack.enter_context(child), root.token, abandoned, counts=counts)
+    lent = kept_readers.lent(ReadRoot(root.path, root.token, staging), abandoned, _start)
+    return GuardedReader(stack.enter_context(lent), root.token, abandoned, counts=counts)
+
+
+def _start(root: ReadRoot, abandoned: AbandonedReaders) -> client.NasReader:
+    how: dict[str, Any] = {"staging": root.staging, "timeout": settings.EXLAB_NAS_TIMEOUT}
+    return client.NasReader(root.path, root.token, **how, abandoned=abandoned)
 
 
 class RootReaders:

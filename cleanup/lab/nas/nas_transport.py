@@ -26,6 +26,7 @@ class Reader(Protocol):
         recent: bool = ...,
         wanted: Collection[bytes] | None = ...,
         progress: Callable[[int], None] = ...,
+        how: client.HowToRead = ...,
     ) -> client.Listing: ...
 
     def present(self, twins: list[str]) -> list[str]: ...

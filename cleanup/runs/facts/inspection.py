@@ -363,8 +363,18 @@ def _with_bytes(
         return replace(seen, facts=facts, evidence=evidence, reused=earlier, listing=listing)
     del listing
     digests, since = so_far.resume(evidence, scan.data_files, now) if so_far and evidence else (None, now)
+    vouched = evidence if digests is not None else ""
     compared = proofs.compare_bytes(
-        run, opened.run, scan, listed, reader, progress, staging=opened.root, so_far=digests, pace=pace
+        run,
+        opened.run,
+        scan,
+        listed,
+        reader,
+        progress,
+        staging=opened.root,
+        so_far=digests,
+        vouched=vouched,
+        pace=pace,
     )
     if compared.listing is not None and not compared.proof.findings:
         evidence = proofs.evidence(run, scan, listed, compared.listing, since)

@@ -1,4 +1,4 @@
-"""What a reading of both sides takes over from one that was interrupted, and what it leaves."""
+"""Digests of a reading that was interrupted, so that the next one of the same bytes goes on from there."""
 
 from typing import Protocol
 
@@ -7,13 +7,13 @@ class DigestsSoFar(Protocol):
     """Digests that an interrupted reading of the same bytes has left, and a place for those read now."""
 
     def of(self, path: bytes) -> tuple[bytes | None, bytes | None]:
-        """The digests staged and on the NAS; None: not read yet."""
+        """Return the digests read so far: staged, and on the NAS; None: not read yet."""
         ...
 
     def note_staged(self, path: bytes, digest: bytes) -> None:
-        """Called as soon as a file has been read."""
+        """Note a staged file as soon as it has been read."""
         ...
 
     def note_nas(self, path: bytes, digest: bytes) -> None:
-        """Called as soon as a file has been read."""
+        """Note a file of the NAS as soon as it has been read."""
         ...

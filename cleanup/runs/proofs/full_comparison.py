@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -16,10 +16,9 @@ from cleanup.rules.reasons import Reason
 from cleanup.runs.facts import findings, inspection
 from cleanup.runs.facts.inspection import Look
 from cleanup.runs.proofs import accepted_bytes
-from cleanup.storage import hash_pool, linux
+from cleanup.runs.proofs.both_sides import BothSides
 from cleanup.storage.nas import client
 from cleanup.storage.run_paths import show
-from cleanup.storage.staging import run_tree
 
 Outcome = ByteCheck.Outcome
 
@@ -101,8 +100,9 @@ def _compare(
     size = sum(entry.size for entry in files)
     wanted = [entry.path for entry in files]
     planned(size + sum(seen.listing.files[path].size for path in wanted if path in seen.listing.files))
-    listing = reader.read(twin_of(run).path, with_bytes=True, wanted=wanted, progress=progress)
-    staged = _staged_digests(opened, files, progress)
+    with BothSides(opened.run, files, progress) as sides:
+        listing = sides.listing(reader, twin_of(run).path)
+        staged = _staged_digests(sides)
     # Compare names and times once more: what changed during the reading was not compared.
     after = look_at(run, opened, reader, now)
     assert after.scan is not None and after.listing is not None  # noqa: S101
@@ -112,17 +112,12 @@ def _compare(
     return _answer(seen, staged, listing, evidence)
 
 
-def _staged_digests(
-    opened: OpenRun, files: Iterable[run_tree.Entry], progress: Callable[[int], None]
-) -> dict[bytes, bytes]:
+def _staged_digests(sides: BothSides) -> dict[bytes, bytes]:
     found: dict[bytes, bytes] = {}
-
-    def take(entry: run_tree.Entry, digest: bytes, status: linux.FileStatus) -> None:
-        if (status.ino, status.size) != (entry.ino, entry.size):
+    for entry, digest, is_still_there in sides.staged():
+        if not is_still_there:
             raise NotComparable(Finding(Reason.CHANGED_SINCE_VERIFICATION, show(entry.path)))
         found[entry.path] = digest
-
-    hash_pool.hash_all(opened.run, files, take, beat=progress)
     return found
 
 

@@ -3,7 +3,7 @@
 import errno
 import hashlib
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -18,8 +18,9 @@ from cleanup.models import Difference, Proof, Run
 from cleanup.rules.facts import Finding, ProofFacts
 from cleanup.rules.policies.policy import ProofLevel
 from cleanup.rules.reasons import Reason
+from cleanup.runs.proofs.both_sides import BothSides
 from cleanup.runs.proofs.digests import DigestsSoFar
-from cleanup.storage import hash_pool, linux, run_paths
+from cleanup.storage import run_paths
 from cleanup.storage.mounts.inode_kinds import keeps_inodes
 from cleanup.storage.mounts.places import Place
 from cleanup.storage.nas import client
@@ -59,9 +60,12 @@ def compare_names(
 
     `staging` is the open root; `recent` as for `nas.NasReader.read`.
     """
-    return _compare(
-        run, scanned, reader, listed, staging=staging, with_bytes=False, recent=recent, progress=lambda size: None
-    )
+    files = scanned.data_files
+
+    def ask(twin: str) -> client.Listing:
+        return reader.read(twin, with_bytes=False, recent=recent, wanted=files.paths)
+
+    return _compare(run, scanned, files, ask, listed, staging=staging)
 
 
 def compare_bytes(
@@ -74,36 +78,67 @@ def compare_bytes(
     *,
     staging: int,
     so_far: DigestsSoFar | None = None,
+    vouched: str = "",
     pace: int = 0,
 ) -> Compared:
-    """Read every byte on both sides and compare it with the manifest: level `checksum`.
+    """Read every byte on both sides, at once, and compare it with the manifest: level `checksum`.
 
-    Without a manifest the sides are compared with each other. `progress` gets the bytes read since its last call.
+    Without a manifest the sides are compared with each other. `progress` gets the bytes read since its last call; what
+    it raises ends the reading. `pace`: bytes a second read on the NAS at most, 0: no limit.
+
+    `so_far`: digests of an interrupted reading, which are not read again if it was made with the `evidence` that is
+    `vouched`; both sides must still show that. New digests are noted there in any case.
     """
-    compared = _compare(
-        run, scanned, reader, listed, staging=staging, with_bytes=True, recent=False, progress=progress, so_far=so_far
-    )
-    proof, listing = replace(compared.proof, level=ProofLevel.CHECKSUM), compared.listing
-    if proof.findings or listing is None:
-        return Compared(proof, listing)
     files = scanned.data_files
-    expected = _expected(files, listed, listing)
-    wrong = [
-        f"{show(entry.path)} on the NAS"
-        for entry in files
-        if not expected(entry.path) or listing.files[entry.path].digest != expected(entry.path)
-    ]
-    try:
-        wrong += _staged_differences(opened, files, expected, progress, so_far)
-    except OSError as error:
-        name = f"{error.filename}: " if isinstance(error.filename, str) else ""
-        reason = Reason.PERMISSION_DENIED if error.errno == errno.EACCES else Reason.STAGING_IO_ERROR
-        finding = Finding(reason, f"{name}{os.strerror(error.errno or 0)}")
-        return Compared(replace(proof, findings=(finding,)), listing)
+    with BothSides(opened, files, progress, so_far=so_far, goes_on=bool(vouched), pace=pace) as sides:
+        compared = _compare(run, scanned, files, lambda twin: sides.listing(reader, twin), listed, staging=staging)
+        compared = _only_as_vouched(compared, vouched, run, scanned, listed) if so_far is not None else compared
+        proof, listing = replace(compared.proof, level=ProofLevel.CHECKSUM), compared.listing
+        if proof.findings or listing is None:
+            return Compared(proof, listing)
+        expected = _expected(files, listed, listing)
+        try:
+            wrong = _nas_differences(files, listing, expected) + _staged_differences(sides, expected)
+        except OSError as error:
+            return Compared(replace(proof, findings=(_unreadable(error),)), listing)
     if wrong:
         finding = Finding(Reason.NAS_CHECKSUM_MISMATCH, name_some(wrong))
         return Compared(replace(proof, findings=(finding,)), listing)
     return Compared(proof, listing)
+
+
+def _only_as_vouched(
+    compared: Compared, vouched: str, run: Run, scanned: run_tree.Scan, listed: manifest.Manifest | None
+) -> Compared:
+    # Digests read earlier say nothing of a file that was written since.
+    if not vouched or compared.listing is None or vouched == _full_digest(run, scanned, listed, compared.listing):
+        return compared
+    finding = Finding(Reason.NOT_COMPARED, "a side has changed since its reading was interrupted")
+    return replace(compared, proof=replace(compared.proof, findings=(*compared.proof.findings, finding)))
+
+
+def _nas_differences(
+    files: Sequence[run_tree.Entry], listing: client.Listing, expected: Callable[[bytes], bytes | None]
+) -> list[str]:
+    return [
+        f"{show(entry.path)} on the NAS"
+        for entry in files
+        if not expected(entry.path) or listing.files[entry.path].digest != expected(entry.path)
+    ]
+
+
+def _staged_differences(sides: BothSides, expected: Callable[[bytes], bytes | None]) -> list[str]:
+    return [
+        f"{show(entry.path)} in staging"
+        for entry, digest, is_still_there in sides.staged()
+        if digest != expected(entry.path) or not is_still_there
+    ]
+
+
+def _unreadable(error: OSError) -> Finding:
+    name = f"{error.filename}: " if isinstance(error.filename, str) else ""
+    reason = Reason.PERMISSION_DENIED if error.errno == errno.EACCES else Reason.STAGING_IO_ERROR
+    return Finding(reason, f"{name}{os.strerror(error.errno or 0)}")
 
 
 def _expected(
@@ -121,42 +156,15 @@ def _agree(listed: manifest.Manifest, listing: client.Listing, paths: Collection
     return sum(equal) == len(paths)
 
 
-def _staged_differences(
-    opened: int,
-    files: Iterable[run_tree.Entry],
-    expected: Callable[[bytes], bytes | None],
-    progress: Callable[[int], None],
-    so_far: DigestsSoFar | None,
-) -> list[str]:
-    found: list[str] = []
-    if so_far is not None:
-        known = {entry.path: digest for entry in files if (digest := so_far.of(entry.path)[0])}
-        found += [f"{show(path)} in staging" for path, digest in known.items() if digest != expected(path)]
-        files = [entry for entry in files if entry.path not in known]
-
-    def take(entry: run_tree.Entry, digest: bytes, status: linux.FileStatus) -> None:
-        if so_far is not None:
-            so_far.note_staged(entry.path, digest)
-        if digest != expected(entry.path) or (status.ino, status.size) != (entry.ino, entry.size):
-            found.append(f"{show(entry.path)} in staging")
-
-    hash_pool.hash_all(opened, files, take, beat=progress)
-    return found
-
-
 def _compare(
     run: Run,
     scanned: run_tree.Scan,
-    reader: Reader,
+    files: Sequence[run_tree.Entry],
+    ask: Callable[[str], client.Listing],
     listed: manifest.Manifest | None,
     *,
     staging: int,
-    with_bytes: bool,
-    recent: bool,
-    progress: Callable[[int], None],
-    so_far: DigestsSoFar | None = None,
 ) -> Compared:
-    files = scanned.data_files
     proof = ProofFacts(
         level=ProofLevel.SIZE,
         files=len(files),
@@ -167,14 +175,10 @@ def _compare(
     if not twin.root.path:
         return Compared(replace(proof, findings=(Finding(Reason.NAS_NOT_CONFIGURED),)))
     try:
-        known = {entry.path: digest for entry in files if (digest := so_far.of(entry.path)[1])} if so_far else {}
-        wanted = [path for path in files.paths if path not in known] if known else files.paths
-        listing = reader.read(twin.path, with_bytes=with_bytes, recent=recent, wanted=wanted, progress=progress)
+        listing = ask(twin.path)
     except client.NasError as error:
         problem = with_way_out(run, error.problem)
         return Compared(replace(proof, findings=(Finding(Reason(problem.reason), problem.detail),)))
-    if so_far is not None:
-        _take_over(listing, wanted, known, so_far)
     missing, other = [], []
     for entry in files:
         if (file := listing.files.get(entry.path)) is None:
@@ -188,18 +192,6 @@ def _compare(
             names = name_some([show(entry.path) for entry in entries])
             findings.append(Finding(reason, f"{len(entries)} of {len(files)}: {names}"))
     return Compared(replace(proof, findings=tuple(findings)), listing, len(missing), len(other))
-
-
-def _take_over(
-    listing: client.Listing, wanted: Iterable[bytes], known: dict[bytes, bytes], so_far: DigestsSoFar
-) -> None:
-    for path, digest in known.items():
-        if path in listing.files:
-            listing.files[path] = listing.files[path]._replace(digest=digest)
-    for path in wanted:
-        twin = listing.files.get(path)
-        if twin is not None and twin.digest is not None:
-            so_far.note_nas(path, twin.digest)
 
 
 def _same_filesystem(
@@ -279,6 +271,10 @@ def evidence(
     newest = max((twin.mtime_ns for _, twin in _on_both(scanned.data_files, listing)), default=0)
     if newest >= (at - _GRAIN).timestamp() * 1e9:
         return ""
+    return _full_digest(run, scanned, listed, listing)
+
+
+def _full_digest(run: Run, scanned: run_tree.Scan, listed: manifest.Manifest | None, listing: client.Listing) -> str:
     mounted = map(_storage, listing.place.all_beneath())
     return _digest(run, scanned, listed, listing, mounted, lambda twin: (*_marks(twin), twin.ctime_ns))
 

@@ -45,7 +45,7 @@ def prove(run: Run, wanted: RunToProve, beat: ReadingBeat) -> ProofTry:
     """Prove one run. Raises Stopped, with the digests so far kept, and Unreachable."""
     now, pace = timezone.now(), run.root.prove_bytes_per_second
     if pace and wanted.bytes / pace > _READ_WITHIN.total_seconds():
-        return _put_off(run, Finding(Reason.NOT_COMPARED, Wait.SLOW), until=now + _DAY)
+        return _put_off(run, Wait.SLOW, until=now + _DAY)
 
     def began(first: datetime, share: float) -> None:
         beat.look()
@@ -107,7 +107,7 @@ def _settle(run: Run, wanted: RunToProve, look: Look, decision: Decision, began:
     if look.read is None or finding is not None or proof is None:
         return _not_proven(run, finding or _refusal(decision), now, read=look.read is not None)
     if not look.evidence:
-        return _put_off(run, Finding(Reason.NOT_COMPARED, Wait.FRESH), until=now + _DAY)
+        return _put_off(run, Wait.FRESH, until=now + _DAY)
     proofs.keep(run, proof, ProofLevel.CHECKSUM, look.evidence, first)
     proving_rows.proven(run, first, wanted.seen, now)
     return ProofTry(f"{run.run_path}: proven")
@@ -125,9 +125,9 @@ def _not_proven(run: Run, finding: Finding, now: datetime, *, read: bool) -> Pro
     return _put_off(run, finding, until=now + _DAY if read else None)
 
 
-def _put_off(run: Run, finding: Finding, *, until: datetime | None) -> ProofTry:
-    proving_rows.put_off(run, finding, timezone.now(), until=until)
-    return ProofTry(f"{run.run_path}: {finding.reason} {finding.detail}".rstrip())
+def _put_off(run: Run, why: Finding | Wait, *, until: datetime | None) -> ProofTry:
+    proving_rows.put_off(run, why, timezone.now(), until=until)
+    return ProofTry(f"{run.run_path}: {why.said if isinstance(why, Finding) else why}")
 
 
 def _refusal(decision: Decision) -> Finding:

@@ -90,6 +90,7 @@ class _NasWork:
             done.append(tried.said)
             if tried.away is not None:
                 self._lease.step_back(tried.away)
+                proving_rows.put_off_all(self._lease, tried.away.reason, None)
                 break
         return done
 

@@ -1,15 +1,18 @@
 """The rows of proofs that are made ahead: whose turn comes when, what was asked for, how each try ended."""
 
-from collections.abc import Iterable, Sequence
+import contextlib
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from django.conf import settings
+from django.db import OperationalError
 from django.db.models import Q
 
 from cleanup.lab.nas.proving_leases import NasLease, pause_after
 from cleanup.models import ProvingRun, Run
 from cleanup.rules.facts import Finding
 from cleanup.runs.proving.due_proofs import SOON, RunToProve
+from cleanup.runs.proving.waits import Wait
 
 Phase = ProvingRun.Phase
 
@@ -25,18 +28,25 @@ _AT_ONCE = 500
 _MOST_DETAIL = 400
 
 
-def ask(runs: Iterable[int], now: datetime) -> None:
-    """Note that runs, given by key, were looked at by a person who may clear them, or named by a dry run."""
-    keys = list(runs)
-    fresh = set(
-        ProvingRun.objects.filter(pk__in=keys, asked_at__gt=now - ASKED_AGAIN_AFTER).values_list("pk", flat=True)
-    )
-    asked = [key for key in keys if key not in fresh]
-    if asked:
-        rows = [ProvingRun(run_id=key, phase=Phase.ASKED, phase_at=now, asked_at=now) for key in asked]
-        ProvingRun.objects.bulk_create(
-            rows, batch_size=_AT_ONCE, update_conflicts=True, unique_fields=["run"], update_fields=["asked_at"]
-        )
+def ask(runs: Iterable[int], now: datetime, *, known: Mapping[int, ProvingRun]) -> None:
+    """Note that runs, given by key, were looked at by a person who may clear them, or named by a dry run.
+
+    `known`: their rows. It is written at most once an hour. A request that a busy database refuses is forgotten.
+    """
+    rows = [
+        ProvingRun(run_id=key, phase=Phase.ASKED, phase_at=now, asked_at=now)
+        for key in runs
+        if not _was_just_asked(known.get(key), now)
+    ]
+    if rows:
+        with contextlib.suppress(OperationalError):
+            ProvingRun.objects.bulk_create(
+                rows, batch_size=_AT_ONCE, update_conflicts=True, unique_fields=["run"], update_fields=["asked_at"]
+            )
+
+
+def _was_just_asked(row: ProvingRun | None, now: datetime) -> bool:
+    return row is not None and row.asked_at is not None and row.asked_at > now - ASKED_AGAIN_AFTER
 
 
 def plan(lease: NasLease, wanted: Sequence[RunToProve], now: datetime) -> None:
@@ -57,14 +67,16 @@ def plan(lease: NasLease, wanted: Sequence[RunToProve], now: datetime) -> None:
     _forget_others(lease.nas, {each.run for each in first}, now)
 
 
-def put_off_all(lease: NasLease, wait: str, until: datetime | None, *, root: int) -> None:
-    """Say of the runs of a staging root, by its key, why none is read now; `until`: when they are, if known."""
-    waiting = ProvingRun.objects.filter(nas=lease.nas, host=settings.EXLAB_HOST, phase=Phase.WAITING, run__root=root)
-    waiting.update(reason=wait, expected_at=until)
+def put_off_all(lease: NasLease, reason: str, until: datetime | None, *, root: int | None = None) -> None:
+    """Say of the runs that wait, of a staging root by its key or of all, why none is read; `until`: if it is known."""
+    waiting = ProvingRun.objects.filter(nas=lease.nas, host=settings.EXLAB_HOST, phase=Phase.WAITING)
+    of_root = waiting if root is None else waiting.filter(run__root=root)
+    of_root.update(reason=reason, expected_at=until)
 
 
 def begin(run: Run, planned: int, now: datetime) -> None:
     _write(run, now, phase=Phase.READING, planned_bytes=planned, read_bytes=0, progress_at=now, reason="", detail="")
+    _show(run)
 
 
 def began_at(run: Run, first: datetime, read: int) -> None:
@@ -79,20 +91,28 @@ def interrupt(run: Run, wait: str, now: datetime) -> None:
 
 def proven(run: Run, at: datetime, seen: str, now: datetime) -> None:
     _write(run, now, phase=Phase.PROVEN, proven_at=at, seen=seen, reason="", detail="", tries=0, again_after=None)
+    _show(run)
 
 
 def differs(run: Run, finding: Finding, again_after: datetime, now: datetime) -> None:
     _write(run, now, phase=Phase.DIFFERS, **_why(finding), again_after=again_after)
 
 
-def put_off(run: Run, finding: Finding, now: datetime, *, until: datetime | None = None) -> None:
+def put_off(run: Run, why: Finding | Wait, now: datetime, *, until: datetime | None = None) -> None:
     """Leave one run alone, for longer after each vain try."""
     tries = (ProvingRun.objects.filter(pk=run.pk).values_list("tries", flat=True).first() or 0) + 1
     again = until or now + pause_after(tries)
-    _write(run, now, phase=Phase.PUT_OFF, **_why(finding), tries=min(tries, 1000), again_after=again)
+    _write(run, now, phase=Phase.PUT_OFF, **_why(why), tries=min(tries, 1000), again_after=again)
 
 
-def _why(finding: Finding) -> dict[str, str]:
+def _show(run: Run) -> None:
+    """Lists ask only for rows that have changed."""
+    Run.objects.filter(pk=run.pk).doubt()
+
+
+def _why(finding: Finding | Wait) -> dict[str, str]:
+    if isinstance(finding, Wait):
+        return {"reason": finding, "detail": ""}
     return {"reason": str(finding.reason), "detail": finding.detail[:_MOST_DETAIL]}
 
 

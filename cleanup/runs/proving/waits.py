@@ -58,7 +58,8 @@ class DiskWatch:
     def is_written_to(self) -> bool:
         """Whether others have written much since the last look; the prover only reads. The first look takes 1 s."""
         if self._seen is None:
-            self._look()
+            if self._look() is None:
+                return False
             time.sleep(_FIRST_SAMPLE_SECONDS)
         before, now = self._seen, self._look()
         if before is None or now is None or now[0] <= before[0]:

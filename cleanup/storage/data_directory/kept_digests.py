@@ -27,6 +27,7 @@ _RECORD = struct.Struct("<I32sI")
 _KEY = struct.Struct("<I32s")
 _STAGED, _NAS = 0, 1
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_WRITE_SECONDS = 0.2
 _SYNC_SECONDS = 3.0
 _BUFFERED = 64 << 10
 _READ_AT_ONCE = _RECORD.size * 20_000
@@ -44,10 +45,10 @@ class KeptDigests:
         self._file = descriptor
         self._paths = paths
         self._seed = seed
-        self._places = array("I", bytes(4 * 2 * len(paths)))  # number of the record, from one on
+        self._places = array("I", [0]) * (2 * len(paths))  # number of the record, from one on
         self._number = 0
         self._unwritten = bytearray()
-        self._synced = time.monotonic()
+        self._written = self._synced = time.monotonic()
         self._lock = threading.Lock()
         self._broken = False
 
@@ -96,10 +97,11 @@ class KeptDigests:
             self._unwritten += _RECORD.pack(key, digest, _check(self._seed, key, digest))
             self._number += 1
             self._places[key] = self._number
-            due = time.monotonic() - self._synced > _SYNC_SECONDS
-            if due or len(self._unwritten) > _BUFFERED:
+            now = time.monotonic()
+            if now - self._written > _WRITE_SECONDS or len(self._unwritten) > _BUFFERED:
                 self._write()
-            if due:
+                self._written = now
+            if now - self._synced > _SYNC_SECONDS:
                 self._sync()
 
     def _index(self, path: bytes) -> int | None:

@@ -3,7 +3,8 @@
 import base64
 import errno
 import os
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -18,11 +19,28 @@ from cleanup.storage.nas.record import ILL
 from cleanup.storage.staging import beyond_bytes
 from cleanup.storage.staging.beyond_bytes import BeyondBytes
 
-__all__ = ["Abandoned", "Listing", "NasError", "NasReader", "TwinFile", "is_silence"]
+__all__ = ["Abandoned", "HowToRead", "Listing", "NasError", "NasReader", "TwinFile", "is_silence"]
 
 
 # Of a receipt's file, in one message.
 _PART = 1 << 20
+
+
+@dataclass(frozen=True)
+class HowToRead:
+    """How the bytes of a twin are read.
+
+    `known`: wanted files whose digests are known, so they are only listed. `pace`: bytes a second at most, 0: no limit.
+    `threads`: large files at once. `note` gets each path and digest as soon as it is told.
+    """
+
+    known: Collection[bytes] = ()
+    pace: int = 0
+    threads: int = 1
+    note: Callable[[bytes, bytes], None] | None = None
+
+
+AT_ONCE = HowToRead()
 
 
 class NasReader(ReaderProcess):
@@ -36,24 +54,40 @@ class NasReader(ReaderProcess):
         recent: bool = False,
         wanted: Collection[bytes] | None = None,
         progress: Callable[[int], None] = lambda size: None,
+        how: HowToRead = AT_ONCE,
     ) -> Listing:
         """Returns the files that the NAS holds of a run; `twin` is its path below the root.
 
         `with_bytes`: the `wanted` files, or all, are hashed; others only listed. `recent`: answers of the last minute
-        about markers count. `progress` gets new bytes about once a second.
+        about markers count. `progress` gets new bytes about once a second, and 0 while nothing comes; it may raise.
 
         Raises NasError with `nas_not_mounted`, `nas_identity_mismatch`, `nas_missing_file` (no such run),
         `nas_is_staging`, `nas_io_error`, `nas_timeout`, or `nas_slow` where the NAS answers another process.
         """
-        asked = {"twin": twin, "with_bytes": with_bytes, "recent": recent}
+        asked: dict[str, Any] = {"twin": twin, "with_bytes": with_bytes, "recent": recent}
+        more: Iterable[bytes] = ()
+        if with_bytes:
+            asked |= {"pace": how.pace, "threads": how.threads}
         if with_bytes and wanted is not None:
-            self._ask({**asked, "wanted": True}, wanted_files.lines(wanted))
-        else:
-            self._ask(asked)
+            asked["wanted"], more = True, wanted_files.lines(wanted, without=how.known)
+        self._ask(asked, more)
+        try:
+            return self._listing(wanted, progress, how.note)
+        except BaseException:
+            if self._answering:  # the caller stops it: nothing of this answer must be read later
+                self._kill()
+            raise
+
+    def _listing(
+        self,
+        wanted: Collection[bytes] | None,
+        progress: Callable[[int], None],
+        note: Callable[[bytes, bytes], None] | None,
+    ) -> Listing:
         files = ListedTwins()
         unread: list[extras.Unread] = []
         while True:
-            answer = self._answer()
+            answer = self._answer(lambda: progress(0))
             if "beat" in answer:
                 progress(answer["beat"])
             elif "problem" in answer:
@@ -67,7 +101,8 @@ class NasReader(ReaderProcess):
                 path, code = answer["unread"]
                 unread.append(extras.Unread(os.fsencode(path), code))
             elif "files" in answer:
-                files.extend(answer["files"].files())
+                _take(answer["files"], files, note)
+                progress(0)
             else:
                 self._lose(ANOTHER_ANSWER)
 
@@ -144,3 +179,10 @@ class NasReader(ReaderProcess):
         if isinstance(answer, str):
             raise clock.NoClock(answer)
         return clock.Reading(*answer)
+
+
+def _take(batch: protocol.FileBatch, into: ListedTwins, note: Callable[[bytes, bytes], None] | None) -> None:
+    into.extend(batch.files())
+    for path, file in batch.files() if note is not None else ():
+        if note is not None and file.digest is not None:
+            note(path, file.digest)

@@ -10,7 +10,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from cleanup.rules.facts import Finding
@@ -18,7 +18,7 @@ from cleanup.rules.reasons import Reason
 from cleanup.storage import anchor_file, errors, handles, hashing, linux, run_paths
 from cleanup.storage.mounts import places
 from cleanup.storage.mounts.mountinfo import UnknownMount
-from cleanup.storage.nas import challenge, clock, extras, laid_receipts, protocol, wanted_files, way_to_twin
+from cleanup.storage.nas import challenge, clock, extras, laid_receipts, protocol, twin_files, wanted_files, way_to_twin
 from cleanup.storage.nas import record as nas_record
 from cleanup.storage.nas.protocol import NasError
 from cleanup.storage.root_files import markers, tokens
@@ -28,8 +28,6 @@ from cleanup.storage.staging.records import ingest_json as ingest
 
 # While it reads, the server sends a sign of life at least this often.
 BEAT_SECONDS = 0.3
-# Of a listing, in one frame.
-_BATCH_FILES = 500
 
 Answer = dict[str, Any]
 
@@ -106,15 +104,10 @@ def _answers(root: int, way: way_to_twin.Ways, request: Answer, beat: Callable[[
 
 
 def _listing(root: int, request: Answer, malformed: list[str], beat: Callable[[int], None]) -> Iterator[Answer]:
-    wanted: Container[bytes] | None = request.get("wanted")
-
-    def is_read(path: bytes) -> bool:
-        return bool(request["with_bytes"]) and (wanted is None or path in wanted)
-
     with handles.opened(_open_twin(root, request["twin"])) as run:
         device = linux.status(run).device
         malformed += _expect_no_marker(run, run_paths.METADATA)
-        yield from _files(run, malformed, is_read, beat)
+        yield from twin_files.answers(run, _walk(run, malformed, beat), request, beat)
         record, origin = _record(run), _origin(run)
     try:
         place = places.describe(root).as_json()
@@ -123,11 +116,8 @@ def _listing(root: int, request: Answer, malformed: list[str], beat: Callable[[i
     yield protocol.last_line(device, place, record, malformed, origin)
 
 
-def _files(
-    run: int, malformed: list[str], is_read: Callable[[bytes], bool], beat: Callable[[int], None]
-) -> Iterator[Answer]:
+def _walk(run: int, malformed: list[str], beat: Callable[[int], None]) -> Iterator[Answer | twin_files.Found]:
     pending, read = [b""], linux.status_reader()
-    listed, read_ones = _Batches(with_digests=False), _Batches(with_digests=True)
     while pending:
         directory = pending.pop()
         with contextlib.ExitStack() as stack:
@@ -149,53 +139,19 @@ def _files(
                     yield _unread(path, error)
                     continue
                 beat(0)
-                if status.is_directory and path != run_paths.METADATA:
+                if status.is_file:
+                    yield twin_files.Found(path, status)
+                elif status.is_directory and path != run_paths.METADATA:
                     if path.count(b"/") >= run_tree.MAX_DEPTH or len(path) > run_tree.MAX_PATH:
                         yield _unread(path, OSError(errno.ENAMETOOLONG, ""))
                     else:
                         pending.append(path)
-                elif not status.is_file:
-                    continue
-                elif is_read(path):
-                    yield from read_ones.add(path, *_hash(descriptor, name, path, beat))
-                else:
-                    yield from listed.add(path, status)
-    yield from listed.rest()
-    yield from read_ones.rest()
-
-
-class _Batches:
-    """Files for the reader, in batches: soon after they were read."""
-
-    def __init__(self, *, with_digests: bool) -> None:
-        self._with_digests = with_digests
-        self._batch = protocol.FileBatch(with_digests=with_digests)
-        self._since = time.monotonic()
-
-    def add(self, path: bytes, status: linux.FileStatus, digest: bytes = b"") -> Iterator[Answer]:
-        self._batch.add(path, status, digest)
-        if len(self._batch) >= _BATCH_FILES or (self._with_digests and time.monotonic() - self._since >= BEAT_SECONDS):
-            yield from self.rest()
-
-    def rest(self) -> Iterator[Answer]:
-        if len(self._batch):
-            yield {"files": self._batch}
-        self._batch, self._since = protocol.FileBatch(with_digests=self._with_digests), time.monotonic()
 
 
 @contextlib.contextmanager
 def _folder(run: int, directory: bytes) -> Iterator[tuple[int, list[bytes]]]:
     with handles.opened(handles.open_beneath(run, directory or b".")) as descriptor:
         yield descriptor, sorted(markers.names_in(descriptor))  # as a scan, so that the listing can be packed
-
-
-def _hash(descriptor: int, name: bytes, path: bytes, beat: Callable[[int], None]) -> tuple[linux.FileStatus, bytes]:
-    try:
-        digest, status = hashing.hash_file(descriptor, name, drop_cache=True, beat=beat)
-        return status, digest
-    except OSError as error:
-        error.filename = os.fsdecode(path)
-        raise
 
 
 def _unread(path: bytes, error: OSError) -> Answer:
@@ -309,13 +265,18 @@ class _Voice:
         self._last = time.monotonic()
 
     def say(self, answer: Answer) -> None:
-        handles.write_all(sys.stdout.fileno(), protocol.frame(answer))
+        # What was read comes before what it says, so that the beats add up.
+        said = protocol.frame(answer)
+        if self._unsaid:
+            said = protocol.frame({"beat": self._unsaid}) + said
+        self._unsaid, self._last = 0, time.monotonic()
+        handles.write_all(sys.stdout.fileno(), said)
 
     def beat(self, size: int) -> None:
         self._unsaid += size
         if time.monotonic() - self._last >= BEAT_SECONDS:
-            self.say({"beat": self._unsaid})
-            self._unsaid, self._last = 0, time.monotonic()
+            unsaid, self._unsaid = self._unsaid, 0
+            self.say({"beat": unsaid})
 
     def fail(self, kind: type[BaseException], error: BaseException, trace: object) -> None:
         # Standard error goes nowhere, so a fault of our own is an answer.

@@ -163,6 +163,11 @@ class Paths(Collection[bytes]):
         return len(self._chosen)
 
 
+def paths_of(files: Sequence[Entry]) -> Collection[bytes]:
+    """Returns the paths of files, in no memory where those take none."""
+    return files.paths if isinstance(files, Chosen) else [file.path for file in files]
+
+
 def is_metadata(path: bytes) -> bool:
     """Whether a path lies in the top-level `.exlab-wizard`; nested folders are data."""
     return path.startswith(_IN_METADATA)

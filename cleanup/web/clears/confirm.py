@@ -19,7 +19,9 @@ from cleanup.clears.preview import ClearPreview, RequestedRuns
 from cleanup.lab import readiness
 from cleanup.lab.people import permissions
 from cleanup.models import DiskUsage, Run, StagingRoot
+from cleanup.rules.policies.policy import ProofLevel
 from cleanup.runs import run_status
+from cleanup.runs.proving import proving_counts, proving_rows
 from cleanup.text.values import count
 from cleanup.web.caching import wants_fragment
 from cleanup.web.clears.forms import ClearForm
@@ -57,6 +59,7 @@ def _confirm(
     hindrances = readiness.hindrances()
     shown = shown or preview.preview(request.user, RequestedRuns.of([run.pk]), now, hindrances=hindrances)
     (item,) = shown.items
+    _ask_ahead(shown, now)
     context = {
         "run": item.run,
         "item": item,
@@ -76,6 +79,13 @@ def _confirm(
     if request.method == "POST":  # the form targets the row, this answer the dialog
         answer = reswap(retarget(answer, "#slot"), "innerHTML")
     return answer
+
+
+def _ask_ahead(shown: ClearPreview, now: datetime) -> None:
+    """A click will soon follow: the runs that would go are proven first."""
+    keys = [item.run.pk for item in shown.items if item.goes and item.policy.proof is ProofLevel.CHECKSUM]
+    if keys:
+        proving_rows.ask(keys, now, known=proving_counts.rows_of(keys))
 
 
 def _ask_for(request: SignedIn, run: Run, now: datetime) -> HttpResponse:
@@ -195,6 +205,7 @@ def _show(
 ) -> HttpResponse:
     hindrances = readiness.hindrances()
     shown = shown or preview.preview(request.user, asked, now, hindrances=hindrances)
+    _ask_ahead(shown, now)
     roots = shown.roots
     context: dict[str, Any] = {
         "preview": shown,

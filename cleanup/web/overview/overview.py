@@ -36,6 +36,8 @@ from cleanup.rules.facts import Finding
 from cleanup.rules.liveness import AHEAD
 from cleanup.rules.states import State
 from cleanup.runs import run_status
+from cleanup.runs.proving import proving_counts
+from cleanup.text import proofs_ahead
 from cleanup.web.caching import wants_fragment
 from cleanup.web.decorators import JUDGED_AT_ONCE, may_look
 from cleanup.web.overview import coming
@@ -109,6 +111,7 @@ class Card:
     next_sweep: datetime | None
     freed: FreedLately
     coming: coming.ComingText | None
+    ahead: str
     whole: bool
     added_up_at: datetime
     links: Mapping[str, str] = field(default_factory=dict)
@@ -191,6 +194,7 @@ def _cards(user: User, roots: list[StagingRoot], hindrances: tuple[Finding, ...]
     freed = _freed(user, now)
     foreseen = coming.coming(user, roots, policies, now)
     places = permissions.places(user, permissions.VIEW)
+    ahead = proving_counts.by_root(places.q(root="run__root", equipment="run__equipment"), now)
     for root in roots:
         troubled = bool(hindrances or root.problem)
         by_tone, reasons = _by_tone(root, sums.by_reason.get(root.pk, {}), troubled=troubled)
@@ -213,6 +217,7 @@ def _cards(user: User, roots: list[StagingRoot], hindrances: tuple[Finding, ...]
             next_sweep=next_sweeps(root.host),
             freed=freed.get(root.name, FreedLately()),
             coming=foreseen.get(root.pk),
+            ahead=proofs_ahead.of_disk(ahead.get(root.pk), by_tone.get(Status.GO, RunSum()).runs),
             added_up_at=sums.at,
             whole=places.include(root.pk, ""),
             links=_links(root),

@@ -28,6 +28,8 @@ from cleanup.rules.states import State
 from cleanup.runs import run_status
 from cleanup.runs.facts import stored_facts
 from cleanup.runs.orphans import orphans
+from cleanup.runs.proving import proving_counts, proving_rows
+from cleanup.text import proofs_ahead
 from cleanup.web import holds
 from cleanup.web.caching import reload_page, wants_fragment
 from cleanup.web.decorators import may_look
@@ -51,6 +53,8 @@ def run_detail(request: SignedIn, pk: int) -> HttpResponse:
     if wants_fragment(request):
         return reload_page()
     context = _head(request, run, timezone.now())
+    if context["may_clear"] and not context["was"]:
+        proving_rows.ask([run.pk], context["now"], known=context["proving"])
     return render(request, "cleanup/runs/detail.html", context | _body(context))
 
 
@@ -77,10 +81,13 @@ def _head(request: SignedIn, run: Run, now: datetime) -> dict[str, Any]:
     breaker = run_status.open_breakers().get(run.root_id)
     policies = RetentionPolicy.objects.scoped()
     judged = run_status.judge_now(run, attempt, policies, now, hindrances=hindrances, breaker=breaker)
+    standing, proving = stand(run, attempt, judged, now), proving_counts.rows_of([run.pk])
     return {
         "run": run,
         "user": request.user,
-        "standing": stand(run, attempt, judged, now),
+        "standing": standing,
+        "proving": proving,
+        "ahead": proofs_ahead.of_run(proving.get(run.pk), now) if standing.clears_now else "",
         "decision": judged.decision,
         "attempts": attempts,
         "attempt": attempt,

@@ -1,6 +1,6 @@
 """The runs of the list, and their sums."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import ceil
@@ -14,6 +14,7 @@ from cleanup.models import (
     ClearAttempt,
     LedgerEntry,
     Project,
+    ProvingRun,
     Requester,
     RetentionPolicy,
     Run,
@@ -28,6 +29,8 @@ from cleanup.rules.policies.policy import ScopedPolicy
 from cleanup.rules.states import State
 from cleanup.runs import run_status
 from cleanup.runs.facts import stored_facts
+from cleanup.runs.proving import proving_counts
+from cleanup.text import proofs_ahead
 from cleanup.text.values import visible
 from cleanup.web.paging import or_nothing
 from cleanup.web.runs.forms import BY_SCHEDULE, UNREADABLE, WITHIN_A_DAY
@@ -63,6 +66,7 @@ class RunRow:
     may_hold: bool = True
     chosen: bool = False
     asks_in: int | None = None
+    ahead: str = ""  # how far its proof is
 
     @property
     def live(self) -> bool:
@@ -86,7 +90,8 @@ def latest_attempt(run: Run) -> ClearAttempt | None:
 
 def row_of(run: Run, now: datetime, user: AnyUser | None = None, picked: Collection[int] = ()) -> RunRow:
     policies, breakers = RetentionPolicy.objects.scoped(), run_status.open_breakers()
-    row = _row(run, latest_attempt(run), policies, readiness.hindrances(), breakers, now)
+    ahead = proving_counts.rows_of([run.pk])
+    row = _row(run, latest_attempt(run), policies, readiness.hindrances(), breakers, now, ahead)
     return row if user is None else _for(row, user, picked, now)
 
 
@@ -99,7 +104,9 @@ def rows_of(
     attempts = run_status.latest_attempts(runs)
     found = {run.pk: run for run in runs.with_root()}
     stored_facts.look_up_failures(found.values())
-    rows = (_row(found[key], attempts.get(key), policies, hindrances, breakers, now) for key in keys if key in found)
+    ahead = proving_counts.rows_of(found)
+    shown = [key for key in keys if key in found]
+    rows = (_row(found[key], attempts.get(key), policies, hindrances, breakers, now, ahead) for key in shown)
     return [_for(row, user, picked, now) for row in rows]
 
 
@@ -220,10 +227,13 @@ def _row(
     hindrances: tuple[Finding, ...],
     breakers: dict[int, Finding],
     now: datetime,
+    ahead: Mapping[int, ProvingRun],
 ) -> RunRow:
     breaker = breakers.get(run.root_id)
     judged = run_status.judge_now(run, attempt, policies, now, hindrances=hindrances, breaker=breaker)
-    return RunRow(run, stand(run, attempt, judged, now), attempt)
+    standing = stand(run, attempt, judged, now)
+    words = proofs_ahead.of_run(ahead.get(run.pk), now) if standing.clears_now else ""
+    return RunRow(run, standing, attempt, ahead=words)
 
 
 def _for(row: RunRow, user: AnyUser, picked: Collection[int], now: datetime) -> RunRow:
@@ -237,6 +247,7 @@ def _for(row: RunRow, user: AnyUser, picked: Collection[int], now: datetime) -> 
         may_hold=user.has_perm(permissions.HOLD) and permissions.may(user, permissions.HOLD, run),
         chosen=run.pk in picked,
         asks_in=ceil((opens_at - now).total_seconds()) + 1 if opens_at is not None and soon else None,
+        ahead=row.ahead,
     )
 
 

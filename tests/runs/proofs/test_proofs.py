@@ -11,13 +11,15 @@ from django.conf import settings
 from django.utils import timezone
 
 from cleanup import clear_run
-from cleanup.clears import protocol
+from cleanup.clears import preparation
 from cleanup.clears.refusal import Refused
 from cleanup.lab.nas import nas_breaker
+from cleanup.lab.roots import opening
 from cleanup.models import NasBreaker, Proof, Run
 from cleanup.rules.facts import Finding, ProofFacts
 from cleanup.rules.policies.policy import ProofLevel
 from cleanup.rules.reasons import Reason
+from cleanup.runs.facts import inspection
 from cleanup.runs.proofs import proofs
 from cleanup.storage import handles
 from cleanup.storage.mounts import places
@@ -25,6 +27,7 @@ from cleanup.storage.nas import client, reader_process
 from cleanup.storage.staging import fences
 from tests.faults.means import change_keeping_size_and_time
 from tests.faults.scene import Scene, set_scene
+from tests.runs.proofs.test_both_sides import Noted
 from tests.tools.lab import Lab
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.one_engine]
@@ -41,8 +44,8 @@ def scene(lab: Lab, root: Any, now: Any) -> Scene:
 @pytest.fixture
 def proven(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Scene:
     with monkeypatch.context() as patch:
-        patch.setattr(protocol, "Plan", _no_space)
-        with pytest.raises(OSError, match="no space"):
+        patch.setattr(preparation, "keep_plan", _and_die(preparation.keep_plan))
+        with pytest.raises(RuntimeError, match="the worker dies"):
             clear_run(scene.run, now=scene.now)
     from cleanup.clears import recovery
 
@@ -52,8 +55,12 @@ def proven(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Scene:
     return scene
 
 
-def _no_space(*plan: object) -> None:
-    raise OSError(28, "no space")
+def _and_die(act: Callable[..., object]) -> Callable[..., None]:
+    def acted(*args: Any, **how: Any) -> None:
+        act(*args, **how)
+        raise RuntimeError("the worker dies")
+
+    return acted
 
 
 # Used again
@@ -144,8 +151,8 @@ def test_a_file_that_was_written_a_moment_before_it_was_read_is_not_trusted_late
     just_now = (scene.now - timedelta(seconds=1)).timestamp()
     os.utime(scene.twin / TILE, (just_now, just_now))
     with monkeypatch.context() as patch:
-        patch.setattr(protocol, "Plan", _no_space)
-        with pytest.raises(OSError, match="no space"):
+        patch.setattr(preparation, "keep_plan", _and_die(preparation.keep_plan))
+        with pytest.raises(RuntimeError, match="the worker dies"):
             clear_run(scene.run, now=scene.now)
     assert Proof.objects.get().evidence == ""
 
@@ -165,6 +172,46 @@ def test_a_proof_of_another_run_proves_nothing(proven: Scene) -> None:
         run_kind="experimental", leaf="Run_2026-01-01T00-00", first_seen_at=proven.now,
     )  # fmt: skip
     assert proofs.reusable(other, Proof.objects.get().evidence, proven.now) is None
+
+
+# What an interrupted reading has left
+
+
+def compared(scene: Scene, left: Noted, change: Callable[[], object] = lambda: None) -> tuple[Reason, ...]:
+    """The findings of a reading that goes on from `left`; a side may change after that was vouched for."""
+    with opening.reached(scene.run) as (opened, reader):
+        seen = inspection.quick_look(scene.run, opened, reader, scene.now)
+        assert seen.scan is not None and seen.listing is not None
+        vouched = proofs.evidence(scene.run, seen.scan, seen.listed, seen.listing, scene.now)
+        change()
+        asked = scene.run, opened.run, seen.scan, seen.listed, reader, lambda size: None
+        found = proofs.compare_bytes(*asked, staging=opened.root, so_far=left, vouched=vouched)
+    return tuple(finding.reason for finding in found.proof.findings)
+
+
+def test_digests_of_an_interrupted_reading_count_only_while_both_sides_are_as_they_were(
+    scene: Scene, read: list[bytes]
+) -> None:
+    left = Noted()
+    assert compared(scene, left) == ()
+    assert {*left.here} == {*left.there} == {os.fsencode(name) for name in tree_files(scene)}
+    read.clear()
+    assert compared(scene, left) == ()
+    assert read == []
+    changed = compared(scene, left, lambda: change_keeping_size_and_time(scene.twin / TILE))
+    assert changed == (Reason.NOT_COMPARED,)
+    left.here[TILE.encode()] = b"w" * 32
+    assert compared(scene, left) == (Reason.NAS_CHECKSUM_MISMATCH,)
+
+
+def test_without_evidence_nothing_that_was_left_counts(scene: Scene, read: list[bytes]) -> None:
+    """A file was just written: it may change again within a tick of the clock."""
+    os.utime(scene.twin / TILE, (scene.now.timestamp(), scene.now.timestamp()))
+    made_up = {os.fsencode(name): b"w" * 32 for name in tree_files(scene)}
+    left = Noted({**made_up}, {**made_up})
+    assert compared(scene, left) == ()
+    assert len(read) == len(made_up)
+    assert left.here == left.there != made_up
 
 
 # The last look before the commit

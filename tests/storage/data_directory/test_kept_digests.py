@@ -1,0 +1,123 @@
+"""Digests of an interrupted reading, in real files."""
+
+import hashlib
+import os
+import stat
+import tracemalloc
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from cleanup.storage.data_directory import kept_digests
+from cleanup.storage.data_directory.datadir import DataDir
+
+pytestmark = pytest.mark.one_engine
+
+NOW = datetime(2026, 6, 15, 8, 0, 0, 123456, tzinfo=UTC)
+DAY = timedelta(days=1)
+EVIDENCE, OTHER = hashlib.sha256(b"one").hexdigest(), hashlib.sha256(b"other").hexdigest()
+PATHS = [b"a", b"b/c", b"b\xff"]
+FIRST, SECOND = (hashlib.sha256(text).digest() for text in (b"1", b"2"))
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> DataDir:
+    return DataDir(str(tmp_path))
+
+
+def opened(data: DataDir, now: datetime = NOW, evidence: str = EVIDENCE, paths: list[bytes] = PATHS):
+    return kept_digests.opened(data, 7, evidence, paths, now=now, longest=DAY)
+
+
+def note_two(data: DataDir) -> Path:
+    with opened(data) as kept:
+        assert (kept.first_byte_at, kept.of(b"a")) == (NOW, (None, None))
+        kept.note_staged(b"a", FIRST)
+        kept.note_nas(b"b\xff", SECOND)
+        kept.note_nas(b"of no run", SECOND)
+        assert (kept.of(b"a"), kept.of(b"b\xff")) == ((FIRST, None), (None, SECOND))
+    return Path(data.path) / "proving" / "7"
+
+
+def test_what_was_noted_is_there_again_with_its_first_instant(data: DataDir) -> None:
+    file = note_two(data)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    with opened(data, NOW + DAY - timedelta(seconds=1)) as kept:
+        assert (kept.first_byte_at, kept.loaded) == (NOW, 2)
+        assert [kept.of(path) for path in PATHS] == [(FIRST, None), (None, None), (None, SECOND)]
+        kept.note_staged(b"b/c", SECOND)
+    with opened(data) as kept:
+        assert [kept.of(path)[0] for path in PATHS] == [FIRST, SECOND, None]
+    assert (kept_digests.kept_runs(data), kept_digests.is_kept(data, 7)) == ([7], True)
+    kept_digests.drop(data, 7)
+    kept_digests.drop(data, 7)
+    assert (kept_digests.kept_runs(data), file.exists()) == ([], False)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [{"evidence": OTHER}, {"paths": PATHS[:2]}, {"now": NOW + DAY}, {"now": NOW - timedelta(seconds=1)}],
+    ids=["another evidence", "other files", "a day old", "from the future"],
+)
+def test_what_is_of_other_bytes_or_old_is_dropped(data: DataDir, how: dict) -> None:
+    note_two(data)
+    with opened(data, **how) as kept:
+        assert (kept.loaded, kept.first_byte_at, kept.of(b"a")) == (0, how.get("now", NOW), (None, None))
+    with opened(data) as kept:
+        assert kept.loaded == 0, "what was dropped does not come back"
+
+
+@pytest.mark.parametrize("cut", range(1, 41))
+def test_a_torn_end_is_cut_and_written_over(data: DataDir, cut: int) -> None:
+    file = note_two(data)
+    os.truncate(file, file.stat().st_size - cut)
+    with opened(data) as kept:
+        assert (kept.loaded, kept.of(b"a"), kept.of(b"b\xff")) == (1, (FIRST, None), (None, None))
+        kept.note_nas(b"b/c", SECOND)
+    with opened(data) as kept:
+        assert (kept.loaded, kept.of(b"b/c")) == (2, (None, SECOND))
+
+
+def test_no_changed_byte_is_believed(data: DataDir) -> None:
+    file = note_two(data)
+    whole = file.read_bytes()
+    for at in range(len(whole)):
+        file.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        with opened(data) as kept:
+            assert kept.of(b"a")[0] in (FIRST, None)
+            assert kept.of(b"b\xff")[1] in (SECOND, None)
+            assert kept.loaded < 2
+
+
+def test_a_full_disk_ends_the_keeping_and_not_the_reading(data: DataDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    with opened(data) as kept:
+        kept.note_staged(b"a", FIRST)
+        kept.flush()
+
+        def full(descriptor: int, content: bytes) -> int:
+            raise OSError(28, "No space left on device")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "write", full)
+            kept.note_staged(b"b/c", SECOND)
+            assert kept.of(b"b/c") == (None, None)
+        kept.note_nas(b"a", SECOND)
+    with opened(data) as kept:
+        assert (kept.loaded, kept.of(b"a")) == (1, (FIRST, None))
+
+
+@pytest.mark.exhaustive
+def test_a_million_files_take_little_memory(data: DataDir) -> None:
+    """Takes half a minute. The sorted paths are the caller's. Two of them live at once here, 8 MB each."""
+    paths = [b"%08d" % number for number in range(1_000_000)]
+    tracemalloc.start()
+    for _ in range(2):
+        with opened(data, paths=paths) as kept:
+            for path in paths:
+                kept.note_staged(path, FIRST)
+                kept.note_nas(path, SECOND)
+            assert kept.of(paths[-1]) == (FIRST, SECOND)
+    assert kept.loaded == 2_000_000
+    assert tracemalloc.get_traced_memory()[1] < 20 << 20
+    tracemalloc.stop()
