@@ -352,18 +352,10 @@ def _with_bytes(
     evidence = proofs.evidence(run, scan, listed, listing, now)
     earlier = proofs.reusable(run, evidence, now) if seen.proven and not anew else None
     if earlier is not None:
-        proof = ProofFacts(
-            level=ProofLevel(earlier.level),
-            files=earlier.files,
-            bytes=earlier.bytes,
-            manifest_sha256=earlier.manifest_sha256,
-            reused_from=earlier.at,
-        )
-        facts = replace(seen.facts, proof=proof)
+        facts = replace(seen.facts, proof=_again(earlier))
         return replace(seen, facts=facts, evidence=evidence, reused=earlier, listing=listing)
     del listing
     digests, since = so_far.resume(evidence, scan.data_files, now) if so_far and evidence else (None, now)
-    vouched = evidence if digests is not None else ""
     compared = proofs.compare_bytes(
         run,
         opened.run,
@@ -373,13 +365,23 @@ def _with_bytes(
         progress,
         staging=opened.root,
         so_far=digests,
-        vouched=vouched,
+        vouched=evidence if digests is not None else "",
         pace=pace,
     )
     if compared.listing is not None and not compared.proof.findings:
         evidence = proofs.evidence(run, scan, listed, compared.listing, since)
     facts = replace(seen.facts, proof=compared.proof)
     return replace(seen, facts=facts, listing=compared.listing, evidence=evidence, read=compared, since=since)
+
+
+def _again(earlier: Proof) -> ProofFacts:
+    return ProofFacts(
+        level=ProofLevel(earlier.level),
+        files=earlier.files,
+        bytes=earlier.bytes,
+        manifest_sha256=earlier.manifest_sha256,
+        reused_from=earlier.at,
+    )
 
 
 def _with_accepted_bytes(

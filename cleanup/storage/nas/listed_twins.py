@@ -16,7 +16,7 @@ class TwinFile(NamedTuple):
     ctime_ns: int = 0
 
 
-class _Row(NamedTuple):
+class _TwinRow(NamedTuple):
     path: bytes
     size: int
     mtime_ns: int
@@ -32,7 +32,7 @@ class ListedTwins(MutableMapping[bytes, TwinFile]):
     """Files by path. They take little memory where `extend` gets them in the order of a scan, each once."""
 
     def __init__(self) -> None:
-        self._rows = PackedRows(_Row, _COLUMNS, is_ordered=True)
+        self._rows = PackedRows(_TwinRow, _COLUMNS, is_ordered=True)
         self._last = (b"", b"")
         # What comes in another order, or is set later.
         self._apart: dict[bytes, TwinFile] = {}
@@ -45,7 +45,7 @@ class ListedTwins(MutableMapping[bytes, TwinFile]):
             return
         paths = [path for path, _ in batch]
         if self._follows(paths):
-            self._rows.extend([_Row(path, *file) for path, file in batch])
+            self._rows.extend([_TwinRow(path, *file) for path, file in batch])
             self._last = place_of(paths[-1])
         else:
             for path, file in batch:

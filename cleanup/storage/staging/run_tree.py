@@ -87,7 +87,7 @@ def _may_be_lock(path: bytes) -> bool:
     return is_metadata(path) and metadata.may_be_lock(path.removeprefix(METADATA + b"/"))
 
 
-class _Found:
+class _Gathered:
     # What a scan has found so far. A part at a time is packed: a run may have a million files.
 
     def __init__(self, run: int) -> None:
@@ -110,7 +110,7 @@ def scan(run: int) -> Scan:
     `staging_io_error`; an entry that vanishes meanwhile is one too.
     """
     top = linux.status(run)
-    found = _Found(run)
+    found = _Gathered(run)
     problems: list[Finding] = []
     closed: list[Finding] = []
     of_the_hold: list[Finding] = []
@@ -174,7 +174,7 @@ def _is_held(run: int) -> bool:
 
 
 def _scan_directory(
-    run: int, device: int, directory: bytes, ino: int, found: _Found, problems: list[Finding]
+    run: int, device: int, directory: bytes, ino: int, found: _Gathered, problems: list[Finding]
 ) -> list[tuple[bytes, int]]:
     with handles.opened(handles.open_beneath(run, directory or b".")) as descriptor:
         own = linux.status(descriptor)
@@ -191,7 +191,7 @@ def _scan_names(
     own: linux.FileStatus,
     device: int,
     above: bytes,
-    found: _Found,
+    found: _Gathered,
     problems: list[Finding],
 ) -> list[tuple[bytes, int]]:
     below: list[tuple[bytes, int]] = []
