@@ -49,7 +49,7 @@ class DataDir:
 
     @contextlib.contextmanager
     def lock(self, name: str, *, wait: bool = False) -> Iterator[bool]:
-        """Holds a lock for a block, until the process ends at the latest; yields False if it is taken, unless `wait`."""
+        """Holds a lock for a block, or until the process dies; yields False if it is taken, unless `wait`."""
         descriptor = os.open(self._in("locks", name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         with handles.opened(descriptor):
             try:
