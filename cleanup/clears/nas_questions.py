@@ -4,6 +4,7 @@ The run now has another name, and for a moment a new file: a NAS that shows eith
 twin file again finds a NAS that keeps names of removed files.
 """
 
+import itertools
 import os
 import secrets
 import time
@@ -107,11 +108,12 @@ def _reopen(
 ) -> None:
     _note(attempt, 0)
     noted = time.monotonic()
-    for start in range(0, len(files), _BATCH_FILES):
-        batch = files[start : start + _BATCH_FILES]
+    remaining, asked = iter(files), 0
+    while batch := list(itertools.islice(remaining, _BATCH_FILES)):
         reader.reopen(twin.path, [_ends(opened.run, entry, pieces(entry.size)) for entry in batch])
+        asked += len(batch)
         if time.monotonic() - noted >= _PROGRESS_SECONDS:
-            _note(attempt, start + len(batch))
+            _note(attempt, asked)
             noted = time.monotonic()
 
 

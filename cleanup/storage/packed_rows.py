@@ -40,6 +40,7 @@ def place_of(path: bytes) -> tuple[bytes, bytes]:
 class _Near(NamedTuple, Generic[R]):
     rows: Sequence[R]
     by_path: dict[bytes, R]
+    folders: list[bytes]  # of the rows, as they are ordered; filled when it is asked for
 
 
 class _Part(NamedTuple):
@@ -59,7 +60,7 @@ class PackedRows(Sequence[R]):
     """
 
     def __init__(self, kind: type[R], columns: str, rows: Iterable[R] = (), *, is_ordered: bool = False) -> None:
-        self._kind, self._columns, self._is_ordered = kind, columns, is_ordered
+        self._kind, self._columns, self.is_ordered = kind, columns, is_ordered
         self._parts: list[_Part] = []
         self._places: list[tuple[bytes, bytes]] = []
         self._tail: list[R] = []
@@ -129,22 +130,27 @@ class PackedRows(Sequence[R]):
         row = self._latest.get(path)
         if row is not None:
             return row
-        if not self._is_ordered:
+        if not self.is_ordered:
             number = _ALL
         elif (number := self._part_of(place_of(path))) < 0:
             return None
         self._latest = self._near(number).by_path
         return self._latest.get(path)
 
-    def in_folder(self, folder: bytes) -> Iterator[R]:
-        """Yields the rows directly in a folder; of ordered rows only."""
-        place = ((folder + b"/").translate(_ORDER) if folder else b"", b"")
-        for number in range(max(self._part_of(place), 0), len(self._parts) + 1):
-            rows = self._near(number).rows
-            for row in rows[bisect_left(rows, place, key=lambda row: place_of(row.path)) :]:
-                if row.path.rpartition(b"/")[0] != folder:
-                    return
-                yield row
+    def in_folder(self, folder: bytes) -> Iterator[Sequence[R]]:
+        """Yields the rows directly in a folder, some hundred at a time; of ordered rows only."""
+        above = (folder + b"/").translate(_ORDER) if folder else b""
+        for number in range(max(self._part_of((above, b"")), 0), len(self._parts) + 1):
+            rows, folders = self._near(number).rows, self._near(number).folders
+            if rows and not folders:
+                one = place_of(rows[0].path)[0]
+                is_one = one == place_of(rows[-1].path)[0]
+                folders += [one] * len(rows) if is_one else [place_of(row.path)[0] for row in rows]
+            begin, end = bisect_left(folders, above), bisect_right(folders, above)
+            if begin < end:
+                yield rows[begin:end]
+            if end < len(rows):
+                return
 
     def _part_of(self, place: tuple[bytes, bytes]) -> int:
         if self._tail and place >= place_of(self._tail[0].path):
@@ -160,7 +166,7 @@ class PackedRows(Sequence[R]):
                 rows: Sequence[R] = list(self)
             else:
                 rows = self._tail if number == len(self._parts) else self._unpacked(self._parts[number])
-            found = self._found[number] = _Near(rows, {row.path: row for row in rows})
+            found = self._found[number] = _Near(rows, {row.path: row for row in rows}, [])
         return found
 
 

@@ -21,10 +21,13 @@ def future_files(
 
     `stored` gives the earlier look; unchanged files are known since then.
     """
-    past: list[run_tree.Entry] = []
+    past: int | None = None
     future: list[run_tree.Entry] = []
     for entry in files:
-        (future if instant(entry.mtime_ns) > now else past).append(entry)
+        if instant(entry.mtime_ns) > now:
+            future.append(entry)
+        else:
+            past = entry.mtime_ns if past is None else max(past, entry.mtime_ns)
     if not future:
         return None
     digest, before = _digest(future), stored()
@@ -33,7 +36,7 @@ def future_files(
         count=len(future),
         names=tuple(show(entry.path) for entry in future[:_NAMES_SHOWN]),
         newest_at=instant(max(entry.mtime_ns for entry in future)),
-        others_at=instant(max(entry.mtime_ns for entry in past)) if past else None,
+        others_at=instant_if_known(past),
         digest=digest,
         since=before.since if known and before is not None else now,
     )

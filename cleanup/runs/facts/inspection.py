@@ -291,8 +291,9 @@ def look(
     if seen.facts.accepts:
         seen = _with_accepted_bytes(seen, run, opened, reader, progress)
     elif facts.wanted_proof(policy) is ProofLevel.CHECKSUM:
-        resumed = None if anew else so_far
-        seen = _with_bytes(seen, run, opened, reader, now, progress, anew=anew, so_far=resumed, pace=pace)
+        resumed, listings = None if anew else so_far, [seen.listing]
+        seen = replace(seen, listing=None)
+        seen = _with_bytes(seen, listings, run, opened, reader, now, progress, anew=anew, so_far=resumed, pace=pace)
     seen = replace(seen, facts=replace(seen.facts, fresh=True))
     return seen, evaluate(seen.facts, policy, now)
 
@@ -317,6 +318,7 @@ def _trusts_the_record(run: Run, policy: Policy) -> bool:
 
 def _with_bytes(
     seen: Look,
+    listings: list[client.Listing | None],
     run: Run,
     opened: OpenRun,
     reader: Reader,
@@ -327,22 +329,17 @@ def _with_bytes(
     so_far: Resumption | None,
     pace: int,
 ) -> Look:
-    scan, listed, listing = seen.scan, seen.listed, seen.listing
+    # `listings` holds the only reference to the one of `seen`: a listing of many files must go before the next comes.
+    scan, listed, listing = seen.scan, seen.listed, listings.pop()
     if scan is None or listing is None or (listed is None and not seen.by_signature):
-        return seen
+        return replace(seen, listing=listing)
     evidence = proofs.evidence(run, scan, listed, listing, now)
     earlier = proofs.reusable(run, evidence, now) if seen.proven and not anew else None
     if earlier is not None:
-        proof = ProofFacts(
-            level=ProofLevel(earlier.level),
-            files=earlier.files,
-            bytes=earlier.bytes,
-            manifest_sha256=earlier.manifest_sha256,
-            reused_from=earlier.at,
-        )
-        return replace(seen, facts=replace(seen.facts, proof=proof), evidence=evidence, reused=earlier)
+        facts = replace(seen.facts, proof=_again(earlier))
+        return replace(seen, facts=facts, evidence=evidence, reused=earlier, listing=listing)
+    del listing
     digests, since = so_far.resume(evidence, scan.data_files, now) if so_far and evidence else (None, now)
-    vouched = evidence if digests is not None else ""
     compared = proofs.compare_bytes(
         run,
         opened.run,
@@ -352,13 +349,23 @@ def _with_bytes(
         progress,
         staging=opened.root,
         so_far=digests,
-        vouched=vouched,
+        vouched=evidence if digests is not None else "",
         pace=pace,
     )
     if compared.listing is not None and not compared.proof.findings:
         evidence = proofs.evidence(run, scan, listed, compared.listing, since)
     facts = replace(seen.facts, proof=compared.proof)
     return replace(seen, facts=facts, listing=compared.listing, evidence=evidence, read=compared, since=since)
+
+
+def _again(earlier: Proof) -> ProofFacts:
+    return ProofFacts(
+        level=ProofLevel(earlier.level),
+        files=earlier.files,
+        bytes=earlier.bytes,
+        manifest_sha256=earlier.manifest_sha256,
+        reused_from=earlier.at,
+    )
 
 
 def _with_accepted_bytes(

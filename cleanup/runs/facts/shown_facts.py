@@ -54,12 +54,17 @@ def describe_twin(staged: int, compared: proofs.Compared) -> TwinFacts | None:
         nothing_there = any(finding.reason is Reason.NAS_MISSING_FILE for finding in compared.proof.findings)
         return TwinFacts(files=0, bytes=0, missing=staged) if nothing_there else None
     # Desktop files that only the NAS has are not counted. A file beside another may be anything there.
-    twins = [file for path, file in compared.listing.files.items() if not desktop_files.is_named(path)]
+    files = size = 0
+    newest: int | None = None
+    for path, twin in compared.listing.files.items():
+        if not desktop_files.is_named(path):
+            files, size = files + 1, size + twin.size
+            newest = twin.mtime_ns if newest is None else max(newest, twin.mtime_ns)
     return TwinFacts(
-        files=len(twins),
-        bytes=sum(twin.size for twin in twins),
-        newest_at=instant_if_known(max((twin.mtime_ns for twin in twins), default=None)),
+        files=files,
+        bytes=size,
+        newest_at=instant_if_known(newest),
         missing=compared.missing,
         other_size=compared.other_size,
-        more=len(twins) - (staged - compared.missing),
+        more=files - (staged - compared.missing),
     )

@@ -6,15 +6,16 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Self
 
 from cleanup.lab.nas.nas_transport import Reader
+from cleanup.lab.roots import opening
 from cleanup.runs.proofs.digests import DigestsSoFar
 from cleanup.storage import handles, hash_pool, linux
 from cleanup.storage.hash_beside import HashBeside
 from cleanup.storage.nas import client
 from cleanup.storage.run_paths import show
-from cleanup.storage.staging import run_tree
+from cleanup.storage.spilled_digests import SpilledDigests
+from cleanup.storage.staging import run_tree, tree_entries
 
 _WAIT_SECONDS = 0.2
-_DIGEST = 32
 _LOOK = os.O_PATH | os.O_NOFOLLOW
 
 
@@ -44,7 +45,8 @@ class BothSides:
         self._pace = pace
         self._known_here: dict[bytes, bytes] = {}
         self._known_there: dict[bytes, bytes] = {}
-        self._digests = bytearray()  # of the files that are read here, in their order
+        # Of the files that are read here, in their order.
+        self._digests = SpilledDigests(opening.data_dir().path)
         self._changed: set[bytes] = set()
         self._stack = contextlib.ExitStack()
         self._beside: HashBeside[run_tree.Entry] | None = None
@@ -54,6 +56,7 @@ class BothSides:
 
     def __exit__(self, *exc_info: object) -> None:
         self._stack.close()
+        self._digests.close()
 
     def listing(self, reader: Reader, twin: str) -> client.Listing:
         """Return the twin with the digests of all files here that it has, and begin with the staged side.
@@ -63,7 +66,7 @@ class BothSides:
         self._begin()
         note = self._so_far.note_nas if self._so_far is not None else None
         how = client.HowToRead(self._known_there.keys(), self._pace, hash_pool.THREADS_OF_A_SIDE, note)
-        wanted = [entry.path for entry in self._files]
+        wanted = tree_entries.paths_of(self._files)
         found = reader.read(twin, with_bytes=True, wanted=wanted, progress=self._tell, how=how)
         for path, digest in self._known_there.items():
             if path in found.files:
@@ -79,19 +82,19 @@ class BothSides:
         while not self._beside.has_ended(_WAIT_SECONDS):
             self._tell(0)
         self._tell(0)
-        at = 0
+        digests = iter(self._digests)
         for entry in self._files:
             known = self._known_here.get(entry.path)
             if known is not None:
                 yield entry, known, self._is_still_there(entry)
                 continue
-            yield entry, bytes(self._digests[at : at + _DIGEST]), entry.path not in self._changed
-            at += _DIGEST
+            yield entry, next(digests), entry.path not in self._changed
 
     def _begin(self) -> None:
         if self._so_far is not None and self._goes_on:
             self._progress(sum(self._learn(entry, self._so_far) for entry in self._files))
-        files = [entry for entry in self._files if entry.path not in self._known_here]
+        known = self._known_here
+        files = [entry for entry in self._files if entry.path not in known] if known else self._files
         self._beside = self._stack.enter_context(HashBeside(self._opened, files))
 
     def _learn(self, entry: run_tree.Entry, so_far: DigestsSoFar) -> int:
@@ -106,7 +109,7 @@ class BothSides:
     def _tell(self, size: int) -> None:
         assert self._beside is not None  # noqa: S101
         for entry, digest, status in self._beside.taken():
-            self._digests += digest
+            self._digests.add(digest)
             if (status.ino, status.size) != (entry.ino, entry.size):
                 self._changed.add(entry.path)
             elif self._so_far is not None:

@@ -63,7 +63,7 @@ def compare_names(
     files = scanned.data_files
 
     def ask(twin: str) -> client.Listing:
-        return reader.read(twin, with_bytes=False, recent=recent, wanted=[entry.path for entry in files])
+        return reader.read(twin, with_bytes=False, recent=recent, wanted=files.paths)
 
     return _compare(run, scanned, files, ask, listed, staging=staging)
 
@@ -142,10 +142,10 @@ def _unreadable(error: OSError) -> Finding:
 
 
 def _expected(
-    files: Collection[run_tree.Entry], listed: manifest.Manifest | None, listing: client.Listing
+    files: run_tree.Chosen, listed: manifest.Manifest | None, listing: client.Listing
 ) -> Callable[[bytes], bytes | None]:
     # Where the manifest agrees with the NAS, one copy of the digests is enough.
-    paths = {entry.path for entry in files}
+    paths = files.paths
     if listed is None or _agree(listed, listing, paths):
         return lambda path: listing.files[path].digest
     return listed.digests_of(paths).get
@@ -179,8 +179,12 @@ def _compare(
     except client.NasError as error:
         problem = with_way_out(run, error.problem)
         return Compared(replace(proof, findings=(Finding(Reason(problem.reason), problem.detail),)))
-    missing = [entry for entry in files if entry.path not in listing.files]
-    other = [entry for entry in files if entry.path in listing.files and listing.files[entry.path].size != entry.size]
+    missing, other = [], []
+    for entry in files:
+        if (file := listing.files.get(entry.path)) is None:
+            missing.append(entry)
+        elif file.size != entry.size:
+            other.append(entry)
     findings = [*two_places.findings(run.root, staging, listing.place)]
     findings += _same_filesystem(run, scanned.device, files, listing, known={found.reason for found in findings})
     for reason, entries in ((Reason.NAS_MISSING_FILE, missing), (Reason.NAS_SIZE_MISMATCH, other)):
@@ -213,31 +217,40 @@ class Renumbered(NamedTuple):
 
 
 def changed_on_nas(
-    run: Run, before: client.Listing, files: Iterable[run_tree.Entry], reader: Reader, *, staging: int
+    run: Run, before: client.Listing, files: run_tree.Chosen, reader: Reader, *, staging: int
 ) -> Finding | Renumbered | None:
     """Return what has changed on the NAS since a comparison; `files` are the plan's.
 
     Also checks through `staging` that the NAS is a second place.
     """
-    paths = [entry.path for entry in files]
     try:
-        now = reader.read(twin_of(run).path, with_bytes=False, wanted=paths)
+        now = reader.read(twin_of(run).path, with_bytes=False, wanted=files.paths)
     except client.NasError as error:
         return Finding(Reason(error.problem.reason), error.problem.detail)
     if one_place := next(two_places.findings(run.root, staging, now.place), None):
         return one_place
     if (now.device, now.place.mounting) != (before.device, before.place.mounting):
         return Finding(Reason.NOT_COMPARED, "another filesystem is mounted there since it was compared")
-    missing = [show(path) for path in paths if path not in now.files]
-    if missing:
-        return Finding(Reason.NAS_MISSING_FILE, f"gone since it was compared: {name_some(missing)}")
+    return _changes(before, now, files)
+
+
+def _changes(before: client.Listing, now: client.Listing, files: run_tree.Chosen) -> Finding | Renumbered | None:
     known = 0 if keeps_inodes(now.place) and keeps_inodes(before.place) else 1
-    changed = [path for path in paths if _marks(now.files[path])[known:] != _marks(before.files[path])[known:]]
+    missing, changed, rewritten, renumbered = list[bytes](), list[bytes](), list[bytes](), list[bytes]()
+    for path in files.paths:
+        seen, old = now.files.get(path), before.files[path]
+        if seen is None:
+            missing.append(path)
+        elif _marks(seen)[known:] != _marks(old)[known:]:
+            changed.append(path)
+        else:
+            rewritten += [path] if seen.ctime_ns != old.ctime_ns else []
+            renumbered += [path] if seen.ino != old.ino else []
+    if missing:
+        return Finding(Reason.NAS_MISSING_FILE, f"gone since it was compared: {name_some(list(map(show, missing)))}")
     if changed:
-        names = name_some([show(path) for path in changed])
+        names = name_some(list(map(show, changed)))
         return Finding(Reason.NOT_COMPARED, f"changed on the NAS since it was compared: {names}")
-    rewritten = [path for path in paths if now.files[path].ctime_ns != before.files[path].ctime_ns]
-    renumbered = [path for path in paths if now.files[path].ino != before.files[path].ino]
     if not rewritten and not renumbered:
         return None
     return Renumbered(frozenset(renumbered), tuple(map(show, rewritten)))
@@ -255,7 +268,7 @@ def evidence(
     It covers the staged entries without locks, NAS files, manifest, roots, and the NAS mount: another disk may have
     equal inodes and times.
     """
-    newest = max((listing.files[path].mtime_ns for path in _on_both(scanned, listing)), default=0)
+    newest = max((twin.mtime_ns for _, twin in _on_both(scanned.data_files, listing)), default=0)
     if newest >= (at - _GRAIN).timestamp() * 1e9:
         return ""
     return _full_digest(run, scanned, listed, listing)
@@ -284,8 +297,7 @@ def lasting_evidence(
 def written_between(scanned: run_tree.Scan, listing: client.Listing, since: datetime, until: datetime) -> bool:
     """Return whether a twin file is dated between two instants, within the clock's grain."""
     first, last = (since - _GRAIN).timestamp(), (until + _GRAIN).timestamp()
-    twins = (listing.files[path] for path in _on_both(scanned, listing))
-    return any(first <= twin.mtime_ns / 1e9 <= last for twin in twins)
+    return any(first <= twin.mtime_ns / 1e9 <= last for _, twin in _on_both(scanned.data_files, listing))
 
 
 def _digest(
@@ -300,17 +312,18 @@ def _digest(
     place = twin_of(run)
     places = (run.root.token, place.root.token, run.run_path, place.path, scanned.ino, listed.sha256 if listed else "")
     seen.update(repr((*places, *mounted)).encode())
-    for entry in sorted(scanned.compared, key=lambda entry: entry.path):
+    for entry in scanned.compared.by_path():
         # Each lock that comes or goes changes this folder's time; its entries are compared themselves.
         times = () if entry.path == run_paths.METADATA else (entry.mtime_ns, entry.ctime_ns)
         seen.update(repr((entry.path, entry.is_file, entry.ino, entry.size, *times)).encode())
-    for path in sorted(_on_both(scanned, listing)):
-        seen.update(repr((path, *marks(listing.files[path]))).encode())
+    for path, twin in _on_both(scanned.data_files.by_path(), listing):
+        seen.update(repr((path, *marks(twin))).encode())
     return seen.hexdigest()
 
 
-def _on_both(scanned: run_tree.Scan, listing: client.Listing) -> Iterator[bytes]:
-    return (entry.path for entry in scanned.data_files if entry.path in listing.files)
+def _on_both(files: Iterable[run_tree.Entry], listing: client.Listing) -> Iterator[tuple[bytes, client.TwinFile]]:
+    twins = ((entry.path, listing.files.get(entry.path)) for entry in files)
+    return ((path, twin) for path, twin in twins if twin is not None)
 
 
 def _storage(place: Place) -> tuple[object, ...]:

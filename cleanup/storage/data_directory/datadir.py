@@ -49,8 +49,7 @@ class DataDir:
 
     @contextlib.contextmanager
     def lock(self, name: str, *, wait: bool = False) -> Iterator[bool]:
-        """Holds a lock for a block; yields False if it is taken and `wait` is off."""
-        # An flock ends with its process and never expires before.
+        """Holds a lock for a block, or until the process dies; yields False if it is taken, unless `wait`."""
         descriptor = os.open(self._in("locks", name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         with handles.opened(descriptor):
             try:
@@ -62,17 +61,9 @@ class DataDir:
 
     def write_plan(self, attempt: str, plan: Plan | bytes) -> str:
         """Keeps a plan, or its bytes; returns the SHA-256 in hex. Raises OSError."""
-        written = hashlib.sha256()
-
-        def write(file: io.BufferedWriter) -> None:
-            nonlocal written
-            written = hashlib.sha256()  # a second try begins anew
-            for part in encoded(plan) if isinstance(plan, Plan) else (plan,):
-                written.update(part)
-                file.write(part)
-
-        self.keep("plans", attempt, write)
-        return written.hexdigest()
+        tries: list[str] = []
+        self.keep("plans", attempt, lambda file: tries.append(_write_plan(file, plan)))
+        return tries[-1]
 
     def planned(self, attempt: str, sha256: str) -> Iterator[Entry]:
         """Yields the entries of a plan without reading it whole. Raises PlanError as `read_plan`, OSError."""
@@ -201,6 +192,14 @@ class DataDir:
         with self._opened() as directory:
             act = partial(_write_durably, self._in(folder, name), write)
             reserve.with_reserve(directory, act, spare=LOW_WATER_BYTES) if urgent else act()
+
+
+def _write_plan(file: io.BufferedWriter, plan: Plan | bytes) -> str:
+    seen = hashlib.sha256()
+    for part in encoded(plan) if isinstance(plan, Plan) else (plan,):
+        seen.update(part)
+        file.write(part)
+    return seen.hexdigest()
 
 
 def _member(archive: tarfile.TarFile, name: str) -> bytes:

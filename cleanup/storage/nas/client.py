@@ -3,15 +3,16 @@
 import base64
 import errno
 import os
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from cleanup.storage import anchor_file
 from cleanup.storage.data_directory.kept_receipts import KeptFile
-from cleanup.storage.nas import clock, extras, protocol
+from cleanup.storage.nas import clock, extras, protocol, wanted_files
 from cleanup.storage.nas.challenge import Ends
+from cleanup.storage.nas.listed_twins import ListedTwins
 from cleanup.storage.nas.protocol import Listing, NasError, TwinFile, is_silence
 from cleanup.storage.nas.reader_process import ANOTHER_ANSWER, Abandoned, ReaderProcess
 from cleanup.storage.nas.record import ILL
@@ -64,11 +65,12 @@ class NasReader(ReaderProcess):
         `nas_is_staging`, `nas_io_error`, `nas_timeout`, or `nas_slow` where the NAS answers another process.
         """
         asked: dict[str, Any] = {"twin": twin, "with_bytes": with_bytes, "recent": recent}
+        more: Iterable[bytes] = ()
         if with_bytes:
             asked |= {"pace": how.pace, "threads": how.threads}
         if with_bytes and wanted is not None:
-            asked["wanted"] = [os.fsdecode(path) for path in wanted if path not in how.known]
-        self._ask(asked)
+            asked["wanted"], more = True, wanted_files.lines(wanted, without=how.known)
+        self._ask(asked, more)
         try:
             return self._listing(wanted, progress, how.note)
         except BaseException:
@@ -82,7 +84,7 @@ class NasReader(ReaderProcess):
         progress: Callable[[int], None],
         note: Callable[[bytes, bytes], None] | None,
     ) -> Listing:
-        files: dict[bytes, TwinFile] = {}
+        files = ListedTwins()
         unread: list[extras.Unread] = []
         while True:
             answer = self._answer(lambda: progress(0))
@@ -179,11 +181,8 @@ class NasReader(ReaderProcess):
         return clock.Reading(*answer)
 
 
-def _take(batch: protocol.FileBatch, into: dict[bytes, TwinFile], note: Callable[[bytes, bytes], None] | None) -> None:
-    if note is None:
-        into.update(batch.files())
-        return
-    for path, file in batch.files():
-        into[path] = file
-        if file.digest is not None:
+def _take(batch: protocol.FileBatch, into: ListedTwins, note: Callable[[bytes, bytes], None] | None) -> None:
+    into.extend(batch.files())
+    for path, file in batch.files() if note is not None else ():
+        if note is not None and file.digest is not None:
             note(path, file.digest)

@@ -9,16 +9,17 @@ import json
 import os
 import re
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, MutableMapping, Sequence
 from dataclasses import dataclass
 from itertools import starmap
-from typing import Any, NamedTuple
+from typing import Any
 
 from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.storage import linux
 from cleanup.storage.mounts.places import Place
 from cleanup.storage.nas.challenge import Ends
+from cleanup.storage.nas.listed_twins import TwinFile as TwinFile
 
 # How the detail of a silence begins; `is_silence` recognises it.
 SILENT = "silent for"
@@ -56,16 +57,6 @@ def is_silence(reason: str, detail: str) -> bool:
     return reason == Reason.NAS_SLOW or bool(silent)
 
 
-class TwinFile(NamedTuple):
-    """One file of the twin; `digest` is None unless its bytes were read."""
-
-    size: int
-    mtime_ns: int
-    ino: int
-    digest: bytes | None
-    ctime_ns: int = 0
-
-
 @dataclass(frozen=True)
 class Listing:
     """The twin's data files by relative path, and their device.
@@ -75,7 +66,7 @@ class Listing:
     """
 
     device: int
-    files: dict[bytes, TwinFile]
+    files: MutableMapping[bytes, TwinFile]
     place: Place
     record: bytes | None = None
     malformed: tuple[str, ...] = ()
@@ -200,7 +191,7 @@ def last_line(
     return {"device": device, "place": place, "record": said, "malformed": list(malformed), "origin": origin}
 
 
-def read_last_line(line: dict[str, Any], files: dict[bytes, TwinFile]) -> Listing:
+def read_last_line(line: dict[str, Any], files: MutableMapping[bytes, TwinFile]) -> Listing:
     """Returns the listing of `files` that this line ends."""
     record = None if line["record"] is None else line["record"].encode("latin-1")
     place = Place.from_json(line["place"])

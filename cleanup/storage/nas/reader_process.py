@@ -4,6 +4,7 @@ A silent child is killed and abandoned, never waited for.
 """
 
 import contextlib
+import itertools
 import json
 import logging
 import os
@@ -12,7 +13,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol, Self
 
@@ -176,7 +177,8 @@ class ReaderProcess:
             except NasError:
                 return False
 
-    def _ask(self, request: dict[str, Any]) -> None:
+    def _ask(self, request: dict[str, Any], more: Iterable[bytes] = ()) -> None:
+        # `more`: lines that belong to the request.
         if self._given_up:
             raise NasError(Finding(Reason.NAS_TIMEOUT, "it did not answer earlier in this pass"))
         if self._answering:
@@ -187,7 +189,8 @@ class ReaderProcess:
         assert self._child.stdin is not None  # noqa: S101
         self._answering = True
         try:
-            self._send(self._child.stdin.fileno(), json.dumps(request).encode() + b"\n")
+            for line in itertools.chain([json.dumps(request).encode() + b"\n"], more):
+                self._send(self._child.stdin.fileno(), line)
         except BrokenPipeError:
             self._lose("the reading process ended")
 

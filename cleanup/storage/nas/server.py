@@ -18,7 +18,7 @@ from cleanup.rules.reasons import Reason
 from cleanup.storage import anchor_file, errors, handles, hashing, linux, run_paths
 from cleanup.storage.mounts import places
 from cleanup.storage.mounts.mountinfo import UnknownMount
-from cleanup.storage.nas import challenge, clock, extras, laid_receipts, protocol, twin_files, way_to_twin
+from cleanup.storage.nas import challenge, clock, extras, laid_receipts, protocol, twin_files, wanted_files, way_to_twin
 from cleanup.storage.nas import record as nas_record
 from cleanup.storage.nas.protocol import NasError
 from cleanup.storage.root_files import markers, tokens
@@ -151,7 +151,7 @@ def _walk(run: int, malformed: list[str], beat: Callable[[int], None]) -> Iterat
 @contextlib.contextmanager
 def _folder(run: int, directory: bytes) -> Iterator[tuple[int, list[bytes]]]:
     with handles.opened(handles.open_beneath(run, directory or b".")) as descriptor:
-        yield descriptor, markers.names_in(descriptor)
+        yield descriptor, sorted(markers.names_in(descriptor))  # as a scan, so that the listing can be packed
 
 
 def _unread(path: bytes, error: OSError) -> Answer:
@@ -292,7 +292,10 @@ def serve(path: str, token: str, staging: str = "") -> None:
     voice = _Voice()
     sys.excepthook = voice.fail
     for line in sys.stdin:
-        for answer in answers(way, token, json.loads(line), voice.beat):
+        request = json.loads(line)
+        if "wanted" in request:
+            request["wanted"] = wanted_files.WantedFiles(sys.stdin)
+        for answer in answers(way, token, request, voice.beat):
             voice.say(answer)
 
 

@@ -1,8 +1,7 @@
 """The files of a twin on their way to the reader: listed, or read and hashed."""
 
-import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import closing
 from typing import Any, NamedTuple
 
@@ -42,7 +41,7 @@ def answers(run: int, walk: Iterable[Answer | Found], request: Answer, beat: Bea
             yield from listed.add(found.path, found.status) if isinstance(found, Found) else (found,)
         yield from listed.rest()
         return
-    wanted = frozenset(map(os.fsencode, request["wanted"])) if "wanted" in request else None
+    wanted: Container[bytes] | None = request.get("wanted")
     read, aside = _Batches(with_digests=True), list[Answer]()
 
     def to_read() -> Iterator[Found]:

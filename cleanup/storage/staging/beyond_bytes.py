@@ -2,8 +2,8 @@
 
 import contextlib
 import hashlib
+import itertools
 import os
-from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +17,7 @@ from cleanup.storage.staging.run_tree import Entry
 _USER = "user."
 _FLAGS_OF_SAMBA = "user.DOSATTRIB"
 ACCESS_LISTS = ("system.posix_acl_access", "system.posix_acl_default")
+_TOGETHER = 1024
 # By path and by attribute name: the SHA-256 of the value.
 Attributes = dict[bytes, dict[str, str]]
 
@@ -34,18 +35,26 @@ class BeyondBytes:
 
 def found_in(run: int, entries: Iterable[Entry], apart: Collection[bytes] = ()) -> BeyondBytes:
     """Returns what a run has besides bytes; paths in `apart` give no attributes."""
-    data = [entry for entry in entries if run_tree.is_data(entry.path) and entry.path != run_paths.METADATA]
-    by_folder: dict[bytes, list[bytes]] = defaultdict(list)
-    for entry in data:
-        if entry.path not in apart:
-            by_folder[entry.path.rpartition(b"/")[0]].append(entry.path)
+    data = (entry for entry in entries if run_tree.is_data(entry.path) and entry.path != run_paths.METADATA)
     attributes: Attributes = {}
-    for folder, paths in by_folder.items():
-        with contextlib.suppress(OSError), handles.opened(handles.open_beneath(run, folder or b".")) as descriptor:
-            for path in paths:
-                if found := attributes_of(descriptor, path.rpartition(b"/")[2]):
-                    attributes[path] = found
-    return BeyondBytes(attributes, tuple(_without_files(data)))
+    folders, holding = set[bytes](), set[bytes]()
+    # In a scan the entries of a folder follow each other.
+    for folder, inside in itertools.groupby(data, key=lambda entry: entry.path.rpartition(b"/")[0]):
+        while some := list(itertools.islice(inside, _TOGETHER)):
+            attributes |= _attributes_in(run, folder, [entry.path for entry in some if entry.path not in apart])
+            folders |= {entry.path for entry in some if not entry.is_file}
+            if folder and folder not in holding and any(entry.is_file for entry in some):
+                holding |= {folder, *_above(folder)}
+    return BeyondBytes(attributes, tuple(_without_files(folders, holding)))
+
+
+def _attributes_in(run: int, folder: bytes, paths: Iterable[bytes]) -> Attributes:
+    attributes: Attributes = {}
+    with contextlib.suppress(OSError), handles.opened(handles.open_beneath(run, folder or b".")) as descriptor:
+        for path in paths:
+            if found := attributes_of(descriptor, path.rpartition(b"/")[2]):
+                attributes[path] = found
+    return attributes
 
 
 def attributes_of(folder: int, name: bytes) -> dict[str, str]:
@@ -68,10 +77,9 @@ def _counts(attribute: str) -> bool:
     return is_own or attribute in ACCESS_LISTS
 
 
-def _without_files(entries: list[Entry]) -> list[bytes]:
+def _without_files(folders: Collection[bytes], holding: Collection[bytes]) -> list[bytes]:
     # Of nested empty folders only the uppermost counts.
-    holding = {path for entry in entries if entry.is_file for path in _above(entry.path)}
-    empty = {entry.path for entry in entries if not entry.is_file and entry.path not in holding}
+    empty = {path for path in folders if path not in holding}
     return sorted(path for path in empty if not any(above in empty for above in _above(path)))
 
 

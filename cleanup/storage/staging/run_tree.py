@@ -87,23 +87,20 @@ def _may_be_lock(path: bytes) -> bool:
     return is_metadata(path) and metadata.may_be_lock(path.removeprefix(METADATA + b"/"))
 
 
-class _Found:
+class _Gathered:
     # What a scan has found so far. A part at a time is packed: a run may have a million files.
 
-    def __init__(self) -> None:
+    def __init__(self, run: int) -> None:
+        # Bit and owner of files that this process may surely read; None where the mode does not tell it.
+        self.readable = (stat.S_IRUSR, os.geteuid()) if linux.is_local(run) else None
         self.entries = tree_entries.packed(is_ordered=True)
         self.beside: list[Entry] = []  # perhaps of a desktop
-        self._new: list[Entry] = []
-
-    def add(self, entry: Entry) -> None:
-        self._new.append(entry)
-        if len(self._new) == TOGETHER:
-            self.pack()
+        self.new: list[Entry] = []
 
     def pack(self) -> None:
-        self.beside += filter(_may_be_of_a_desktop, desktop_files.candidates(self._new))
-        self.entries.extend(self._new)
-        self._new.clear()
+        self.beside += filter(_may_be_of_a_desktop, desktop_files.candidates(self.new))
+        self.entries.extend(self.new)
+        self.new.clear()
 
 
 def scan(run: int) -> Scan:
@@ -113,7 +110,7 @@ def scan(run: int) -> Scan:
     `staging_io_error`; an entry that vanishes meanwhile is one too.
     """
     top = linux.status(run)
-    found = _Found()
+    found = _Gathered(run)
     problems: list[Finding] = []
     closed: list[Finding] = []
     of_the_hold: list[Finding] = []
@@ -177,7 +174,7 @@ def _is_held(run: int) -> bool:
 
 
 def _scan_directory(
-    run: int, device: int, directory: bytes, ino: int, found: _Found, problems: list[Finding]
+    run: int, device: int, directory: bytes, ino: int, found: _Gathered, problems: list[Finding]
 ) -> list[tuple[bytes, int]]:
     with handles.opened(handles.open_beneath(run, directory or b".")) as descriptor:
         own = linux.status(descriptor)
@@ -194,11 +191,13 @@ def _scan_names(
     own: linux.FileStatus,
     device: int,
     above: bytes,
-    found: _Found,
+    found: _Gathered,
     problems: list[Finding],
 ) -> list[tuple[bytes, int]]:
     below: list[tuple[bytes, int]] = []
-    read, is_sticky = linux.status_reader(), own.mode & stat.S_ISVTX
+    read, new, readable = linux.status_reader(), found.new, found.readable
+    # What nearly every entry is comes first: it makes a large run cheaper by a third.
+    may_be_plain, longest = not own.mode & stat.S_ISVTX, MAX_PATH - len(above)
     for name in sorted_names(descriptor):
         path = above + name
         try:
@@ -207,24 +206,32 @@ def _scan_names(
             if not _may_be_lock(path):
                 raise
             continue
-        # What nearly every entry is comes first: it makes a large run cheaper by a third.
-        is_plain = status.is_plain_file and not is_sticky and len(path) <= MAX_PATH and path != hold_file.NAME
-        if is_plain:
-            if not _may_read(descriptor, name):
+        if may_be_plain and status.is_plain_file and len(name) <= longest and path != hold_file.NAME:
+            if (status.mode & stat.S_IRUSR, status.uid) != readable and not _may_read(descriptor, name):
                 problems.append(Finding(Reason.PERMISSION_DENIED, f"{show(path)} may not be read"))
         elif problem := _objection(path, status, device):
             if path != hold_file.NAME:
                 problems.append(problem)
             continue
-        elif path != hold_file.NAME:
-            if status.is_fixed or not _may_remove(own, status):
-                problems.append(Finding(Reason.PERMISSION_DENIED, f"{show(path)} may not be removed"))
-            elif status.is_file and not _may_read(descriptor, name):
-                problems.append(Finding(Reason.PERMISSION_DENIED, f"{show(path)} may not be read"))
-        found.add(entry_of(path, status))
-        if not is_plain and status.is_directory:
-            below.append((path, status.ino))
+        else:
+            if path != hold_file.NAME:
+                problems += _permissions(descriptor, own, name, path, status)
+            if status.is_directory:
+                below.append((path, status.ino))
+        new.append(entry_of(path, status))
+        if len(new) == TOGETHER:
+            found.pack()
     return below
+
+
+def _permissions(
+    descriptor: int, own: linux.FileStatus, name: bytes, path: bytes, status: linux.FileStatus
+) -> list[Finding]:
+    if status.is_fixed or not _may_remove(own, status):
+        return [Finding(Reason.PERMISSION_DENIED, f"{show(path)} may not be removed")]
+    if status.is_file and not _may_read(descriptor, name):
+        return [Finding(Reason.PERMISSION_DENIED, f"{show(path)} may not be read")]
+    return []
 
 
 def sorted_names(descriptor: int) -> list[bytes]:

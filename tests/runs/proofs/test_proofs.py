@@ -11,7 +11,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from cleanup import clear_run
-from cleanup.clears import protocol
+from cleanup.clears import preparation
 from cleanup.clears.refusal import Refused
 from cleanup.lab.nas import nas_breaker
 from cleanup.lab.roots import opening
@@ -44,8 +44,8 @@ def scene(lab: Lab, root: Any, now: Any) -> Scene:
 @pytest.fixture
 def proven(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Scene:
     with monkeypatch.context() as patch:
-        patch.setattr(protocol, "encode", _no_space)
-        with pytest.raises(OSError, match="no space"):
+        patch.setattr(preparation, "keep_plan", _and_die(preparation.keep_plan))
+        with pytest.raises(RuntimeError, match="the worker dies"):
             clear_run(scene.run, now=scene.now)
     from cleanup.clears import recovery
 
@@ -55,8 +55,12 @@ def proven(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Scene:
     return scene
 
 
-def _no_space(plan: object) -> bytes:
-    raise OSError(28, "no space")
+def _and_die(act: Callable[..., object]) -> Callable[..., None]:
+    def acted(*args: Any, **how: Any) -> None:
+        act(*args, **how)
+        raise RuntimeError("the worker dies")
+
+    return acted
 
 
 # Used again
@@ -147,8 +151,8 @@ def test_a_file_that_was_written_a_moment_before_it_was_read_is_not_trusted_late
     just_now = (scene.now - timedelta(seconds=1)).timestamp()
     os.utime(scene.twin / TILE, (just_now, just_now))
     with monkeypatch.context() as patch:
-        patch.setattr(protocol, "encode", _no_space)
-        with pytest.raises(OSError, match="no space"):
+        patch.setattr(preparation, "keep_plan", _and_die(preparation.keep_plan))
+        with pytest.raises(RuntimeError, match="the worker dies"):
             clear_run(scene.run, now=scene.now)
     assert Proof.objects.get().evidence == ""
 
