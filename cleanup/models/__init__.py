@@ -27,7 +27,7 @@ from cleanup.models.policies import RetentionPolicy, Surprise
 from cleanup.models.receipts import Receipt
 from cleanup.models.reconciliation import Reconciliation
 from cleanup.models.roots import DiskUsage, Instrument, Project, StagingRoot
-from cleanup.models.runs import IngestEvent, RecordSight, Run, RunQuerySet, Status, count_of_events
+from cleanup.models.runs import IngestEvent, RecordSight, Run, RunQuerySet, Status, count_of_events, may_differ
 from cleanup.models.selections import KeptSelection
 from cleanup.models.set_aside import AsideState, SetAside
 from cleanup.models.sweeps import Outcome, Sweep, SweepBreaker, SweepKind, SweptRun, Tally
@@ -94,4 +94,5 @@ __all__ = [
     "SweptRun",
     "Tally",
     "count_of_events",
+    "may_differ",
 ]
