@@ -28,7 +28,7 @@ from cleanup.models.proving import ProvingLease, ProvingRun
 from cleanup.models.receipts import Receipt
 from cleanup.models.reconciliation import Reconciliation
 from cleanup.models.roots import DiskUsage, Instrument, Project, StagingRoot
-from cleanup.models.runs import IngestEvent, RecordSight, Run, RunQuerySet, Status, count_of_events
+from cleanup.models.runs import IngestEvent, RecordSight, Run, RunQuerySet, Status, count_of_events, may_differ
 from cleanup.models.search_words import RunWord
 from cleanup.models.selections import KeptSelection
 from cleanup.models.set_aside import AsideState, SetAside
@@ -99,4 +99,5 @@ __all__ = [
     "SweptRun",
     "Tally",
     "count_of_events",
+    "may_differ",
 ]

@@ -347,11 +347,6 @@ class Run(models.Model):
         return bool(vars(self).get(_HAS_MORE, True))
 
     @property
-    def may_differ(self) -> bool:
-        """Whether a difference of its bytes may be known; only `read_by_clear` rules it out."""
-        return bool(vars(self).get(_DIFFERS, True))
-
-    @property
     def origin(self) -> str:
         """The beginning of its record, in its identity; `-` if unknown."""
         return self.identity.rpartition(":")[2] or "-"
@@ -359,6 +354,11 @@ class Run(models.Model):
     @property
     def active_attempt(self) -> "ClearAttempt | None":
         return self.attempts.filter(phase__in=self.attempts.model.ACTIVE).first()
+
+
+def may_differ(run: Run) -> bool:
+    """Return whether a difference of a run's bytes may be known; only `read_by_clear` rules it out."""
+    return bool(vars(run).get(_DIFFERS, True))
 
 
 class IngestEvent(AppendOnly):

@@ -118,25 +118,11 @@ class ReaderProcess:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Let the child end; one that does not answer is given up."""
         child, self._child = self._child, None
         if child is not None and not self._answering:
             _let_end(child)
         if child is not None:
             _abandon(child)
-
-    @property
-    def is_waiting(self) -> bool:
-        """Whether a living child waits for a question, with no answer left over."""
-        child = self._child
-        return child is not None and not self._given_up and not self._answering and child.poll() is None
-
-    def note_with(self, abandoned: Abandoned) -> None:
-        """Tell `abandoned` of a child that is given up from now on."""
-        self._abandoned = abandoned
 
     @property
     def given_up(self) -> bool:
@@ -272,6 +258,17 @@ def _next(frames: Frames, pipe: int, timeout: float, waits: Callable[[], None]) 
             raise EOFError
         frames.add(part)
     return answer
+
+
+def is_waiting(reader: ReaderProcess) -> bool:
+    """Whether a reader's child lives and waits for a question, with no answer left over."""
+    child = reader._child
+    return child is not None and not reader._given_up and not reader._answering and child.poll() is None
+
+
+def hand_on(reader: ReaderProcess, abandoned: Abandoned) -> None:
+    """Give a reader to another owner, who is told of children that are given up from now on."""
+    reader._abandoned = abandoned
 
 
 def _let_end(child: subprocess.Popen[bytes]) -> None:
