@@ -176,7 +176,11 @@ def prove() -> str:
         return "proofs are not made ahead (EXLAB_PROVE)"
     if _cluster() == settings.EXLAB_PROVE_CLUSTER:  # no other work of this process has to wait
         linux.come_last()
-    return "; ".join(prover.prove_due(alive=heartbeat)) or "nothing to prove"
+    done = prover.prove_due(alive=heartbeat)
+    # While each worker was busy with a NAS, a task a minute has come.
+    queue_of_host = task_queues.queue_of(settings.EXLAB_PROVE_CLUSTER, settings.EXLAB_HOST)
+    task_queues.forget_waiting("cleanup.tasks.prove", queue_of_host, timezone.now())
+    return "; ".join(done) or "nothing to prove"
 
 
 def heartbeat() -> None:
