@@ -15,7 +15,7 @@ from cleanup.lab import clocks, task_queues
 from cleanup.lab.roots import disk_usage
 from cleanup.ledger import anchors
 from cleanup.ledger.receipts import writing
-from cleanup.models import ByteCheck, ClearAttempt, Heartbeat, StagingRoot
+from cleanup.models import ByteCheck, ClearAttempt, Heartbeat, StagingRoot, changes
 from cleanup.monitoring import evening_mail, monthly_mail
 from cleanup.monitoring.reconciliation import reconciling
 from cleanup.monitoring.reconciliation.nas import Bounds
@@ -118,6 +118,7 @@ def recover() -> str:
 
 
 def judge() -> str:
+    changes.forget_old(timezone.now())
     return f"{run_status.judge_stale(timezone.now(), limit=JUDGED_AT_ONCE)} runs judged"
 
 
