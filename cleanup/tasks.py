@@ -16,7 +16,7 @@ from cleanup.lab.nas import kept_readers
 from cleanup.lab.roots import disk_usage
 from cleanup.ledger import anchors
 from cleanup.ledger.receipts import writing
-from cleanup.models import ByteCheck, ClearAttempt, Heartbeat, Run, StagingRoot
+from cleanup.models import ByteCheck, ClearAttempt, Heartbeat, Run, StagingRoot, changes
 from cleanup.monitoring import evening_mail, monthly_mail
 from cleanup.monitoring.reconciliation import reconciling
 from cleanup.monitoring.reconciliation.nas import Bounds
@@ -128,6 +128,7 @@ def recover() -> str:
 
 
 def judge() -> str:
+    changes.forget_old(timezone.now())
     return f"{run_status.judge_stale(timezone.now(), limit=JUDGED_AT_ONCE)} runs judged"
 
 

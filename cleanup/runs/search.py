@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from django.db.models import Q
+from django.db.models import Q, Value
 
-from cleanup.models import Instrument, Project, RunQuerySet
+from cleanup.models import Instrument, Project, Run, RunQuerySet
 from cleanup.models.base import RunKind
 from cleanup.models.search_words import WordKind, days, times
 
@@ -53,10 +54,12 @@ class Word:
 
 
 def read_names() -> Names:
-    """Two short queries."""
-    instruments = Instrument.objects.order_by().values_list("equipment", flat=True).distinct()
-    projects = Project.objects.order_by().values_list("code", "title")
-    return Names(list(instruments), {code: title.casefold() for code, title in projects})
+    """One short query."""
+    instruments = Instrument.objects.order_by().values_list("equipment", Value(""), Value(0))
+    found = list(instruments.union(Project.objects.order_by().values_list("code", "title", Value(1))))
+    return Names(
+        [name for name, _title, of in found if not of], {code: title.casefold() for code, title, of in found if of}
+    )
 
 
 def words_of(text: str, names: Names, most: int) -> list[Word]:
@@ -84,15 +87,18 @@ def _has_all(texts: Iterable[str], path: str, title: str) -> bool:
 
 
 def _collect(runs: RunQuerySet, parts: Parts, limit: int) -> list[tuple[int, str, str]] | None:
-    found: dict[int, tuple[int, str, str]] = {}
-    for part in parts:
-        some = runs
-        for condition in part:  # each with a join of its own
-            some = some.filter(condition)
-        found |= {row[0]: row for row in some.order_by().values_list("pk", "run_path", "project")[: limit + 1]}
-        if len(found) > limit:
-            return None
-    return list(found.values())
+    if not parts:
+        return []
+    first, *others = (_of_part(runs, part, limit) for part in parts)
+    found = list(first.union(*others)[: limit + 1])
+    return found if len(found) <= limit else None
+
+
+def _of_part(runs: RunQuerySet, part: tuple[Q, ...], limit: int) -> Any:  # noqa: ANN401
+    for condition in part:  # each with a join of its own
+        runs = runs.filter(condition)
+    keys = runs.order_by().values("pk")[: limit + 1]
+    return Run.objects.filter(pk__in=keys).order_by().values_list("pk", "run_path", "project")
 
 
 def _word(text: str, names: Names) -> Word:
