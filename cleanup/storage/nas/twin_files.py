@@ -55,8 +55,17 @@ def answers(run: int, walk: Iterable[Answer | Found], request: Answer, beat: Bea
                 aside.extend(listed.add(found.path, found.status))
 
     pace = request.get("pace", 0)
-    note, threads = (Pace(pace, beat).note, 1) if pace else (beat, request.get("threads", 1))
-    hashed = hash_pool.hash_batches(run, to_read(), beat=note, threads=threads, drop_cache=True)
+    note = Pace(pace, beat).note if pace else beat
+    threads, at_once = (1, 1) if pace else (request.get("threads", 1), hash_pool.AT_ONCE)
+    hashed = hash_pool.hash_batches(
+        run,
+        to_read(),
+        # Nothing was read: no sign of life, for a thread may hang.
+        beat=lambda size: note(size) if size else None,
+        threads=threads,
+        at_once=at_once,
+        drop_cache=True,
+    )
     with closing(hashed) as batches:
         for batch in batches:
             yield from _all_of(aside)
