@@ -2,8 +2,8 @@
 
 import os
 import queue
+import resource
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
@@ -24,9 +24,8 @@ THREADS_OF_A_SIDE = max(1, min(4, _CORES // 2))
 LARGE = 256 << 10
 # Small files at once where each is waited for: over a network every one costs several round trips.
 AT_ONCE = 16
-# Seconds a file, in the middle of a batch, that only waiting takes.
-_WAITED = 60e-6
-_BYTES_A_SECOND = 500_000_000
+# How often a file is waited for, in the middle of a batch, from which on several are read at once.
+_WAITS = 0.5
 # Small files that a thread takes at a time.
 _PART = 32
 _BEAT_SECONDS = 0.2
@@ -91,12 +90,16 @@ def hash_batches(
                 yield from small.done(2 * at_once, beat)
                 continue
             yield from small.done(0, beat)
-            began = time.perf_counter()
+            before = _waits()
             yield _with(batch, hash_batch([file.path for file in batch], beat=beat))
-            waited = time.perf_counter() - began - size / _BYTES_A_SECOND
-            is_waited_for = waited > _WAITED * max(len(batch), _PART)
+            is_waited_for = _waits() - before >= _WAITS * max(len(batch), _PART)
         yield from large.done(0, beat)
         yield from small.done(0, beat)
+
+
+def _waits() -> int:
+    # A thread that waits leaves its processor of its own accord; on a busy machine it is made to.
+    return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
 
 
 class _Pool(Generic[T]):

@@ -23,7 +23,7 @@ HUGE = (16 << 20) + 1
 @pytest.fixture(autouse=True, params=[False, True], ids=["", "waited for"])
 def is_waited_for(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
     """Whether small files seem to come from a storage that lets them be waited for."""
-    monkeypatch.setattr(hash_pool, "_WAITED", -1.0 if request.param else 3600.0)
+    monkeypatch.setattr(hash_pool, "_WAITS", 0.0 if request.param else 1e9)
     return bool(request.param)
 
 
