@@ -1,9 +1,7 @@
 """SHA-256 of many files: large ones on several cores, small ones in batches, at once where each is waited for."""
 
 import os
-import queue
 import resource
-import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
@@ -110,15 +108,15 @@ class _Pool(Generic[T]):
         self._threads = threads
         self._pool: ThreadPoolExecutor | None = None
         self._waiting: deque[tuple[list[T], Future[list[hashing.Hashed]]]] = deque()
-        self._read: queue.SimpleQueue[int] = queue.SimpleQueue()
-        self._stopped = threading.Event()
+        self._read: deque[int] = deque()
+        self._is_stopped = False
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         # The caller closes the directory: its number must not be another's while a thread reads.
-        self._stopped.set()
+        self._is_stopped = True
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
 
@@ -143,12 +141,12 @@ class _Pool(Generic[T]):
             yield _with(batch, hashed.result())
 
     def _note(self, size: int) -> None:
-        if self._stopped.is_set():
+        if self._is_stopped:
             raise _Stopped
-        self._read.put(size)
+        self._read.append(size)
 
     def _drained(self) -> int:
-        return sum(self._read.get() for _ in range(self._read.qsize()))
+        return sum(self._read.popleft() for _ in range(len(self._read)))
 
 
 def _with(batch: list[T], hashed: list[hashing.Hashed]) -> HashedFiles[T]:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol, Self
 
-from cleanup.rules.facts import Finding
+from cleanup.rules.findings import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.storage.nas import processes
 from cleanup.storage.nas.processes import Process

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from cleanup.rules.facts import Finding
+from cleanup.rules.findings import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.storage import errors, handles, linux, run_paths
 from cleanup.storage.errors import MetAt
