@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol, Self
 
-from cleanup.rules.facts import Finding
+from cleanup.rules.findings import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.storage.nas import processes
 from cleanup.storage.nas.processes import Process

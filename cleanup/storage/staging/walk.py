@@ -6,7 +6,7 @@ import os
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from cleanup.rules.facts import Finding
+from cleanup.rules.findings import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.storage import errors, handles, linux, run_paths
 from cleanup.storage.errors import UnsafePath
