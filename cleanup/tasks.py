@@ -100,7 +100,7 @@ def discover() -> str:
 
 def _discover(root: StagingRoot) -> list[str]:
     disk_usage.measure(root, timezone.now())
-    if (done := discovery.discover(root, now=timezone.now(), wait=False)) is None:
+    if (done := discovery.discover(root, now=timezone.now(), wait=False, quick=True)) is None:
         return []
     inspected = orphans.inspect(root, now=timezone.now(), wait=False)
     set_aside_recovery.look(root, now=timezone.now())

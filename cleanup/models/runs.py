@@ -12,6 +12,7 @@ from django.db.models.functions import Coalesce, JSONObject
 
 from cleanup.models.aggregates import JsonList
 from cleanup.models.base import STATES, AppendOnly, RunKind
+from cleanup.models.looks import LookedAt
 from cleanup.models.roots import StagingRoot
 from cleanup.rules.policies.policy import Scope
 from cleanup.rules.states import State
@@ -173,6 +174,10 @@ class RunQuerySet(models.QuerySet["Run"]):
         """When last judged; also those that are going just now."""
         return self.filter(here=True)
 
+    def remembered(self) -> Self:
+        """Those of which a look has found nothing against them, and nothing was written since."""
+        return self.staged().exclude(seen="").filter(seen_doubts=F("doubts"))
+
     def doubted(self) -> Self:
         return self.filter(judged__lt=F("doubts"))
 
@@ -198,7 +203,7 @@ def _past_indexes() -> list[models.Index]:
     ]
 
 
-class Run(models.Model):
+class Run(LookedAt):
     """One leaf directory beneath a staging root, named by `run_path`, known by `identity`.
 
     Columns repeat of `facts` what lists need. Bytes are logical unless named otherwise.
@@ -230,7 +235,6 @@ class Run(models.Model):
     facts = models.JSONField(default=dict, blank=True)  # what discovery saw at `looked_at`
     problem = models.CharField(max_length=40, blank=True)
     first_seen_at = models.DateTimeField()
-    looked_at = models.DateTimeField(null=True, blank=True)
     failures = models.PositiveSmallIntegerField("failed attempts in a row", default=0)  # since the facts changed
     # See `rules.silent_twins`.
     nas_slow_times = models.PositiveSmallIntegerField("times its twin was silent", default=0)
@@ -291,6 +295,7 @@ class Run(models.Model):
                 condition=Q(here=True),
                 name="run_here_sums",
             ),
+            models.Index(fields=["root", "looked_at"], condition=Q(here=True), name="run_here_by_look"),
             *_past_indexes(),
             models.Index(fields=["twin_key"], name="run_by_twin_key"),
             models.Index(fields=["twin_place"], name="run_by_twin_place"),
