@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('cleanup', '0030_ledger_of_itself'),
+        ('cleanup', '0032_search_words'),
     ]
 
     operations = [

@@ -29,7 +29,8 @@ from cleanup.models.proving import ProvingLease, ProvingRun
 from cleanup.models.receipts import Receipt
 from cleanup.models.reconciliation import Reconciliation
 from cleanup.models.roots import DiskUsage, Instrument, Project, StagingRoot
-from cleanup.models.runs import IngestEvent, RecordSight, Run, RunQuerySet, Status, count_of_events, may_differ
+from cleanup.models.run_annotations import count_of_events, may_differ
+from cleanup.models.runs import IngestEvent, RecordSight, Run, RunQuerySet, Status
 from cleanup.models.search_words import RunWord
 from cleanup.models.selections import KeptSelection
 from cleanup.models.set_aside import AsideState, SetAside

@@ -29,7 +29,7 @@ class FoundRuns:
 
 
 @dataclass(frozen=True)
-class Names:
+class NamedCodes:
     """Names of instruments and codes of projects; `titles` by code, with their case folded."""
 
     instruments: list[str]
@@ -53,22 +53,22 @@ class Word:
         return Q(run_path__icontains=self.text) | self.asked
 
 
-def read_names() -> Names:
+def read_names() -> NamedCodes:
     """One short query."""
     instruments = Instrument.objects.order_by().values_list("equipment", Value(""), Value(0))
     found = list(instruments.union(Project.objects.order_by().values_list("code", "title", Value(1))))
-    return Names(
+    return NamedCodes(
         [name for name, _title, of in found if not of], {code: title.casefold() for code, title, of in found if of}
     )
 
 
-def words_of(text: str, names: Names, most: int) -> list[Word]:
+def words_of(text: str, names: NamedCodes, most: int) -> list[Word]:
     """The first `most` different words, those that fewest runs have first."""
     folded = list(dict.fromkeys(text.casefold().split()))[:most]
     return [_word(word, names) for word in sorted(folded, key=len, reverse=True)]
 
 
-def find(runs: RunQuerySet, words: Sequence[Word], names: Names, limit: int) -> FoundRuns:
+def find(runs: RunQuerySet, words: Sequence[Word], names: NamedCodes, limit: int) -> FoundRuns:
     """The runs with all words, asked for by the word that fewest have, then by two words together."""
     texts = [word.text for word in words]
     quick = [word.parts for word in words if word.parts is not None]
@@ -101,7 +101,7 @@ def _of_part(runs: RunQuerySet, part: tuple[Q, ...], limit: int) -> Any:  # noqa
     return Run.objects.filter(pk__in=keys).order_by().values_list("pk", "run_path", "project")
 
 
-def _word(text: str, names: Names) -> Word:
+def _word(text: str, names: NamedCodes) -> Word:
     instruments = [name for name in names.instruments if text in name.casefold()]
     codes = [code for code, title in names.titles.items() if text in title or text in code.casefold()]
     asked = Q(pk__in=[])
@@ -118,7 +118,7 @@ def _in(found: tuple[list[str], list[str]]) -> list[tuple[str, list[str]]]:
     return list(zip(("equipment__in", "project__in"), found, strict=True))
 
 
-def _of_steps(text: str, names: Names) -> Parts | None:
+def _of_steps(text: str, names: NamedCodes) -> Parts | None:
     """By its longest step: each step of the word is in a step of the path."""
     for step in sorted(filter(None, text.split("/")), key=len, reverse=True):
         if (parts := _word(step, names).parts) is not None:

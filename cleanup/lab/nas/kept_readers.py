@@ -24,7 +24,7 @@ class ReadRoot(NamedTuple):
 
 
 @dataclass
-class _Kept:
+class _KeptReader:
     readers: dict[ReadRoot, NasReader] = field(default_factory=dict)
 
     def close(self) -> None:
@@ -32,8 +32,8 @@ class _Kept:
             self.readers.popitem()[1].__exit__()
 
 
-_keeping: ContextVar[_Kept | None] = ContextVar("kept_readers", default=None)
-_of_process = _Kept()
+_keeping: ContextVar[_KeptReader | None] = ContextVar("kept_readers", default=None)
+_of_process = _KeptReader()
 
 
 @contextlib.contextmanager
@@ -42,7 +42,7 @@ def keeping() -> Iterator[None]:
     if _keeping.get() is not None:
         yield
         return
-    kept = _Kept()
+    kept = _KeptReader()
     token = _keeping.set(kept)
     try:
         yield

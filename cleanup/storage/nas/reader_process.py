@@ -176,18 +176,11 @@ class ReaderProcess:
         self._answering = True
         try:
             for line in itertools.chain([json.dumps(request).encode() + b"\n"], more):
-                self._send(self._child.stdin.fileno(), line)
+                _send(self._child.stdin.fileno(), line, self._timeout)
+        except _Silent:
+            self._give_up()
         except BrokenPipeError:
             self._lose("the reading process ended")
-
-    def _send(self, pipe: int, data: bytes) -> None:
-        # A long request fills the pipe; a child that does not read would block this process for ever.
-        os.set_blocking(pipe, False)
-        while data:
-            _, ready, _ = select.select([], [pipe], [], self._timeout)
-            if not ready:
-                self._give_up()
-            data = data[os.write(pipe, data) :]
 
     def _start(self) -> subprocess.Popen[bytes]:
         try:
@@ -244,6 +237,16 @@ class ReaderProcess:
 
 class _Silent(Exception):
     """Nothing came for too long."""
+
+
+def _send(pipe: int, data: bytes, timeout: float) -> None:
+    # A long request fills the pipe; a child that does not read would block this process for ever. Raises _Silent.
+    os.set_blocking(pipe, False)
+    while data:
+        _, ready, _ = select.select([], [pipe], [], timeout)
+        if not ready:
+            raise _Silent
+        data = data[os.write(pipe, data) :]
 
 
 def _next(frames: Frames, pipe: int, timeout: float, waits: Callable[[], None]) -> dict[str, Any]:
