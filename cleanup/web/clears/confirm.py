@@ -59,7 +59,7 @@ def _confirm(
     hindrances = readiness.hindrances()
     shown = shown or preview.preview(request.user, RequestedRuns.of([run.pk]), now, hindrances=hindrances)
     (item,) = shown.items
-    _ask_ahead(shown, now)
+    _ask_ahead(request, shown, now)
     context = {
         "run": item.run,
         "item": item,
@@ -81,8 +81,10 @@ def _confirm(
     return answer
 
 
-def _ask_ahead(shown: ClearPreview, now: datetime) -> None:
+def _ask_ahead(request: SignedIn, shown: ClearPreview, now: datetime) -> None:
     """A click will soon follow: the runs that would go are proven first."""
+    if request.method != "GET":
+        return
     keys = [item.run.pk for item in shown.items if item.goes and item.policy.proof is ProofLevel.CHECKSUM]
     if keys:
         proving_rows.ask(keys, now, known=proving_counts.rows_of(keys))
@@ -205,7 +207,7 @@ def _show(
 ) -> HttpResponse:
     hindrances = readiness.hindrances()
     shown = shown or preview.preview(request.user, asked, now, hindrances=hindrances)
-    _ask_ahead(shown, now)
+    _ask_ahead(request, shown, now)
     roots = shown.roots
     context: dict[str, Any] = {
         "preview": shown,
