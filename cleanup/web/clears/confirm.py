@@ -63,7 +63,7 @@ def _confirm(
         request.user, RequestedRuns.of([run.pk]), now, hindrances=hindrances, breakers=around.findings
     )
     (item,) = shown.items
-    _ask_ahead(shown, now)
+    _ask_ahead(request, shown, now)
     context = {
         "run": item.run,
         "item": item,
@@ -85,8 +85,10 @@ def _confirm(
     return answer
 
 
-def _ask_ahead(shown: ClearPreview, now: datetime) -> None:
+def _ask_ahead(request: SignedIn, shown: ClearPreview, now: datetime) -> None:
     """A click will soon follow: the runs that would go are proven first."""
+    if request.method != "GET":
+        return
     keys = [item.run.pk for item in shown.items if item.goes and item.policy.proof is ProofLevel.CHECKSUM]
     if keys:
         proving_rows.ask(keys, now, known=proving_counts.rows_of(keys))
@@ -212,7 +214,7 @@ def _show(
 ) -> HttpResponse:
     hindrances, around = readiness.hindrances(), surroundings.look(request.user, now)
     shown = shown or preview.preview(request.user, asked, now, hindrances=hindrances, breakers=around.findings)
-    _ask_ahead(shown, now)
+    _ask_ahead(request, shown, now)
     roots = shown.roots
     context: dict[str, Any] = {
         "preview": shown,

@@ -52,7 +52,7 @@ def run_detail(request: SignedIn, pk: int) -> HttpResponse:
     if wants_fragment(request):
         return reload_page()
     context = _head(request, run, timezone.now())
-    if context["may_clear"] and not context["was"]:
+    if request.method == "GET" and context["may_clear"] and not context["was"]:
         proving_rows.ask([run.pk], context["now"], known=context["proving"])
     return render(request, "cleanup/runs/detail.html", context | _body(context))
 
