@@ -123,13 +123,13 @@ def test_the_digests_are_those_of_a_plain_reading(
     files = dict.fromkeys(ODD, b"odd") | {b"large/%d" % one: os.urandom(900_000) for one in range(3)}
     with make_pair(lab, files) as one:
         for some in map(random.Random, seeds):
-            for number in range(some.choice([0, 3, 600]) if len(seeds) > 1 else 600):
+            for number in range(some.choice([40, 600]) if len(seeds) > 1 else 600):
                 for on_nas in (False, True):
                     path = one.path(b"%d/%d" % (number % 7, number), on_nas=on_nas)
                     path.parent.mkdir(exist_ok=True)
                     path.write_bytes(some.randbytes(1 if some.random() < 0.05 else 2))
             for entry in some.sample(one.files, 3):
-                one.path(entry.path, on_nas=True).unlink()
+                one.path(entry.path, on_nas=True).unlink(missing_ok=True)
             expected = one.slowly()
             told: list[int] = []
             here, there, changed = both(one, one.files, told.append)
