@@ -86,6 +86,10 @@ class UnderWay:
         return min(self.done + 1, self.runs)
 
 
+# So long a look may ask a silent NAS; a pass that died says no more.
+_STILL_LOOKS = timedelta(minutes=3)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Card:
     """One staging root; `mine`: the safe runs that this user may clear. On a `troubled` root safe runs count as
@@ -101,6 +105,7 @@ class Card:
     reasons: Sequence[Blocked]
     mine: RunSum
     troubled: bool
+    is_looked_at: bool  # by discovery, which is long at work
     silent: bool
     unwatched: bool
     breaker: SweepBreaker | None
@@ -205,6 +210,7 @@ def _cards(user: User, roots: list[StagingRoot], hindrances: tuple[Finding, ...]
             reasons=reasons,
             mine=RunSum() if troubled else sums.mine.get(root.pk, RunSum()),
             troubled=troubled,
+            is_looked_at=root.looking_seen_at is not None and now - root.looking_seen_at < _STILL_LOOKS,
             silent=root.host not in beating,
             unwatched=root.host in unwatched,
             breaker=breakers.get(root.pk),
