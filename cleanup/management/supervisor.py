@@ -172,7 +172,8 @@ def children() -> list[Child]:
         Child(name, manage("qcluster"), beat=cluster, queue=task_queues.queue_of(cluster, settings.EXLAB_HOST))
         for name, cluster in zip(names, watchdog.clusters(), strict=True)
     ]
-    return [*clusters, Child("The watchdog", manage("watch"), beat=watchdog.WATCH)]
+    listener = Child("The listener to the staging disks", manage("listen"))
+    return [*clusters, listener, Child("The watchdog", manage("watch"), beat=watchdog.WATCH)]
 
 
 def manage(*arguments: str) -> list[str]:
