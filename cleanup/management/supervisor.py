@@ -185,7 +185,8 @@ def children() -> list[Child]:
         )
         for name, cluster in zip(names, watchdog.clusters(), strict=True)
     ]
-    return [*clusters, Child("The watchdog", manage("watch"), beat=watchdog.WATCH)]
+    listener = Child("The listener to the staging disks", manage("listen"))
+    return [*clusters, listener, Child("The watchdog", manage("watch"), beat=watchdog.WATCH)]
 
 
 def manage(*arguments: str) -> list[str]:

@@ -85,7 +85,7 @@ def test_serves_a_host_without_a_web_server_and_ends_without_a_trace(
     worker = start()
     commands = sorted(command.split()[-1] for command in worker.wait_until_up().values())
     assert marker.exists()
-    assert commands == ["qcluster", "qcluster", "qcluster", "watch"]
+    assert commands == ["listen", "qcluster", "qcluster", "qcluster", "watch"]
     wanted = {*watchdog.clusters(), watchdog.WATCH}
     wait_for(
         lambda: set(Heartbeat.objects.filter(host=settings.EXLAB_HOST).values_list("cluster", flat=True)) == wanted,

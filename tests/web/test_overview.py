@@ -68,6 +68,15 @@ def add_freed(run: Run, attempt: ClearAttempt, at: datetime, *, size: int = GB) 
 # Who, and nothing at all
 
 
+def test_a_long_look_at_the_disk_says_how_far_it_is(people, root, now):
+    far = {"looking_done": 4200, "looking_total": 20_000}
+    with time_machine.travel(now, tick=False):
+        StagingRoot.objects.update(**far, looking_seen_at=now - timedelta(seconds=5))
+        assert "looking at the disk: 4,200 of about 20,000 runs" in text_of(people.viewer.get("/"))
+        StagingRoot.objects.update(**far, looking_seen_at=now - HOUR)  # that pass has died
+        assert "looking at the disk" not in text_of(people.viewer.get("/"))
+
+
 def test_only_who_may_look_sees_it(people):
     assert people.nobody.get("/").url == "/login/?next=/"
     assert people.stranger.get("/").status_code == 403

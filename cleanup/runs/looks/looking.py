@@ -95,7 +95,8 @@ class _NewRuns:
                     settled.add(path)
                 elif new_runs.may_be_made(each):
                     begun.append(each)
-        at.result.known.read()
+        if begun:
+            at.result.known.read()
         try:
             made = new_runs.make(at.result, begun) if begun else []
         except DatabaseError:

@@ -89,6 +89,10 @@ class UnderWay:
         return min(self.done + 1, self.runs)
 
 
+# So long a look may ask a silent NAS; a pass that died says no more.
+_STILL_LOOKS = timedelta(minutes=3)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Card:
     """One staging root; `mine`: the safe runs that this user may clear. On a `troubled` root safe runs count as
@@ -104,6 +108,7 @@ class Card:
     reasons: Sequence[Blocked]
     mine: RunSum
     troubled: bool
+    is_looked_at: bool  # by discovery, which is long at work
     silent: bool
     unwatched: bool
     breaker: SweepBreaker | None
@@ -207,6 +212,7 @@ def _cards(user: User, around: Surroundings, hindrances: tuple[Finding, ...], no
             reasons=reasons,
             mine=RunSum() if troubled else sums.mine.get(root.pk, RunSum()),
             troubled=troubled,
+            is_looked_at=root.looking_seen_at is not None and now - root.looking_seen_at < _STILL_LOOKS,
             silent=around.queue_is_silent(root.host),
             unwatched=root.host in around.unwatched,
             breaker=around.breakers.get(root.pk),
