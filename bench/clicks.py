@@ -80,12 +80,10 @@ def measure(place: Path, options: argparse.Namespace) -> None:
 
 def _prove(place: Path, options: argparse.Namespace) -> list[Any]:
     from cleanup.lab import policy_versions
-    from cleanup.lab.roots import opening, registration
+    from cleanup.lab.roots import registration
     from cleanup.models import Run
-    from cleanup.rules.policies.policy import ProofLevel
     from cleanup.runs import discovery, run_status
-    from cleanup.runs.facts import inspection
-    from cleanup.runs.proofs import proofs
+    from tests.tools import proven
     from tests.tools.lab import Lab
 
     lab, now = Lab(place / "lab"), datetime.now(UTC)
@@ -102,14 +100,8 @@ def _prove(place: Path, options: argparse.Namespace) -> list[Any]:
     policy_versions.add_version(author="bench", now=now, proof="checksum")
     discovery.discover(root, now=now)
     runs = list(Run.objects.with_root())
-    from cleanup.models import RetentionPolicy
-
     for run in runs:
-        policy = RetentionPolicy.objects.effective_for(run)
-        with opening.reached(run) as (opened, reader):
-            look, _decision = inspection.look(run, opened, reader, policy, now, operator=True)
-        assert look.facts.proof is not None and look.facts.fresh and look.evidence, look.facts
-        proofs.keep(run, look.facts.proof, ProofLevel.CHECKSUM, look.evidence, now)
+        proven.prove(run, now)
     run_status.judge_stale(now)
     subprocess.run(["sync", "-f", place], check=True)
     return runs

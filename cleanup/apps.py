@@ -3,7 +3,7 @@
 from django.apps import AppConfig
 from django.contrib.auth.signals import user_logged_in
 from django.db.backends.signals import connection_created
-from django.db.models.signals import post_migrate, pre_migrate
+from django.db.models.signals import post_migrate, post_save, pre_migrate
 
 
 class CleanupConfig(AppConfig):
@@ -14,7 +14,7 @@ class CleanupConfig(AppConfig):
     def ready(self) -> None:
         from cleanup import checks  # noqa: F401  # they register themselves
         from cleanup.lab import lock_waits, task_queues
-        from cleanup.models import triggers
+        from cleanup.models import Run, search_words, triggers
         from cleanup.runs import picks
 
         connection_created.connect(lock_waits.limit)
@@ -23,4 +23,5 @@ class CleanupConfig(AppConfig):
         post_migrate.connect(lock_waits.restore, sender=self)
         post_migrate.connect(triggers.install, sender=self)
         post_migrate.connect(task_queues.create, sender=self)
+        post_save.connect(search_words.keep_new, sender=Run, dispatch_uid="cleanup.search_words")
         user_logged_in.connect(picks.bring_back, dispatch_uid="cleanup.picks")

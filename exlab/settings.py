@@ -267,7 +267,7 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
-AUTHENTICATION_BACKENDS = ["cleanup.lab.people.sign_ins.Throttle", "django.contrib.auth.backends.ModelBackend"]
+AUTHENTICATION_BACKENDS = ["cleanup.lab.people.sign_ins.Throttle", "cleanup.lab.people.accounts.WholeAccount"]
 # A user who mistypes may soon try again; `cleanup.lab.people.sign_ins` keeps attackers off too.
 AXES_HANDLER = "cleanup.lab.people.sign_ins.SignIns"
 AXES_FAILURE_LIMIT = 5

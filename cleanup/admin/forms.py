@@ -37,8 +37,8 @@ class StagingRootForm(forms.ModelForm):  # type: ignore[type-arg]  # Django itse
             "allow_same_filesystem": "For trials only: that is no second copy.",
             "allow_union_nas": "As mergerfs or overlay; only if none of its layers lies on the staging disk.",
             "nas_writes_through": "As rclone, s3fs or davfs2; only with its cache off.",
-            "prove_bytes_per_second": "Runs are proven ahead of a click. So many bytes a second are then read on the NAS "
-            "at most; 0: as many as it gives. A clear reads as fast as it can.",
+            "prove_bytes_per_second": "Runs are proven ahead of a click. So many bytes a second are then read on the "
+            "NAS at most; 0: as many as it gives. A clear reads as fast as it can.",
             "prove_from": "Runs are proven ahead only between these hours of the lab; both empty: at any hour.",
         }
 

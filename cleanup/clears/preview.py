@@ -20,7 +20,7 @@ from cleanup.rules.facts import AcceptedFacts, Finding
 from cleanup.rules.policies.effective import effective_policy
 from cleanup.rules.policies.policy import Policy, ProofLevel, ScopedPolicy
 from cleanup.rules.reasons import Reason
-from cleanup.runs import run_status
+from cleanup.runs import run_status, shown_runs
 from cleanup.runs.facts import stored_facts
 from cleanup.runs.proofs import proofs as run_proofs
 from cleanup.runs.run_status import JudgedRun, Source
@@ -270,37 +270,46 @@ def left_over(runs: RunQuerySet, asked: RequestedRuns) -> int:
 
 def staying_on(user: User | AnonymousUser, root: StagingRoot) -> list[Staying]:
     """Return why a root's other runs stay, as judged; the first COUNTED runs of each tone."""
-    sums: dict[tuple[Status, str], tuple[int, int]] = {}
-    for tone in (Status.BLOCK, Status.WAIT, Status.WORK):
-        runs = permissions.runs(user).here().filter(root=root, tone=tone).order_by()
-        for reason, size in runs.values_list("reason", "bytes")[:COUNTED]:
-            number, total = sums.get((tone, reason), (0, 0))
-            sums[tone, reason] = number + 1, total + (size or 0)
-    stays = (Staying(tone=tone, reason=reason, runs=n, bytes=size) for (tone, reason), (n, size) in sums.items())
+    here = permissions.runs(user).here().filter(root=root).order_by()
+    some = (here.filter(tone=tone).values("pk")[:COUNTED] for tone in (Status.BLOCK, Status.WAIT, Status.WORK))
+    first, *others = (
+        Run.objects.filter(pk__in=keys).order_by().values_list("tone", "reason", "bytes") for keys in some
+    )
+    sums: dict[tuple[int, str], tuple[int, int]] = {}
+    for tone, reason, size in first.union(*others, all=True):
+        number, total = sums.get((tone, reason), (0, 0))
+        sums[tone, reason] = number + 1, total + (size or 0)
+    stays = (
+        Staying(tone=Status(tone), reason=reason, runs=n, bytes=size) for (tone, reason), (n, size) in sums.items()
+    )
     return sorted(stays, key=lambda one: -one.bytes)
 
 
 def preview(
-    user: User | AnonymousUser, asked: RequestedRuns, now: datetime, *, hindrances: tuple[Finding, ...] | None = None
+    user: User | AnonymousUser,
+    asked: RequestedRuns,
+    now: datetime,
+    *,
+    hindrances: tuple[Finding, ...] | None = None,
+    breakers: Mapping[int, Finding] | None = None,
 ) -> ClearPreview:
     """Return what a clear would do, by the gates on stored facts; at most MAX_RUNS.
 
-    Runs that the user may not see are counted, not named. `hindrances` are this host's.
+    Runs that the user may not see are counted, not named. `hindrances` are this host's, `breakers` the open ones.
     """
     keys = list(asked.marks)[:MAX_RUNS]
     visible = permissions.runs(user).filter(pk__in=keys)
-    permitted = set(permissions.runs(user, permissions.CLEAR).filter(pk__in=keys).values_list("pk", flat=True))
-    attempts = run_status.latest_attempts(visible)
+    shown = shown_runs.read(visible)
     proofs = _whole_proofs(keys, now)
     policies = RetentionPolicy.objects.scoped()
     hindrances = readiness.hindrances() if hindrances is None else hindrances
-    breakers = run_status.open_breakers()
+    breakers = run_status.open_breakers() if breakers is None else breakers
     items: list[Item] = []
-    runs = list(visible.with_root())
-    stored_facts.look_up_failures(runs)
-    for run in runs:
-        item = _decide(run, attempts.get(run.pk), policies, now, hindrances=hindrances, breakers=breakers)
-        if run.pk not in permitted:
+    stored_facts.look_up_failures(shown.runs)
+    stored_facts.look_up_histories(shown.runs)
+    for run in shown.runs:
+        item = _decide(run, shown.attempts.get(run.pk), policies, now, hindrances=hindrances, breakers=breakers)
+        if not permissions.may(user, permissions.CLEAR, run):
             item = replace(item, fate=Fate.STAYS, reason=NOT_PERMITTED, detail="", opens_at=None)
         known = asked.marks[run.pk]
         items.append(replace(item, proof=proofs.get(run.pk), changed=bool(known) and known != item.mark))

@@ -10,7 +10,8 @@ from typing import Any
 
 from django.conf import settings
 from django.db import connections, transaction
-from django.db.models import QuerySet
+from django.db.models import F, OuterRef, QuerySet, Subquery, Value
+from django.db.models.functions import Coalesce, Concat
 from django.utils import timezone
 from django_q.models import Schedule
 
@@ -91,6 +92,20 @@ def next_sweeps() -> Callable[[str], datetime | None]:
         return by_queue.get(_own_queue(settings.EXLAB_CLEAR_CLUSTER, host), common)
 
     return of
+
+
+def is_long(host: str) -> bool:
+    """Whether the name of a host's own queue is made of a digest."""
+    return len(f"{settings.EXLAB_CLEAR_CLUSTER}@{host}") > _MAX_NAME
+
+
+def next_sweep_on(host: str) -> Coalesce:
+    """The same as a column of a query with the host in column `host`, but for hosts with a long name."""
+    sweeps = Schedule.objects.filter(name=SWEEP).order_by("-next_run")
+    common = sweeps.filter(cluster=settings.EXLAB_CLEAR_CLUSTER).values("next_run")[:1]
+    named = Concat(Value(f"{settings.EXLAB_CLEAR_CLUSTER}@"), OuterRef(host))
+    own = sweeps.annotate(named=named).filter(cluster=F("named")).values("next_run")[:1]
+    return Coalesce(Subquery(own), Subquery(common))
 
 
 def passes_between(host: str, now: datetime, until: datetime) -> list[datetime]:

@@ -29,6 +29,7 @@ from cleanup.models.receipts import Receipt
 from cleanup.models.reconciliation import Reconciliation
 from cleanup.models.roots import DiskUsage, Instrument, Project, StagingRoot
 from cleanup.models.runs import IngestEvent, RecordSight, Run, RunQuerySet, Status, count_of_events
+from cleanup.models.search_words import RunWord
 from cleanup.models.selections import KeptSelection
 from cleanup.models.set_aside import AsideState, SetAside
 from cleanup.models.sweeps import Outcome, Sweep, SweepBreaker, SweepKind, SweptRun, Tally
@@ -87,6 +88,7 @@ __all__ = [
     "Run",
     "RunKind",
     "RunQuerySet",
+    "RunWord",
     "SetAside",
     "StagingRoot",
     "Status",

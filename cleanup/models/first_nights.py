@@ -1,10 +1,13 @@
 """When each staging root came, and when its first nights were over."""
 
-from typing import ClassVar
+from collections.abc import Iterable
+from typing import Any, ClassVar
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import Q, Subquery, Value
+from django.db.models.functions import JSONObject
 
+from cleanup.models.aggregates import JsonList
 from cleanup.models.base import AppendOnly
 from cleanup.models.roots import StagingRoot
 from cleanup.models.runs import Run
@@ -27,17 +30,36 @@ class RootNoteQuerySet(models.QuerySet["RootNote"]):
         Every promotion covers roots without notes: they were there before.
         """
         notes = self if as_of is None else self.filter(policy_version__lte=as_of)
-        told: dict[str, FirstNights] = {}
-        for root, event, version in notes.order_by("pk").values_list("root__name", "event", "policy_version"):
-            known = told.get(root, FirstNights())
-            if event == RootEvent.CAME:
-                known = FirstNights(since=version)
-            elif event == RootEvent.UNSEEN:
-                known = FirstNights(since=known.since, unseen=known.unseen | {version}, over=known.over)
-            elif event == RootEvent.OVER:
-                known = FirstNights(since=known.since, unseen=known.unseen, over=version)
-            told[root] = known
-        return told
+        return _add_up(notes.order_by("pk").values_list("root__name", "event", "policy_version"))
+
+    def listed(self, *, as_of: int | None = None) -> Subquery:
+        """The same notes as a column of another query, for `read_listed`."""
+        notes = self if as_of is None else self.filter(policy_version__lte=as_of)
+        columns = JSONObject(key="pk", root_name="root__name", said="event", of_version="policy_version")
+        return Subquery(
+            notes.order_by().annotate(all=Value(1)).values("all").annotate(listed=JsonList(columns)).values("listed")
+        )
+
+
+def read_listed(rows: list[dict[str, Any]] | None) -> dict[str, FirstNights]:
+    """As `first_nights`, from the column that `listed` makes."""
+    in_order = sorted(rows or (), key=lambda row: row["key"])
+    return _add_up((row["root_name"], row["said"], row["of_version"]) for row in in_order)
+
+
+def _add_up(notes: Iterable[tuple[str, str, int]]) -> dict[str, FirstNights]:
+    # (root name, event, policy version), oldest first
+    told: dict[str, FirstNights] = {}
+    for root, event, version in notes:
+        known = told.get(root, FirstNights())
+        if event == RootEvent.CAME:
+            known = FirstNights(since=version)
+        elif event == RootEvent.UNSEEN:
+            known = FirstNights(since=known.since, unseen=known.unseen | {version}, over=known.over)
+        elif event == RootEvent.OVER:
+            known = FirstNights(since=known.since, unseen=known.unseen, over=version)
+        told[root] = known
+    return told
 
 
 class RootNote(AppendOnly):

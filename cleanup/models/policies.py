@@ -8,10 +8,10 @@ from typing import Any, ClassVar, cast
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Case, Exists, OuterRef, Q, Subquery, When
 
 from cleanup.models.base import AppendOnly, RunKind
-from cleanup.models.first_nights import RootNote
+from cleanup.models.first_nights import RootNote, read_listed
 from cleanup.models.roots import StagingRoot
 from cleanup.models.runs import Run
 from cleanup.rules.policies.approval import approve_all
@@ -42,20 +42,27 @@ class RetentionPolicyQuerySet(models.QuerySet["RetentionPolicy"]):
 
     def scoped(self, *, as_of: int | None = None, drafted: "RetentionPolicy | None" = None) -> list[ScopedPolicy]:
         """The policies in force as values, as if `drafted` were one."""
-        chains = self.chains(as_of=as_of)
+        versions = self if as_of is None else self.filter(version__lte=as_of)
+        # Once for all versions, beside the newest.
+        newest = Subquery(versions.order_by("-version").values("version")[:1])
+        rows = list(
+            versions.annotate(notes=Case(When(version=newest, then=RootNote.objects.listed(as_of=as_of))))._read()
+        )
+        chains = _chains(rows)
         if drafted is not None:
             chains.setdefault(drafted.scope, []).append(drafted.as_value())
-        return approve_all(chains, RootNote.objects.first_nights(as_of=as_of))
+        nights = read_listed(rows[-1].notes) if rows else RootNote.objects.first_nights(as_of=as_of) if drafted else {}
+        return approve_all(chains, nights)
 
     def chains(self, *, as_of: int | None = None) -> dict[Scope, list[ScopedPolicy]]:
         """Every version of each scope, oldest first."""
-        chains: dict[Scope, list[ScopedPolicy]] = {}
+        return _chains((self if as_of is None else self.filter(version__lte=as_of))._read())
+
+    def _read(self) -> "Iterable[Any]":
         surprises = Surprise.objects.filter(policy_version=OuterRef("version"))
-        versions = (self if as_of is None else self.filter(version__lte=as_of)).annotate(surprised=Exists(surprises))
-        for policy in cast("Iterable[Any]", versions.select_related("root").order_by("version")):
-            value: ScopedPolicy = replace(policy.as_value(), surprised=policy.surprised)
-            chains.setdefault(value.scope, []).append(value)
-        return chains
+        return cast(
+            "Iterable[Any]", self.annotate(surprised=Exists(surprises)).select_related("root").order_by("version")
+        )
 
     def newest_version(self) -> int:
         """The number of the newest version of any scope; 0 where there is none."""
@@ -74,6 +81,14 @@ class RetentionPolicyQuerySet(models.QuerySet["RetentionPolicy"]):
 
     def limits_of(self, root: StagingRoot) -> Limits:
         return limits_of(self.scoped(), root.name)
+
+
+def _chains(versions: Iterable[Any]) -> dict[Scope, list[ScopedPolicy]]:
+    chains: dict[Scope, list[ScopedPolicy]] = {}
+    for policy in versions:
+        value: ScopedPolicy = replace(policy.as_value(), surprised=policy.surprised)
+        chains.setdefault(value.scope, []).append(value)
+    return chains
 
 
 def _hours() -> "models.FloatField[float | None, float | None]":

@@ -109,6 +109,19 @@ def _in_order(known: "Iterable[dict[str, Any]]") -> list[KnownEntry]:
 
 # Built once: building the expressions takes longer than the query.
 @functools.cache
+def _nothing() -> "dict[str, models.QuerySet[Any]]":
+    # Read already: asking a `none()` for its rows would build its statement first.
+    found = {name: getattr(Run, name).rel.related_model._base_manager.none() for name in ("holds", "likenesses")}
+    for none in found.values():
+        none._result_cache = []
+    return found
+
+
+def _known_of(events: "Iterable[IngestEvent]") -> list[KnownEntry]:
+    return [KnownEntry(each.position, each.state, each.digest, each.first_seen_at) for each in events]
+
+
+@functools.cache
 def _asked_of_few() -> dict[str, Any]:
     active = cast("type[ClearAttempt]", Run.attempts.rel.related_model).ACTIVE
     return {_HAS_MORE: _has_more(*active), _HISTORY: _known_history()}
@@ -132,8 +145,11 @@ class RunQuerySet(models.QuerySet["Run"]):
 
     def with_root(self) -> Self:
         """Runs with what every decision asks for: root, holds, runs that they may be, and a conflict that stands."""
-        found = self.select_related("root").prefetch_related(*_what_few_have())
-        return found.annotate(**{_CONFLICT: _key_of_conflict()})
+        return self.with_conflict().prefetch_related(*_what_few_have())
+
+    def with_conflict(self) -> Self:
+        """With root and conflict, for those who ask for the rest themselves."""
+        return self.select_related("root").annotate(**{_CONFLICT: _key_of_conflict()})
 
     def read_with_root(self) -> "list[Run]":
         """As `with_root`, for few runs: one query where a run has no hold, no likeness and no attempt."""
@@ -296,13 +312,16 @@ class Run(models.Model):
 
     def note_has_nothing(self) -> None:
         """Remember that the run has no hold, no likeness, and no attempt under way or in conflict."""
-        none = {name: getattr(self, name).none() for name in ("holds", "likenesses")}
-        vars(self).update({_HAS_MORE: False, _CONFLICT: None, "_prefetched_objects_cache": none})
+        vars(self).update({_HAS_MORE: False, _CONFLICT: None, "_prefetched_objects_cache": dict(_nothing())})
 
-    def note_is_new(self) -> None:
-        """Remember that the row was just made and has nothing yet."""
+    def note_lacks(self, name: str) -> None:
+        """Remember that the run has no row of a related kind, such as `holds`."""
+        vars(self).setdefault("_prefetched_objects_cache", {})[name] = getattr(self, name).none()
+
+    def note_is_new(self, events: "Sequence[IngestEvent]" = ()) -> None:
+        """Remember that the row was just made and has nothing yet but these entries of its history."""
         self.note_has_nothing()
-        vars(self)[_HISTORY] = []
+        vars(self)[_HISTORY] = _known_of(events)
 
     @property
     def history(self) -> "list[KnownEntry]":
@@ -312,12 +331,15 @@ class Run(models.Model):
         known = self.events.order_by("position").values_list("position", "state", "digest", "first_seen_at")
         return [KnownEntry(*entry) for entry in known]
 
+    def note_history(self, known: "list[KnownEntry]") -> None:
+        """Remember the known history, in order, as it was read just now."""
+        vars(self)[_HISTORY] = known
+
     def add_history(self, events: "Sequence[IngestEvent]") -> None:
         """Add entries at the end of the known history."""
         IngestEvent.objects.bulk_create(events)
         if _HISTORY in vars(self):
-            added = [KnownEntry(each.position, each.state, each.digest, each.first_seen_at) for each in events]
-            vars(self)[_HISTORY] += added
+            vars(self)[_HISTORY] += _known_of(events)
 
     @property
     def has_more(self) -> bool:

@@ -80,10 +80,10 @@ def total(amounts: Iterable[AnnouncedAmount]) -> AnnouncedAmount:
     return sum(amounts, start=AnnouncedAmount())
 
 
-def foresee(root: StagingRoot, now: datetime) -> Foreseen:
+def foresee(root: StagingRoot, now: datetime, scoped: list[ScopedPolicy] | None = None) -> Foreseen:
     """What the sweeps of a root will take, as far ahead as operators are told now; writes nothing."""
     until = told_until(now, ZoneInfo(timezone.get_default_timezone_name()))
-    scoped = RetentionPolicy.objects.scoped()
+    scoped = RetentionPolicy.objects.scoped() if scoped is None else scoped
     nothing = Foreseen(at=now, until=until, staged_bytes=_staged_bytes(root))
     if not is_scheduled(root, scoped) or breakers.standing(root) is not None:
         return nothing
@@ -131,7 +131,7 @@ def of_roots(
         if row is not None and row.policy_version == version:
             found[key] = Foreseen.parse(row.coming)
         else:
-            found[key] = foresee(root, now)
+            found[key] = foresee(root, now, scoped)
             if kept_for_pages:
                 keep(root, found[key], version)
     return found

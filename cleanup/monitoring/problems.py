@@ -10,8 +10,22 @@ from datetime import datetime
 from typing import Any
 
 from django.contrib.auth.models import User
-from django.db.models import Case, Count, Exists, F, IntegerField, Max, Min, OuterRef, Q, QuerySet, Value, When
-from django.db.models.functions import Coalesce, Concat, StrIndex, Substr
+from django.db.models import (
+    Case,
+    Count,
+    Exists,
+    F,
+    IntegerField,
+    Max,
+    Min,
+    OuterRef,
+    Q,
+    QuerySet,
+    TextField,
+    Value,
+    When,
+)
+from django.db.models.functions import Cast, Coalesce, Concat, StrIndex, Substr
 
 from cleanup.clears import batches
 from cleanup.lab import readiness
@@ -21,7 +35,6 @@ from cleanup.models import (
     Alert,
     AlertKind,
     ClearBatch,
-    Heartbeat,
     HostClock,
     NasBreaker,
     Orphan,
@@ -33,7 +46,8 @@ from cleanup.models import (
     SweepBreaker,
 )
 from cleanup.models.aggregates import bytes_sum
-from cleanup.monitoring import watchdog
+from cleanup.monitoring import surroundings, watchdog
+from cleanup.monitoring.surroundings import Surroundings
 from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.runs.orphans import orphans
@@ -151,12 +165,15 @@ class Checked:
     clocks: list[HostClock]
 
 
-def listed(user: User, now: datetime, *, hindrances: tuple[Finding, ...]) -> list[ProblemGroup]:
+def listed(
+    user: User, now: datetime, *, hindrances: tuple[Finding, ...], around: Surroundings | None = None
+) -> list[ProblemGroup]:
     """All problems but breakers and orphans, the most urgent and then the oldest first; `hindrances` are
     this host's.
     """
-    found: list[OpenProblem] = [*map(_of_finding, hindrances), *_of_roots(user), *_of_nas(user, now)]
-    found += _unwatched(user, now)
+    around = surroundings.look(user, now) if around is None else around
+    found: list[OpenProblem] = [*map(_of_finding, hindrances), *_of_roots(around), *_of_nas(around, now)]
+    found += _unwatched(around)
     alerts = _of_alerts(user)
     found += alerts
     found += _paused(user, now)
@@ -189,12 +206,11 @@ def count(user: User, now: datetime, *, hindrances: tuple[Finding, ...] | None =
     return int(first.union(*others, all=True)[:MOST].count()) + len(of_host)
 
 
-def checked(user: User) -> Checked:
-    roots = list(permissions.roots(user).order_by("name"))
-    hosts = {root.host for root in roots}
-    beats = Heartbeat.objects.filter(cluster=watchdog.WATCH, host__in=hosts)
+def checked(around: Surroundings) -> Checked:
+    hosts = {root.host for root in around.mine}
     clocks = HostClock.objects.filter(host__in=hosts).exclude(compared={})
-    return Checked(roots, beats.aggregate(at=Max("at"))["at"], list(clocks))
+    watched_at = (around.watched_at.get(host) for host in hosts)
+    return Checked(around.mine, max(filter(None, watched_at), default=None), list(clocks))
 
 
 def alerts(user: User) -> QuerySet[Alert]:
@@ -220,12 +236,11 @@ def roots_in_trouble(user: User) -> QuerySet[StagingRoot]:
 
 
 def nas_in_trouble(user: User, now: datetime) -> QuerySet[NasBreaker]:
-    """The NAS roots that are not asked just now."""
-    found = list(NasBreaker.objects.filter(open_until__gt=now))
-    if not found:
-        return NasBreaker.objects.none()
-    mine = {(root.host, nas.token) for root in permissions.roots(user) for nas in nas_roots(root) if nas.token}
-    return NasBreaker.objects.filter(pk__in=[one.pk for one in found if (one.host, one.token) in mine])
+    """The NAS roots that are not asked just now; a token is in no other text of a staging root."""
+    roots = permissions.roots(user).order_by().filter(host=OuterRef("host"))
+    told = roots.annotate(told=Cast("instrument_nas", TextField()))
+    mine = told.filter((Q(nas_token=OuterRef("token")) & ~Q(nas_path="")) | Q(told__contains=OuterRef("token")))
+    return NasBreaker.objects.filter(Exists(mine), open_until__gt=now).exclude(token="")
 
 
 def visible_orphans(user: User, *, among: QuerySet[Orphan] | None = None) -> QuerySet[Orphan]:
@@ -248,9 +263,11 @@ def _of_finding(finding: Finding) -> OpenProblem:
     )
 
 
-def _of_roots(user: User) -> Iterable[OpenProblem]:
-    since = dict(Alert.objects.filter(watchdog.about_roots(), ended_at=None).order_by().values_list("root", "since"))
-    for root in roots_in_trouble(user).order_by("name"):
+def _of_roots(around: Surroundings) -> Iterable[OpenProblem]:
+    troubled = [root for root in around.mine if root.problem]
+    told = Alert.objects.filter(watchdog.about_roots(), ended_at=None).order_by().values_list("root", "since")
+    since = dict(told) if troubled else {}
+    for root in troubled:
         yield OpenProblem(
             urgency=Urgency.NOTHING_GOES,
             reason=root.problem,
@@ -260,11 +277,11 @@ def _of_roots(user: User) -> Iterable[OpenProblem]:
         )
 
 
-def _of_nas(user: User, now: datetime) -> Iterable[OpenProblem]:
-    by_nas = {
-        (root.host, nas.token): root for root in permissions.roots(user).order_by("-name") for nas in nas_roots(root)
-    }
-    for breaker in nas_in_trouble(user, now).order_by("host", "token"):
+def _of_nas(around: Surroundings, now: datetime) -> Iterable[OpenProblem]:
+    by_nas = {(root.host, nas.token): root for root in reversed(around.mine) for nas in nas_roots(root) if nas.token}
+    for breaker in NasBreaker.objects.filter(open_until__gt=now).order_by("host", "token"):
+        if (breaker.host, breaker.token) not in by_nas:
+            continue
         yield OpenProblem(
             urgency=Urgency.NOTHING_GOES,
             reason=breaker.reason,
@@ -276,14 +293,14 @@ def _of_nas(user: User, now: datetime) -> Iterable[OpenProblem]:
         )
 
 
-def _unwatched(user: User, now: datetime) -> Iterable[OpenProblem]:
-    hosts = list(_silent_hosts(user, now).order_by("host").values_list("host", flat=True).distinct())
-    beats = Heartbeat.objects.filter(cluster=watchdog.WATCH, host__in=hosts).values_list("host", "at")
-    heard = dict(beats) if hosts else {}
-    for host in hosts:
-        yield OpenProblem(
-            urgency=Urgency.NOBODY_WORKS, reason="", host=host, since=heard.get(host), kind=ProblemKind.UNWATCHED
-        )
+def _unwatched(around: Surroundings) -> Iterable[OpenProblem]:
+    seen = {root.host for root in around.mine}
+    for host in around.unwatched:
+        if host in seen:
+            since = around.watched_at.get(host)
+            yield OpenProblem(
+                urgency=Urgency.NOBODY_WORKS, reason="", host=host, since=since, kind=ProblemKind.UNWATCHED
+            )
 
 
 def _silent_hosts(user: User, now: datetime) -> QuerySet[StagingRoot]:

@@ -1,5 +1,6 @@
 """All rows of one run path, read at once."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from cleanup.models import Run, StagingRoot
@@ -34,9 +35,20 @@ class AtPath:
         return self.rows[-1] if self.rows else None
 
 
+NONE = AtPath(())
+
+
 def read(root: StagingRoot, run_path: str) -> AtPath:
     """The rows of a run path."""
     return AtPath(tuple(Run.objects.filter(root=root, run_path=run_path).order_by("pk").read_with_root()))
+
+
+def read_all(root: StagingRoot, run_paths: Iterable[str]) -> dict[str, AtPath]:
+    """The rows of some hundred run paths, in one query."""
+    rows: dict[str, list[Run]] = {path: [] for path in run_paths}
+    for run in Run.objects.filter(root=root, run_path__in=rows).order_by("pk").read_with_root():
+        rows[run.run_path].append(run)
+    return {path: AtPath(tuple(found)) for path, found in rows.items()}
 
 
 def lock(root: StagingRoot, run_path: str, seen: AtPath) -> AtPath:

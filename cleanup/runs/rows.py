@@ -159,8 +159,8 @@ def _note_former(run: Run, cleared: Iterable[Run], told: Told | None, now: datet
         logger.info("%s has come back: it was cleared at %s", run.run_path, former.cleared_at)
 
 
-def _new_run(root: StagingRoot, path: RunPath, seen: str, now: datetime, former: Run | None, before: Run | None) -> Run:
-    # `former`: the cleared run whose files came back; `before`: the run that was last met there.
+def run_of(root: StagingRoot, path: RunPath, seen: str, now: datetime) -> Run:
+    """A run at a path, not written yet; `seen` is its identity."""
     run = Run(
         root=root,
         run_path=str(path),
@@ -170,11 +170,16 @@ def _new_run(root: StagingRoot, path: RunPath, seen: str, now: datetime, former:
         run_kind=path.run_kind,
         leaf=path.leaf,
         first_seen_at=now,
-        returned_at=now if former else None,
-        returned_from=former,
-        record_path=former.record_path if former else "",
     )
     shared_twins.set_place(run)
+    return run
+
+
+def _new_run(root: StagingRoot, path: RunPath, seen: str, now: datetime, former: Run | None, before: Run | None) -> Run:
+    # `former`: the cleared run whose files came back; `before`: the run that was last met there.
+    run = run_of(root, path, seen, now)
+    if former is not None:
+        run.returned_at, run.returned_from, run.record_path = now, former, former.record_path
     run.save(force_insert=True)
     if former is not None:
         # An earlier version took returned files for the cleared run's own.
@@ -268,7 +273,21 @@ def append(run: Run, record: Record, now: datetime) -> bool:
     written = [entry.digest for entry in record.history]
     if written[: len(known)] != known or len(written) == len(known):
         return False
-    news = [
+    run.add_history(events_of(run, record, now, after=len(known)))
+    fields = take_state(run, record)
+    if run.state == State.CLEARED:
+        # Our own clear records its entry itself, so this one is another program's.
+        run.cleared_at, run.cleared_by = record.history[-1].at or now, WIZARD
+        fields += ["cleared_at", "cleared_by"]
+    run.save(update_fields=fields)
+    if run.project_name:
+        entitle(run.project, run.project_name)
+    return True
+
+
+def events_of(run: Run, record: Record, now: datetime, *, after: int = 0) -> list[IngestEvent]:
+    """The rows of a history behind its first entries, not written yet."""
+    return [
         IngestEvent(
             run=run,
             position=position,
@@ -280,22 +299,22 @@ def append(run: Run, record: Record, now: datetime) -> bool:
             digest=entry.digest,
             first_seen_at=now,
         )
-        for position, entry in enumerate(record.history[len(known) :], start=len(known))
+        for position, entry in enumerate(record.history[after:], start=after)
     ]
-    run.add_history(news)
+
+
+def take_state(run: Run, record: Record) -> list[str]:
+    """Set what a history says last, without writing it; returns the names of the columns."""
     run.state = record.current_state
     run.verified_at = verified_at(record.history)
     run.project_name = record.project_name
     run.record_format = record.format.name
-    fields = ["state", "verified_at", "project_name", "record_format"]
-    if run.state == State.CLEARED:
-        # Our own clear records its entry itself, so this one is another program's.
-        run.cleared_at, run.cleared_by = record.history[-1].at or now, WIZARD
-        fields += ["cleared_at", "cleared_by"]
-    run.save(update_fields=fields)
-    if run.project_name:
-        Project.objects.filter(code=run.project).exclude(title=run.project_name).update(title=run.project_name)
-    return True
+    return ["state", "verified_at", "project_name", "record_format"]
+
+
+def entitle(code: str, title: str) -> None:
+    """Give a project the title that a record names."""
+    Project.objects.filter(code=code).exclude(title=title).update(title=title)
 
 
 def store(run: Run, facts: Facts, now: datetime) -> bool:
@@ -309,24 +328,33 @@ def store(run: Run, facts: Facts, now: datetime) -> bool:
         doubts = F("doubts") + int(changed)
         Run.objects.filter(pk=run.pk).update(problem=Reason.ALREADY_CLEARED, looked_at=now, doubts=doubts, **counts)
         return changed
-    finding = next(iter(facts.ingest_findings + facts.path_findings), None)
-    frozen = stored_facts.freeze(replace(facts, gathered_at=now))
-    news = _is_news(run.facts, frozen)
-    changes = {
-        "facts": frozen,
-        "problem": finding.reason.value if finding else "",
-        "looked_at": now,
-    }
+    seen = Seen.of(run, facts, now)
+    changes = {"facts": seen.facts, "problem": seen.problem, "looked_at": now}
     if facts.files is not None:
         changes |= {"files": facts.files, "bytes": facts.bytes}
-    if news:
+    if seen.is_news:
         changes["failures"] = 0  # the cause of failed attempts may be gone
         changes["doubts"] = F("doubts") + 1
     else:
         # A failed attempt counts until a newer look.
         changes["doubts"] = F("doubts") + Case(When(tone=Status.BLOCK, then=1), default=0)
     Run.objects.staged().filter(pk=run.pk).update(**changes)
-    return news
+    return seen.is_news
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a look at a run tells its row: facts as they are stored, its problem, and whether anything is new."""
+
+    facts: dict[str, Any]
+    problem: str
+    is_news: bool
+
+    @classmethod
+    def of(cls, run: Run, facts: Facts, now: datetime) -> "Seen":
+        finding = next(iter(facts.ingest_findings + facts.path_findings), None)
+        frozen = stored_facts.freeze(replace(facts, gathered_at=now))
+        return cls(frozen, finding.reason.value if finding else "", _is_news(run.facts, frozen))
 
 
 def _is_news(before: dict[str, Any], after: dict[str, Any]) -> bool:

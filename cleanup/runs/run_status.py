@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from django.db import transaction
-from django.db.models import OuterRef, Subquery
+from django.db.models import OuterRef, Subquery, Value
 
 from cleanup.models import ClearAttempt, Phase, RetentionPolicy, Run, RunQuerySet, Status, SweepBreaker
 from cleanup.rules.decisions import Decision, Gate, Verdict
@@ -120,20 +120,37 @@ def judge_runs(runs: Iterable[int], now: datetime) -> int:
 
 def judge_stale(now: datetime, *, limit: int | None = None, runs: RunQuerySet | None = None) -> int:
     """Judge at most `limit` runs that changed or whose gate may have opened; returns how many. Twice is harmless."""
-    done, among = 0, Run.objects.all() if runs is None else runs
+    return _judge_stale(now, limit, runs)[0]
+
+
+def judge_for_page(now: datetime, *, limit: int) -> bool:
+    """As `judge_stale`; returns whether runs may be left that wait for their judgement."""
+    return _judge_stale(now, limit, None)[1]
+
+
+def _judge_stale(now: datetime, limit: int | None, runs: RunQuerySet | None) -> tuple[int, bool]:
+    done, among, met = 0, Run.objects.all() if runs is None else runs, limit == 0
     while limit is None or done < limit:
         size = BATCH if limit is None else min(BATCH, limit - done)
-        keys = list(among.doubted().order_by("pk").values_list("pk", flat=True)[:size])
-        if len(keys) < size:
-            due = among.filter(judge_after__lte=now).exclude(pk__in=keys).order_by("judge_after")
-            keys += due.values_list("pk", flat=True)[: size - len(keys)]
+        keys = _stale(among, now, size)
         if not keys:
             break
+        met = True
         judged = judge_runs(keys, now)
         done += judged
         if len(keys) < size or not judged:
             break
-    return done
+    return done, met
+
+
+def _stale(among: RunQuerySet, now: datetime, number: int) -> list[int]:
+    """At most so many keys: runs in doubt first, then those whose gate may have opened; one query."""
+    doubted = among.doubted().order_by("pk").values("pk")[:number]
+    due = among.filter(judge_after__lte=now).order_by("judge_after").values("pk")[:number]
+    first, second = (Run.objects.filter(pk__in=keys).order_by() for keys in (doubted, due))
+    found = first.values_list("pk", Value(0)).union(second.values_list("pk", Value(1)), all=True)
+    in_turn = sorted(found, key=lambda row: row[1])
+    return list(dict.fromkeys(key for key, _turn in in_turn))[:number]
 
 
 def unjudged(runs: RunQuerySet | None = None, *, limit: int = 100_000) -> int:

@@ -36,7 +36,9 @@ def would_take(root: StagingRoot, now: datetime) -> Shown:
     active = ClearAttempt.objects.filter(run__root=root, phase__in=ClearAttempt.ACTIVE).values("run")
     found: dict[int, tuple[Run, Policy]] = {}
     candidates: list[Candidate] = []
-    for run in Run.objects.staged().verified().with_root().filter(root=root).exclude(pk__in=active):
+    runs = list(Run.objects.staged().verified().with_root().filter(root=root).exclude(pk__in=active))
+    stored_facts.look_up_histories(runs)
+    for run in runs:
         policy = effective_policy(policies, run.scope)
         found[run.pk] = run, policy
         candidates += candidates_for(run, stored_facts.facts_of(run), policy, now, limited=bool(limits.rehearsing))

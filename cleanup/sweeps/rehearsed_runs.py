@@ -88,10 +88,16 @@ def surprises_since_rehearsal(root: StagingRoot, now: datetime) -> Iterator[tupl
             yield said.latest.run, said.version, finding
 
 
-def comparison(version: RetentionPolicy, now: datetime) -> list[RehearsedRun]:
-    """Returns what the rehearsal of a version would have cleared and what became of it, the latest first."""
+def comparison(
+    version: RetentionPolicy, now: datetime, *, same_scope: Iterable[RetentionPolicy] | None = None
+) -> list[RehearsedRun]:
+    """Returns what the rehearsal of a version would have cleared and what became of it, the latest first.
+
+    `same_scope`: all versions of its scope in order, where they were read already.
+    """
     rows = _rows(version.version)
-    if (until := successor(version)) is not None:
+    later = (one for one in same_scope or () if one.version > version.version)
+    if (until := successor(version) if same_scope is None else next(later, None)) is not None:
         rows = rows.filter(policy_version__lt=until.version)
     if version.root_id is not None:
         rows = rows.filter(root=version.root_id)

@@ -35,6 +35,7 @@ from cleanup.monitoring import watchdog
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery
 from cleanup.runs.facts import stored_facts
+from cleanup.runs.looks import begun
 from cleanup.runs.orphans import orphans
 from cleanup.storage.data_directory.datadir import DataDir
 from cleanup.storage.staging import fences
@@ -510,7 +511,7 @@ def test_a_new_run_at_a_cleared_path_is_none(scene: Scene) -> None:
 
 def test_a_shell_that_an_earlier_version_took_for_a_run(scene: Scene, left: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(discovery, "_is_none", lambda *given: False)
+        patch.setattr(begun, "_is_none", lambda *given: False)
         discovery.discover(scene.root, now=scene.now)
     assert Run.objects.staged().filter(run_path=RUN_PATH, state="staging").exists()
     discovery.discover(scene.root, now=scene.now)

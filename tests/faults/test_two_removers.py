@@ -97,7 +97,7 @@ def test_failing_in_many_orders(stage: Stage) -> None:
 
 @pytest.mark.exhaustive
 def test_a_record_that_does_not_wait_for_all_is_noticed(stage: Stage) -> None:
-    """A planted fault: the removers take the record too, so it goes while the other has files left."""
+    """A planted fault: the removers take the record too, so recovery finds files without it."""
 
     def with_the_record(real: Callable[..., Any], fenced: int, files: Any, *rest: Any) -> Any:
         record = run_tree.entry_of(run_tree.INGEST_PATH, linux.status(fenced, run_tree.INGEST_PATH))
@@ -108,7 +108,7 @@ def test_a_record_that_does_not_wait_for_all_is_noticed(stage: Stage) -> None:
         mock.patch.object(removal, "_unlink_files", partial(with_the_record, removal._unlink_files)),
     ):
         explored = explorer.crashes(stage, since=REMOVAL_BEGINS, limit=1)
-    assert {violation.promise for violation in explored.violations} == {2}
+    assert 5 in {violation.promise for violation in explored.violations}
 
 
 # In a process of its own

@@ -59,7 +59,7 @@ def test_a_fault_of_ours(people, runs, monkeypatch):
     def fall(*args, **kwargs):
         raise RuntimeError("a fault")
 
-    monkeypatch.setattr(run_views, "queue_is_silent", fall)
+    monkeypatch.setattr(run_views.surroundings, "look", fall)
     answer = people.operator.get("/runs/")
     assert answer.status_code == 500
     assert "Something went wrong here" in answer.content.decode()

@@ -13,23 +13,30 @@ from django.test.utils import CaptureQueriesContext
 from cleanup import clear_run
 from cleanup.clears import protocol, queue
 from cleanup.clears.queue import ClearRequest
-from cleanup.models import Requester, Run
+from cleanup.models import Requester, RetentionPolicy, Run, StagingRoot
+from cleanup.monitoring import forecasts
 from cleanup.rules.states import State
 from cleanup.runs import run_status
 from cleanup.storage.staging import fences
+from cleanup.web import urls
 from tests.tools.pages import SAFE
+from tests.web import test_matrix as matrix
+from tests.web.test_matrix import scene as scene
 
 pytestmark = pytest.mark.django_db
 
+# Of any page, file or fragment: session and account, and the number beside "Problems" included.
+MOST = 15
+# What a page asks of a lab with little in it.
 PAGES = {
-    "/": 26,
-    "/runs/": 27,
-    "/runs/{pk}/": 29,
-    "/runs/{pk}/clear/": 22,
-    "/clear/?root=lab": 29,
-    "/problems/": 27,
-    "/sweeps/": 18,
-    "/audit/": 22,
+    "/": 13,
+    "/runs/": 12,
+    "/runs/{pk}/": 10,
+    "/runs/{pk}/clear/": 10,
+    "/clear/?root=lab": 14,
+    "/problems/": 12,
+    "/sweeps/": 12,
+    "/audit/": 10,
 }
 
 
@@ -106,3 +113,25 @@ def test_a_page(
     user.get(address)  # what is asked once for each process
     with django_assert_max_num_queries(PAGES[page]):
         assert user.get(address).status_code == 200
+
+
+@pytest.mark.one_engine
+@pytest.mark.parametrize(
+    "name", ["admin", *(pytest.param(name, marks=pytest.mark.exhaustive) for name in ("operator", "confocal-operator"))]
+)
+def test_no_page_asks_more(scene, name, now: datetime) -> None:
+    """In a lab that has one of everything. Takes 2 s."""
+    # As the task that announces has left it.
+    forecasts.of_roots(StagingRoot.objects.all(), RetentionPolicy.objects.scoped(), now, kept_for_pages=True)
+    client, found = matrix.client_of(scene, matrix.ROLE[name]), matrix.Findings()
+    for pattern in urls.urlpatterns:
+        need = matrix.NEEDS[str(pattern.name)]
+        if "GET" not in need.methods:
+            continue
+        address = matrix.address_of(pattern, need, scene.places[matrix.CONFOCAL])
+        headers = matrix.HTMX if pattern.name in matrix.PARTS else {}
+        with matrix.undone(), CaptureQueriesContext(connection) as asked:
+            status = client.get(address, headers=headers).status_code
+        questions = [one for one in asked if "SAVEPOINT" not in one["sql"]]
+        found.check(len(questions) <= MOST, status, address, len(questions))
+    assert not found.wrong, "\n".join(found.wrong)

@@ -60,6 +60,11 @@ def keeping_on() -> Iterator[None]:
         _keeping.reset(token)
 
 
+def end() -> None:
+    """End those that wait for the next task."""
+    _of_process.close()
+
+
 @contextlib.contextmanager
 def lent(
     root: ReadRoot, abandoned: AbandonedReaders, start: Callable[[ReadRoot, AbandonedReaders], NasReader]

@@ -1,5 +1,6 @@
 """Twins that several runs share, found by the indexed digests `twin_key` and `twin_place`."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
@@ -79,6 +80,24 @@ def _at(twin: Twin, root: StagingRoot) -> RunQuerySet:
     if twin.key:
         same |= Q(twin_key=twin.key)
     return Run.objects.filter(same, gone_at=None)
+
+
+def with_shared(runs: Sequence[Run]) -> set[int]:
+    """The keys of those of some hundred runs whose stored place of the twin another run has too, as `sharing`."""
+    places = {run.twin_place for run in runs if run.twin_place}
+    keys = {run.twin_key for run in runs if run.twin_key}
+    if not places:
+        return set()
+    known = Run.objects.filter(Q(twin_place__in=places) | Q(twin_key__in=keys), gone_at=None).order_by()
+    having: defaultdict[str, set[tuple[int, str]]] = defaultdict(set)
+    for place, key, root, run_path in known.values_list("twin_place", "twin_key", "root", "run_path").iterator():
+        having[place].add((root, run_path))
+        having[key].add((root, run_path))
+    return {
+        run.pk
+        for run in runs
+        if any(having[sign] - {(run.root_id, run.run_path)} for sign in (run.twin_place, run.twin_key) if sign)
+    }
 
 
 def is_named_by_path(run: Run) -> bool:

@@ -8,6 +8,8 @@ from typing import Any
 from django.contrib.auth.models import AnonymousUser, User
 from django.db.models import Q, QuerySet
 
+from cleanup.lab.people import accounts
+from cleanup.lab.people.accounts import PlaceRow
 from cleanup.models import Access, Instrument, Run, RunQuerySet, StagingRoot
 
 VIEW = "cleanup.view_run"
@@ -76,6 +78,7 @@ def places(user: User | AnonymousUser, permission: str) -> Places:
 def ask_anew(user: User | AnonymousUser) -> None:
     """Forget the user's places: after a wait for a lock a place may have been taken away."""
     user.__dict__.pop("_cleanup_places", None)
+    accounts.forget_places(user)
 
 
 def runs(user: User | AnonymousUser, permission: str = VIEW) -> RunQuerySet:
@@ -133,17 +136,23 @@ def _find_places(user: User | AnonymousUser, permissions: Collection[str]) -> di
         return dict.fromkeys(permissions, Places(everywhere=False))
     if user.is_superuser:
         return dict.fromkeys(permissions, Places(everywhere=True))
+    found = accounts.places_of(user)
+    if found is None:
+        found = _ask(user, permissions)
+    return {permission: _places_in(found, permission, personal=user.has_perm(permission)) for permission in permissions}
+
+
+def _ask(user: User, permissions: Collection[str]) -> list[PlaceRow]:
     label, codename = "group__permissions__content_type__app_label", "group__permissions__codename"
     of_groups: dict[str, Any] = {
         "group__user": user,
         f"{codename}__in": [permission.partition(".")[2] for permission in permissions],
     }
     rows = Access.objects.filter(Q(**of_groups) | Q(user=user)).order_by()
-    found = list(rows.values_list("user", label, codename, "root", "equipment").distinct())
-    return {permission: _places_in(found, permission, personal=user.has_perm(permission)) for permission in permissions}
+    return list(rows.values_list("user", label, codename, "root", "equipment").distinct())
 
 
-def _places_in(rows: Iterable[tuple[Any, ...]], permission: str, *, personal: bool) -> Places:
+def _places_in(rows: Iterable[PlaceRow], permission: str, *, personal: bool) -> Places:
     """Where a permission holds by rows of places; the user's own count where the permission is the user's."""
     pairs = frozenset(
         (root, equipment)

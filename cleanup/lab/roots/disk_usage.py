@@ -115,10 +115,12 @@ def _first_and_last(roots: Sequence[StagingRoot], now: datetime) -> dict[int, tu
     samples = DiskUsage.objects.filter(root=OuterRef("pk"), at__lte=now)
     first = Subquery(samples.filter(at__gte=now - WEEK).order_by("at").values("pk")[:1])
     last = Subquery(samples.order_by("-at").values("pk")[:1])
-    found = StagingRoot.objects.filter(pk__in=[root.pk for root in roots]).annotate(first=first, last=last)
-    keys = {pk: (first or last, last) for pk, first, last in found.values_list("pk", "first", "last") if last}
-    rows = DiskUsage.objects.in_bulk({key for pair in keys.values() for key in pair})
-    return {pk: (rows[first], rows[last]) for pk, (first, last) in keys.items()}
+    asked = StagingRoot.objects.filter(pk__in=[root.pk for root in roots]).order_by().annotate(first=first, last=last)
+    firsts, lasts = (DiskUsage.objects.filter(pk__in=asked.values(name)).order_by() for name in ("first", "last"))
+    pairs: dict[int, list[DiskUsage]] = {}
+    for row in sorted(firsts.union(lasts), key=lambda sample: sample.at):
+        pairs.setdefault(row.root_id, []).append(row)
+    return {pk: (samples[0], samples[-1]) for pk, samples in pairs.items()}
 
 
 def _freed(roots: Sequence[StagingRoot], pairs: dict[int, tuple[DiskUsage, DiskUsage]]) -> dict[str, int]:

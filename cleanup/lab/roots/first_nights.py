@@ -101,9 +101,11 @@ def leave_out(version: RetentionPolicy, promoted: RetentionPolicy, since: dateti
     ]
 
 
-def waiting(now: datetime, root: StagingRoot | None = None) -> list[Waiting]:
-    """The staging roots in their first nights, or only `root`."""
-    scoped = RetentionPolicy.objects.scoped()
+def waiting(
+    now: datetime, root: StagingRoot | None = None, *, scoped: list[ScopedPolicy] | None = None
+) -> list[Waiting]:
+    """The staging roots in their first nights, or only `root`; `scoped`: the policies, where they were read."""
+    scoped = RetentionPolicy.objects.scoped() if scoped is None else scoped
     if not any(policy.layers_on for policy in scoped):
         return []
     roots = [root] if root is not None else StagingRoot.objects.order_by("name")

@@ -8,14 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from django.db.models import Exists
-
 from cleanup.lab import readiness
 from cleanup.lab.nas import shared_twins
 from cleanup.lab.nas.nas_transport import NotAsked, Reader
 from cleanup.lab.roots import laid_markers
 from cleanup.lab.roots.opening import OpenRun, Unreachable, reached
-from cleanup.models import AcceptedBytes, Difference, Proof, Run
+from cleanup.models import Proof, Run
 from cleanup.rules.decisions import Decision
 from cleanup.rules.due_date import verified_at
 from cleanup.rules.facts import Facts, Finding, ProofFacts
@@ -24,7 +22,8 @@ from cleanup.rules.policies.policy import Policy, ProofLevel
 from cleanup.rules.reasons import Reason
 from cleanup.rules.states import State
 from cleanup.runs import first_sights
-from cleanup.runs.facts import findings, identity, shown_facts, stored_facts
+from cleanup.runs.facts import beside, findings, identity, shown_facts, stored_facts
+from cleanup.runs.facts.beside import Beside
 from cleanup.runs.facts.future_dates import future_files, instant_if_known
 from cleanup.runs.facts.only_here import only_here
 from cleanup.runs.moved_or_gone import returned
@@ -75,14 +74,17 @@ def quick_look(
     now: datetime,
     *,
     recent: bool = False,
-    seen: tuple[Records, run_tree.Scan] | None = None,
+    seen: tuple[Records, run_tree.Scan | None] | None = None,
     for_granted: timedelta = timedelta(0),
+    known_beside: Beside | None = None,
 ) -> Look:
     """Look at a run without reading its bytes: record, tree, manifest, and names and sizes on the NAS.
 
-    `recent` allows a NAS listing of the last minute. A known difference counts `for_granted` this long.
+    `recent` allows a NAS listing of the last minute. A known difference counts `for_granted` this long. `known_beside`:
+    as `beside.ask` has told a moment ago.
     """
-    known_record, scanned = seen or (None, run_tree.scan(opened.run))
+    known_record, known_scan = seen or (None, None)
+    scanned = known_scan or run_tree.scan(opened.run)
     record, ingest_findings = findings.compare_record(run, opened, known_record)
     look = _look_at_disk(run, opened, scanned, record, ingest_findings, now)
     if look.facts.recorded_state is not State.SYNC_VERIFIED:
@@ -90,7 +92,9 @@ def quick_look(
     listed, by_signature, tree_findings = findings.compare_manifest(opened, scanned, record, now)
     look = replace(look, facts=replace(look.facts, tree_findings=tree_findings))
     look = replace(look, listed=listed, by_signature=by_signature)
-    return _with_names(look, scanned, run, opened, reader, now, recent=recent, for_granted=for_granted)
+    return _with_names(
+        look, scanned, run, opened, reader, now, recent=recent, for_granted=for_granted, known_beside=known_beside
+    )
 
 
 def _look_at_disk(
@@ -160,14 +164,15 @@ def _with_names(
     *,
     recent: bool,
     for_granted: timedelta,
+    known_beside: Beside | None,
 ) -> Look:
     listed, data_files = look.listed, scanned.data_files
     compared = proofs.compare_names(run, scanned, reader, listed, staging=opened.root, recent=recent)
     compared = _without_nas_on_staging(run, opened, compared)
-    beside = _ask_beside(run)
-    standing = accepting.standing(run) if beside.accepted else None
+    has = beside.ask(run) if known_beside is None else known_beside
+    standing = accepting.standing(run) if has.accepted else None
     accepted = accepting.facts_of(standing, run, scanned, listed, compared.listing)
-    known = differences.standing(run, compared, scanned, listed) if beside.different else None
+    known = differences.standing(run, compared, scanned, listed) if has.different else None
     if accepted is not None and accepted.holds:
         known = None  # the acceptance settles it
     if known is not None and timedelta(0) <= now - known.at < for_granted:
@@ -176,35 +181,14 @@ def _with_names(
     facts = replace(
         look.facts,
         only_here=only_here(run, opened.run, scanned, reader) if asked else None,
-        twin_findings=shared_twins.ambiguous(run) if beside.shared else (),
+        twin_findings=shared_twins.ambiguous(run) if has.shared else (),
         twin_unnamed=shared_twins.unnamed(run, compared.listing),
         proof=compared.proof,
         accepted=accepted,
         largest=shown_facts.largest(data_files, compared.listing),
         twin=shown_facts.describe_twin(len(data_files), compared),
     )
-    return replace(look, facts=facts, listing=compared.listing, differs=beside.different, proven=beside.proven)
-
-
-@dataclass(frozen=True)
-class _Beside:
-    """Whether there is an acceptance of a run's bytes, a difference, a proof by bytes, or another run with its twin."""
-
-    accepted: bool
-    different: bool
-    proven: bool
-    shared: bool
-
-
-def _ask_beside(run: Run) -> _Beside:
-    # In one query: nearly every run has none of them. Without a row each is asked by itself.
-    asked = Run.objects.filter(pk=run.pk).values_list(
-        Exists(AcceptedBytes.objects.standing().filter(run=run)),
-        Exists(Difference.objects.filter(run=run)),
-        Exists(Proof.objects.filter(run=run, level=ProofLevel.CHECKSUM)),
-        Exists(shared_twins.sharing(run)),
-    )
-    return _Beside(*(asked.first() or (True, True, True, True)))
+    return replace(look, facts=facts, listing=compared.listing, differs=has.different, proven=has.proven)
 
 
 def _as_recorded(known: Facts, run: Run, record: Records | None, scanned: run_tree.Scan, now: datetime) -> Facts:

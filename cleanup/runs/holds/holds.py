@@ -120,10 +120,11 @@ def look_for_file(run: Run, *, now: datetime) -> Hold | None:
 
 def note_file(run: Run, found: HoldFile | None, *, now: datetime) -> bool:
     """Write down the hold file just seen in a run, or none; returns whether it is new."""
+    if found is None and not run.has_more:
+        return False  # one that was laid since the run was read was not there when its files were
     laid = Hold.objects.filter(run=run, source=HoldSource.FILE, released_at=None)
     if found is None:
-        # One that was laid since the run was read was not there when its files were.
-        return run.has_more and laid.exists() and bool(laid.update(released_at=now))
+        return laid.exists() and bool(laid.update(released_at=now))
     says = {"owner": found.owner[:150], "reason": found.text}
     if laid.filter(**says).exists():
         return False

@@ -47,11 +47,12 @@ class KnownRuns:
     _away: dict[int, bool] = field(default_factory=dict)
     _paths: dict[int, tuple[str, bool]] = field(default_factory=dict)
     _kept: set[int] = field(default_factory=set)
+    _never_seen: set[int] = field(default_factory=set)
     _is_read: bool = False
 
     def like(self, run: Run, traits: Traits) -> Iterator[tuple[int, str]]:
         """Yield the keys of the runs that a run may be, each with its evidence."""
-        self._read()
+        self.read()
         for key in sorted(self._candidates(traits) - {run.pk}):
             if self._is_followed_by(key, run):
                 continue  # its holds were laid on its successor
@@ -72,14 +73,21 @@ class KnownRuns:
             self._kept.add(key)
 
     def add(self, key: int, traits: Traits, path: str, *, is_gone: bool = False) -> None:
+        self._never_seen.discard(key)
         for old in self._traits[key].keys if key in self._traits else ():
             self._by_key[old].discard(key)
         self._traits[key], self._paths[key] = traits, (path, is_gone)
         for new in traits.keys:
             self._by_key[new].add(key)
 
+    def note_is_here(self, key: int) -> None:
+        """Remember that this pass has just seen a run at its path."""
+        self._away[key] = False
+
     def _evidence(self, traits: Traits, key: int) -> str:
         theirs = self._traits[key]
+        if key in self._never_seen and not self._is_away(key):
+            return ""  # a row of which not all signs are known: it is compared when it is looked at
         if there := likeness(traits, theirs, away=False):
             return there
         evidence = likeness(traits, theirs, away=True)
@@ -99,7 +107,8 @@ class KnownRuns:
             self._away[key] = is_away(Run.objects.select_related("root").defer("facts").get(pk=key))
         return self._away[key]
 
-    def _read(self) -> None:
+    def read(self) -> None:
+        """Read the rows, once: before those of new runs are made, whose signs are not known yet."""
         if self._is_read:
             return
         self._is_read = True
@@ -110,6 +119,8 @@ class KnownRuns:
         self._kept = {*held.values_list("run", flat=True), *alike.values_list("run", flat=True)}
         for run in rows.iterator(chunk_size=2000):
             self.add(run.pk, traits_of(run), run.run_path, is_gone=run.gone_at is not None)
+            if run.looked_at is None:
+                self._never_seen.add(run.pk)
 
 
 _COLUMNS = (
@@ -123,6 +134,7 @@ _COLUMNS = (
     "run_kind",
     "leaf",
     "gone_at",
+    "looked_at",
 )
 
 
@@ -143,14 +155,16 @@ def traits_of(run: Run) -> Traits:
     )
 
 
-def note(run: Run, facts: Facts, known: KnownRuns, *, now: datetime) -> bool:
+def note(run: Run, facts: Facts, known: KnownRuns, *, now: datetime, is_stored_later: bool = False) -> bool:
     """Write down which runs a run may be, if its signs changed; returns whether any is new.
 
-    Call it before the look is stored: until then nothing clears the run.
+    Call it before the look is stored: until then nothing clears the run. `is_stored_later`: the look is stored with
+    `traits` and `manifest_sha256`, so without a likeness nothing is written now.
     """
     another = any(finding.reason is Reason.IDENTITY_MISMATCH for finding in facts.path_findings)
     if another or run.state == State.CLEARED:
         return False
+    known.note_is_here(run.pk)
     seen = facts.proof.manifest_sha256 if facts.proof else ""
     if seen and seen != _OF_NOTHING:
         run.manifest_sha256 = seen
@@ -161,10 +175,11 @@ def note(run: Run, facts: Facts, known: KnownRuns, *, now: datetime) -> bool:
     found = dict(known.like(run, traits))
     known.add(run.pk, traits, run.run_path)
     known.keep(run.pk, found)
-    with transaction.atomic() if found else contextlib.nullcontext():
-        Run.objects.filter(pk=run.pk).update(traits=digest, manifest_sha256=run.manifest_sha256)
-        _link(run, found, now)
     run.traits = digest
+    if found or not is_stored_later:
+        with transaction.atomic() if found else contextlib.nullcontext():
+            Run.objects.filter(pk=run.pk).update(traits=digest, manifest_sha256=run.manifest_sha256)
+            _link(run, found, now)
     return bool(found)
 
 

@@ -182,10 +182,7 @@ def _found(runs: RunQuerySet, chosen: dict[str, Any]) -> RunQuerySet:
         runs = runs.filter(cleared_at__gte=period.Period(since, since).begins_at)
     if until := chosen.get("until"):
         runs = runs.filter(cleared_at__lt=period.Period(until, until).ends_at)
-    words = [*dict.fromkeys(chosen.get("q", "").split())][: run_rows.WORDS]
-    for word in words:
-        runs = runs.filter(run_rows.with_word(word))
-    return run_rows.narrowed(runs) if words else runs
+    return run_rows.searched(runs, chosen.get("q", "")).runs
 
 
 def _rows(keys: list[int], user: User, files: Mapping[int, FoundNames] | None = None) -> list[PastRun]:
@@ -207,8 +204,8 @@ def _known(user: User) -> dict[str, list[str]]:
         instruments = Instrument.objects.order_by("equipment").values_list("equipment", flat=True).distinct()
         projects = Project.objects.order_by("code").values_list("code", flat=True)
         return {"equipment": [*instruments[: run_rows.OFFERED]], "project": [*projects[: run_rows.OFFERED]]}
-    codes = [code for code, _words in run_rows.project_choices(user)]
-    return {"equipment": run_rows.equipment_choices(user), "project": codes}
+    offered = run_rows.choices(user)
+    return {"equipment": offered.equipment, "project": [code for code, _words in offered.projects]}
 
 
 def _address(chosen: dict[str, Any], **changes: str) -> str:

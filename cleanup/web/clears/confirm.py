@@ -7,6 +7,7 @@ from typing import Any
 from django.contrib import messages
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
+from django.db.models import Exists, OuterRef
 from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render, resolve_url
 from django.utils import timezone
@@ -19,6 +20,7 @@ from cleanup.clears.preview import ClearPreview, RequestedRuns
 from cleanup.lab import readiness
 from cleanup.lab.people import permissions
 from cleanup.models import DiskUsage, Run, StagingRoot
+from cleanup.monitoring import surroundings
 from cleanup.rules.policies.policy import ProofLevel
 from cleanup.runs import run_status
 from cleanup.runs.proving import proving_counts, proving_rows
@@ -28,7 +30,7 @@ from cleanup.web.clears.forms import ClearForm
 from cleanup.web.decorators import JUDGED_AT_ONCE, may_clear
 from cleanup.web.requests import SignedIn
 from cleanup.web.runs import run_rows, selection
-from cleanup.web.runs.run_list import queue_is_silent
+from cleanup.web.runs.run_rows import shown_or_404
 from cleanup.web.runs.status_text import stand
 
 # The preview shows this many runs; the others unfold.
@@ -44,7 +46,7 @@ CONFLICT, MISTAKE = 409, 422
 @require_http_methods(["GET", "HEAD", "POST"])
 @may_clear
 def clear_run(request: SignedIn, pk: int) -> HttpResponse:
-    run = get_object_or_404(permissions.runs(request.user).with_root(), pk=pk)
+    run = shown_or_404(request.user, pk)
     if not permissions.may(request.user, permissions.CLEAR, run):
         raise PermissionDenied
     now = timezone.now()
@@ -56,8 +58,10 @@ def clear_run(request: SignedIn, pk: int) -> HttpResponse:
 def _confirm(
     request: SignedIn, run: Run, form: ClearForm, now: datetime, *, shown: ClearPreview | None = None, status: int = 200
 ) -> HttpResponse:
-    hindrances = readiness.hindrances()
-    shown = shown or preview.preview(request.user, RequestedRuns.of([run.pk]), now, hindrances=hindrances)
+    hindrances, around = readiness.hindrances(), surroundings.look(request.user, now)
+    shown = shown or preview.preview(
+        request.user, RequestedRuns.of([run.pk]), now, hindrances=hindrances, breakers=around.findings
+    )
     (item,) = shown.items
     _ask_ahead(shown, now)
     context = {
@@ -69,7 +73,7 @@ def _confirm(
         "changed": status == CONFLICT,
         "form": form,
         "hindrances": hindrances,
-        "queue_is_silent": queue_is_silent(now, host=item.run.root.host),
+        "queue_is_silent": around.queue_is_silent(item.run.root.host),
         "now": now,
     }
     if not wants_fragment(request):
@@ -132,10 +136,10 @@ def clear_runs(request: SignedIn) -> HttpResponse:
     """Preview the safe runs of a root, or the selected ones; a POST asks for exactly these."""
     now = timezone.now()
     root = _root_of(request)
-    run_status.judge_stale(now, limit=JUDGED_AT_ONCE)
+    some_left = run_status.judge_for_page(now, limit=JUDGED_AT_ONCE)
     if request.method == "POST":
         return _place(request, root, now)
-    return _show(request, root, _chosen(request, root), ClearForm(), now)
+    return _show(request, root, _chosen(request, root), ClearForm(), now, some_left=some_left)
 
 
 def _root_of(request: SignedIn) -> StagingRoot | None:
@@ -144,10 +148,12 @@ def _root_of(request: SignedIn) -> StagingRoot | None:
         return None
     if "\0" in name:  # PostgreSQL refuses it in a text
         raise Http404
-    root = get_object_or_404(permissions.roots(request.user), name=name)
-    if not permissions.roots(request.user, permissions.CLEAR).filter(pk=root.pk).exists():
+    permitted = permissions.roots(request.user, permissions.CLEAR).order_by().filter(pk=OuterRef("pk"))
+    root: Any = get_object_or_404(permissions.roots(request.user).annotate(permitted=Exists(permitted)), name=name)
+    if not root.permitted:
         raise PermissionDenied
-    return root
+    found: StagingRoot = root
+    return found
 
 
 def _chosen(request: SignedIn, root: StagingRoot | None) -> RequestedRuns:
@@ -202,9 +208,10 @@ def _show(
     shown: ClearPreview | None = None,
     status: int = 200,
     dropped: int = 0,
+    some_left: bool = True,
 ) -> HttpResponse:
-    hindrances = readiness.hindrances()
-    shown = shown or preview.preview(request.user, asked, now, hindrances=hindrances)
+    hindrances, around = readiness.hindrances(), surroundings.look(request.user, now)
+    shown = shown or preview.preview(request.user, asked, now, hindrances=hindrances, breakers=around.findings)
     _ask_ahead(shown, now)
     roots = shown.roots
     context: dict[str, Any] = {
@@ -212,7 +219,7 @@ def _show(
         "in_sight": shown.going[:IN_SIGHT],
         "folded": shown.going[IN_SIGHT:],
         "root": root,
-        **(_rest_of(root, request.user, asked) if root else {}),
+        **(_rest_of(root, request.user, asked, some_left) if root else {}),
         "most": preview.MAX_RUNS,
         "space": _space_after(shown, roots[0]) if len(roots) == 1 else None,
         "form": form,
@@ -222,7 +229,7 @@ def _show(
         "selection_version": selection.selection_of(request).version,
         "not_permitted": preview.NOT_PERMITTED,
         "hindrances": hindrances,
-        "queue_is_silent": any(queue_is_silent(now, host=host) for host in {root.host for root in roots}),
+        "queue_is_silent": any(around.queue_is_silent(root.host) for root in roots),
         "now": now,
     }
     if request.htmx:  # htmx shows nothing of it otherwise
@@ -230,13 +237,14 @@ def _show(
     return render(request, "cleanup/clears/confirm_runs.html", context, status=status)
 
 
-def _rest_of(root: StagingRoot, user: User, asked: RequestedRuns) -> dict[str, Any]:
+def _rest_of(root: StagingRoot, user: User, asked: RequestedRuns, some_left: bool) -> dict[str, Any]:
+    unjudged = permissions.runs(user).filter(root=root)
     left = preview.left_over(preview.safe_on(user, root), asked)
     return {
         "left": left,
         "left_is_more": left >= preview.COUNTED,
         "staying_on": preview.staying_on(user, root),
-        "unjudged": run_status.unjudged(permissions.runs(user).filter(root=root), limit=preview.COUNTED),
+        "unjudged": run_status.unjudged(unjudged, limit=preview.COUNTED) if some_left else 0,
     }
 
 

@@ -34,7 +34,7 @@ def coming(
     user: User, roots: Sequence[StagingRoot], scoped: list[ScopedPolicy], now: datetime
 ) -> Mapping[int, ComingText]:
     found = forecasts.of_roots(roots, scoped, now)
-    unsent = _unsent(found, now) if found else {}
+    unsent = _unsent(found, now) if any(one.passes for one in found.values()) else {}
     places = permissions.places(user, permissions.VIEW)
     shown = {}
     for root in roots:

@@ -13,7 +13,7 @@ from django.utils import timezone
 from django.utils.http import urlencode
 from django.views.decorators.http import require_safe
 
-from cleanup.lab import readiness, task_queues
+from cleanup.lab import readiness
 from cleanup.lab.people import permissions
 from cleanup.lab.roots import disk_usage
 from cleanup.lab.roots.disk_usage import Outlook
@@ -31,7 +31,8 @@ from cleanup.models import (
     SweepKind,
 )
 from cleanup.models.aggregates import bytes_sum
-from cleanup.monitoring import forecasts, watchdog
+from cleanup.monitoring import forecasts, surroundings
+from cleanup.monitoring.surroundings import Surroundings
 from cleanup.rules.facts import Finding
 from cleanup.rules.liveness import AHEAD
 from cleanup.rules.states import State
@@ -166,31 +167,28 @@ def overview_now(request: SignedIn) -> HttpResponse:
 
 def _show(request: SignedIn, template: str) -> HttpResponse:
     now = timezone.now()
-    run_status.judge_stale(now, limit=JUDGED_AT_ONCE)
+    some_left = run_status.judge_for_page(now, limit=JUDGED_AT_ONCE)
     hindrances = readiness.hindrances()
     user = request.user
-    roots = list(permissions.roots(user))
+    around = surroundings.look(user, now)
     context = {
-        "cards": list(_cards(user, roots, hindrances, now)),
-        "any_root": bool(roots) or StagingRoot.objects.exists(),
+        "cards": list(_cards(user, around, hindrances, now)),
+        "any_root": bool(around.roots),
         "batches": _under_way(user),
         "hindrances": hindrances,
-        "unjudged": run_status.unjudged(permissions.runs(user), limit=run_rows.COUNTED),
+        "unjudged": run_status.unjudged(permissions.runs(user), limit=run_rows.COUNTED) if some_left else 0,
         "outdated": now - OUTDATED,
         "now": now,
     }
     return render(request, template, context)
 
 
-def _cards(user: User, roots: list[StagingRoot], hindrances: tuple[Finding, ...], now: datetime) -> Iterator[Card]:
+def _cards(user: User, around: Surroundings, hindrances: tuple[Finding, ...], now: datetime) -> Iterator[Card]:
+    roots = around.mine
     sums = add_up(user, now)
     outlooks = disk_usage.outlooks(roots, now)
     policies = RetentionPolicy.objects.scoped()
-    beating = watchdog.beating_hosts(now)
-    unwatched = set(watchdog.silent_watches(now))
     sweeps = _last_sweeps(roots) if user.has_perm("cleanup.view_sweep") else {}
-    next_sweeps = task_queues.next_sweeps()
-    breakers = {one.root_id: one for one in SweepBreaker.objects.filter(closed_at=None, root__in=roots)}
     freed = _freed(user, now)
     foreseen = coming.coming(user, roots, policies, now)
     places = permissions.places(user, permissions.VIEW)
@@ -209,12 +207,12 @@ def _cards(user: User, roots: list[StagingRoot], hindrances: tuple[Finding, ...]
             reasons=reasons,
             mine=RunSum() if troubled else sums.mine.get(root.pk, RunSum()),
             troubled=troubled,
-            silent=root.host not in beating,
-            unwatched=root.host in unwatched,
-            breaker=breakers.get(root.pk),
+            silent=around.queue_is_silent(root.host),
+            unwatched=root.host in around.unwatched,
+            breaker=around.breakers.get(root.pk),
             scheduled=forecasts.is_scheduled(root, policies),
             last_sweep=sweeps.get(root.pk),
-            next_sweep=next_sweeps(root.host),
+            next_sweep=around.next_sweeps[root.host],
             freed=freed.get(root.name, FreedLately()),
             coming=foreseen.get(root.pk),
             ahead=proofs_ahead.of_disk(ahead.get(root.pk), by_tone.get(Status.GO, RunSum()).runs),
@@ -267,8 +265,7 @@ def _links(root: StagingRoot) -> dict[str, str]:
 def _last_sweeps(roots: Sequence[StagingRoot]) -> dict[int, Sweep]:
     latest = Sweep.objects.filter(root=OuterRef("pk")).exclude(kind=SweepKind.DRY_RUN).order_by("-pk").values("pk")[:1]
     found = StagingRoot.objects.filter(pk__in=[root.pk for root in roots]).annotate(latest=Subquery(latest))
-    keys = found.exclude(latest=None).values_list("latest", flat=True)
-    return {sweep.root_id: sweep for sweep in Sweep.objects.in_bulk(keys).values()}
+    return {sweep.root_id: sweep for sweep in Sweep.objects.filter(pk__in=found.order_by().values("latest"))}
 
 
 def _freed(user: User, now: datetime) -> dict[str, FreedLately]:
@@ -291,12 +288,8 @@ def _freed(user: User, now: datetime) -> dict[str, FreedLately]:
 
 def _under_way(user: User) -> list[UnderWay]:
     active = ClearAttempt.objects.filter(phase__in=ClearAttempt.ACTIVE, batch__isnull=False)
-    keys = list(
-        active.filter(run__in=permissions.runs(user).order_by()).order_by().values_list("batch", flat=True).distinct()
-    )
-    if not keys:
-        return []
-    batches = ClearBatch.objects.filter(pk__in=keys).annotate(
+    seen = active.filter(run__in=permissions.runs(user).order_by()).order_by().values("batch")
+    batches = ClearBatch.objects.filter(pk__in=seen).annotate(
         runs=Count("attempts", filter=Q(attempts__repeated_by=None)),
         ended=Count(
             "attempts",

@@ -20,8 +20,8 @@ KEPT_ABOVE_RUNS = 200_000
 KEPT_FOR = timedelta(seconds=15)
 _MOST_KEPT = 200
 
-# Whose sums they are, and the last clear before them.
-_Key = tuple[permissions.Places, permissions.Places, tuple[int, int]]
+# Whose sums they are.
+_Key = tuple[permissions.Places, permissions.Places]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,15 @@ class Sums:
         return sum(found.runs for reasons in self.by_reason.values() for found in reasons.values())
 
 
-_kept: dict[_Key, Sums] = {}
+@dataclass(frozen=True)
+class _Kept:
+    """Sums, and the last clear before them."""
+
+    sums: Sums
+    last_clear: tuple[int, int]
+
+
+_kept: dict[_Key, _Kept] = {}
 
 
 def add_up(user: User, now: datetime) -> Sums:
@@ -53,15 +61,19 @@ def add_up(user: User, now: datetime) -> Sums:
         if user.has_perm(permissions.CLEAR)
         else permissions.Places(everywhere=False)
     )
-    key = (seen, mine, _last_clear())
-    kept = _kept.get(key)
-    if kept is not None and now - KEPT_FOR < kept.at <= now:
-        return kept
+    place = seen, mine
+    # Before the sums, and only for a person who was seen to have so many runs.
+    last_clear = _last_clear() if place in _kept else None
+    kept = _kept.get(place)
+    if kept is not None and kept.last_clear == last_clear and now - KEPT_FOR < kept.sums.at <= now:
+        return kept.sums
     sums = _add_up(user, seen, mine, now)
     if sums.runs > KEPT_ABOVE_RUNS:
+        if last_clear is None:  # the first time: it must be from before the sums
+            last_clear, sums = _last_clear(), _add_up(user, seen, mine, now)
         if len(_kept) >= _MOST_KEPT:
             _kept.clear()
-        _kept[key] = sums
+        _kept[place] = _Kept(sums, last_clear)
     return sums
 
 

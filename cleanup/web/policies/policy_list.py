@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 from django import forms
 from django.contrib import messages
@@ -10,7 +11,8 @@ from django.contrib.auth.decorators import permission_required
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
-from django.db.models import Count
+from django.db.models import Count, Exists, OuterRef
+from django.db.models.functions import Coalesce
 from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
@@ -90,17 +92,17 @@ class RehearsedTotal:
 @require_safe
 @may_look_at_policies
 def policy_list(request: SignedIn) -> HttpResponse:
-    now = timezone.now()
-    told = _tell_all(request.user, now)
+    now, scoped = timezone.now(), RetentionPolicy.objects.scoped()
+    told = _tell_all(request.user, now, scoped)
     in_force = sorted((shown for shown in told if shown.in_force), key=lambda shown: _order(shown.version.scope))
     page = Paginator(told, PAGE_SIZE).get_page(request.GET.get("page", "1"))
     instruments = permissions.instruments(request.user).select_related("root").order_by("root__name", "equipment")
     context = {
         "in_force": in_force,
         "page": page,
-        "lines": _explain(instruments[:SHOWN_INSTRUMENTS], RetentionPolicy.objects.scoped()),
+        "lines": _explain(instruments[:SHOWN_INSTRUMENTS], scoped),
         "first_nights": [
-            (waiting, _may_promote(request.user, waiting.root)) for waiting in _first_nights(request.user, now)
+            (waiting, _may_promote(request.user, waiting.root)) for waiting in _first_nights(request.user, now, scoped)
         ],
         "unexplained": max(0, instruments.count() - SHOWN_INSTRUMENTS),
         "now": now,
@@ -111,16 +113,18 @@ def policy_list(request: SignedIn) -> HttpResponse:
 @require_safe
 @may_look_at_policies
 def policy_detail(request: SignedIn, number: int) -> HttpResponse:
-    now = timezone.now()
-    version = _visible_version(request.user, number)
+    now, scoped = timezone.now(), RetentionPolicy.objects.scoped()
+    same_scope = _of_its_scope(number)
+    version = next((one for one in same_scope if one.version == number), None)
+    if version is None or not _sees(request.user, version):
+        raise Http404
     places = permissions.places(request.user, permissions.VIEW)
     compared = [
-        one for one in rehearsed_runs.comparison(version, now) if places.include(one.run.root_id, one.run.equipment)
+        one
+        for one in rehearsed_runs.comparison(version, now, same_scope=same_scope)
+        if places.include(one.run.root_id, one.run.equipment)
     ]
-    same_scope = RetentionPolicy.objects.filter(
-        root=version.root_id, equipment=version.equipment, project=version.project, run_kind=version.run_kind
-    )
-    (shown,) = _tell(list(same_scope.select_related("root").order_by("version")), [version], now)
+    (shown,) = _tell(same_scope, [version], now, scoped)
     surprises = Surprise.objects.filter(places.q("run__root", "run__equipment"), policy_version=number)
     context = {
         "shown": shown,
@@ -132,7 +136,7 @@ def policy_detail(request: SignedIn, number: int) -> HttpResponse:
         "may_write": _may_write(request.user, version),
         "first_nights": [
             waiting
-            for waiting in _first_nights(request.user, now)
+            for waiting in _first_nights(request.user, now, scoped)
             if number in waiting.versions or (shown.rehearsed and version.root_id in (None, waiting.root.pk))
         ],
         "now": now,
@@ -211,9 +215,17 @@ def _coming(user: User, roots: Iterable[StagingRoot]) -> str:
     return f" {visible(said)}" if said else ""
 
 
-def _tell_all(user: User, now: datetime) -> list[ShownVersion]:
+def _tell_all(user: User, now: datetime, scoped: list[ScopedPolicy]) -> list[ShownVersion]:
     versions = list(RetentionPolicy.objects.select_related("root").order_by("version"))
-    return _tell(versions, [version for version in versions if _sees(user, version)], now)[::-1]
+    return _tell(versions, [version for version in versions if _sees(user, version)], now, scoped)[::-1]
+
+
+def _of_its_scope(number: int) -> list[RetentionPolicy]:
+    """All versions of a version's scope, in order; none if there is no such version."""
+    columns = ("equipment", "project", "run_kind")
+    its: Any = RetentionPolicy.objects.filter(version=number, **{name: OuterRef(name) for name in columns})
+    of_root = its.annotate(of=Coalesce("root", 0)).filter(of=Coalesce(OuterRef("root"), 0))
+    return list(RetentionPolicy.objects.filter(Exists(of_root)).select_related("root").order_by("version"))
 
 
 def _visible_version(user: User, number: int) -> RetentionPolicy:
@@ -237,8 +249,8 @@ def _may_write(user: User, version: RetentionPolicy) -> bool:
     return all(permissions.places(user, each).include(version.root_id, version.equipment) for each in wanted)
 
 
-def _first_nights(user: User, now: datetime) -> list[Waiting]:
-    found = first_nights.waiting(now)
+def _first_nights(user: User, now: datetime, scoped: list[ScopedPolicy]) -> list[Waiting]:
+    found = first_nights.waiting(now, scoped=scoped)
     seen = set(permissions.roots(user).values_list("pk", flat=True)) if found else set()
     return [waiting for waiting in found if waiting.root.pk in seen]
 
@@ -279,8 +291,13 @@ def _sentences(whose: str, of: str, by_kind: dict[str, Policy]) -> list[str]:
     return [explain(f"{whose}{f'{kind} ' if kind else ''}runs{of}", policy) for kind, policy in by_kind.items()]
 
 
-def _tell(versions: list[RetentionPolicy], wanted: list[RetentionPolicy], now: datetime) -> list[ShownVersion]:
-    """The wanted versions, the earliest first; as many queries for many as for one."""
+def _tell(
+    versions: list[RetentionPolicy], wanted: list[RetentionPolicy], now: datetime, scoped: list[ScopedPolicy]
+) -> list[ShownVersion]:
+    """The wanted versions, the earliest first; as many queries for many as for one.
+
+    `scoped`: rehearsed versions may leave fields to wider scopes.
+    """
     values = {version.version: version.as_value() for version in versions}
     newest = {value.scope: value.version for value in values.values()}
     before: dict[int, ScopedPolicy | None] = {}
@@ -289,7 +306,6 @@ def _tell(versions: list[RetentionPolicy], wanted: list[RetentionPolicy], now: d
         before[number] = latest.get(value.scope)
         latest[value.scope] = value
     in_force = [version for version in wanted if version.version in newest.values()]
-    scoped = RetentionPolicy.objects.scoped() if in_force else []  # rehearsed versions may leave fields to wider scopes
     nights = rehearsal.nights_by_version([each for each in in_force if each.rehearsal == Stage.REHEARSING], now)
     noted = Surprise.objects.filter(policy_version__in=[version.version for version in in_force]).order_by()
     surprises = dict(noted.values_list("policy_version").annotate(count=Count("pk")))

@@ -23,7 +23,7 @@ from cleanup.lab import readiness
 from cleanup.lab.people import permissions
 from cleanup.lab.roots.opening import Unreachable
 from cleanup.models import AlertKind, AttemptKind, ClearAttempt, Orphan, OrphanKind, Run
-from cleanup.monitoring import problems
+from cleanup.monitoring import problems, surroundings
 from cleanup.monitoring.problems import OpenProblem, ProblemGroup, ProblemKind, Urgency
 from cleanup.rules import short_texts
 from cleanup.rules.reasons import Reason
@@ -103,19 +103,23 @@ def problem_list(request: SignedIn) -> HttpResponse:
     run_status.judge_stale(now, limit=JUDGED_AT_ONCE)
     found = problems.visible_orphans(user).select_related("root", "run").defer("run__facts")
     ordered = found.order_by(F("escalated_at").asc(nulls_last=True), F("bytes").desc(nulls_last=True), "pk")
-    page = Paginator(ordered, PAGE_SIZE).get_page(request.GET.get("page", "1"))
+    first = list(ordered[: PAGE_SIZE + 1])
+    page = Paginator(first if len(first) <= PAGE_SIZE else ordered, PAGE_SIZE).get_page(request.GET.get("page", "1"))
     hindrances = readiness.hindrances()
-    groups = problems.listed(user, now, hindrances=hindrances)
+    around = surroundings.look(user, now)
+    groups = problems.listed(user, now, hindrances=hindrances, around=around)
+    breakers = list(problems.breakers(user).select_related("root", "sweep")) if around.breakers else []
     blocked = sum(problem.runs for group in groups for problem in group.problems)
     context = {
         "sections": [Section(group, list(map(_line, group.problems))) for group in groups],
-        "breakers": problems.breakers(user).select_related("root", "sweep"),
-        "may_go_on": roots_to_go_on(user),
+        "breakers": breakers,
+        "may_go_on": roots_to_go_on(user, around.mine),
         "page": page,
         "rows": _rows(user, page.object_list),
-        "many_missing": _may_mark_many(user, found),
+        "many_missing": _may_mark_many(user, found, first),
         "asides": set_asides.seen_by(user),
-        "checked": problems.checked(user),
+        "checked": problems.checked(around),
+        "open_problems": len(breakers) + page.paginator.count + sum(group.count for group in groups),
         "cut": problems.BLOCKED_LOOKED_AT if blocked >= problems.BLOCKED_LOOKED_AT else 0,
         "hindrances": hindrances,
         "now": now,
@@ -228,9 +232,14 @@ def _row(user: User, orphan: Orphan, removal: ClearAttempt | None) -> OrphanRow:
     )
 
 
-def _may_mark_many(user: User, found: QuerySet[Orphan]) -> bool:
-    missing = found.filter(kind=OrphanKind.MISSING).order_by("pk")
-    return user.has_perm(permissions.CHANGE) and len(missing[:2]) == 2
+def _may_mark_many(user: User, found: QuerySet[Orphan], first: list[Orphan]) -> bool:
+    """`first`: the first page and one more; where they are all, no more is asked."""
+    if not user.has_perm(permissions.CHANGE):
+        return False
+    missing = [orphan for orphan in first if orphan.kind == OrphanKind.MISSING]
+    if len(missing) >= 2 or len(first) <= PAGE_SIZE:
+        return len(missing) >= 2
+    return len(found.filter(kind=OrphanKind.MISSING).order_by("pk")[:2]) == 2
 
 
 def _line(problem: OpenProblem) -> ProblemLine:

@@ -5,7 +5,7 @@ from typing import Any
 
 from django.db.models import QuerySet
 from django.http import HttpResponse
-from django.shortcuts import get_object_or_404, redirect, render
+from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
@@ -20,7 +20,7 @@ from cleanup.models import (
     RetentionPolicy,
     Run,
 )
-from cleanup.monitoring import watchdog
+from cleanup.monitoring import surroundings
 from cleanup.rules.decisions import SCHEDULE_ONLY
 from cleanup.rules.facts import Facts, Finding
 from cleanup.rules.reasons import Reason
@@ -34,8 +34,7 @@ from cleanup.web import holds
 from cleanup.web.caching import reload_page, wants_fragment
 from cleanup.web.decorators import may_look
 from cleanup.web.requests import SignedIn
-from cleanup.web.runs import gate_lines, set_asides, timeline
-from cleanup.web.runs.run_list import queue_is_silent
+from cleanup.web.runs import gate_lines, run_rows, set_asides, timeline
 from cleanup.web.runs.status_text import stand
 from cleanup.web.runs.verified import panel
 from cleanup.web.runs.ways_out import page as ways_out
@@ -49,7 +48,7 @@ CLEARED_IN = (Phase.COMMITTED, Phase.DONE)
 @require_safe
 @may_look
 def run_detail(request: SignedIn, pk: int) -> HttpResponse:
-    run = get_object_or_404(permissions.runs(request.user).with_root(), pk=pk)
+    run = run_rows.page_run_or_404(request.user, pk)
     if wants_fragment(request):
         return reload_page()
     context = _head(request, run, timezone.now())
@@ -62,7 +61,7 @@ def run_detail(request: SignedIn, pk: int) -> HttpResponse:
 @may_look
 def run_live(request: SignedIn, pk: int) -> HttpResponse:
     """The live part of the page, polled each second; if the phase differs from the request's, the whole run."""
-    run = get_object_or_404(permissions.runs(request.user).with_root(), pk=pk)
+    run = run_rows.page_run_or_404(request.user, pk)
     if not wants_fragment(request):
         return redirect("run-detail", pk=pk)
     context = _head(request, run, timezone.now())
@@ -75,10 +74,12 @@ def run_live(request: SignedIn, pk: int) -> HttpResponse:
 
 def _head(request: SignedIn, run: Run, now: datetime) -> dict[str, Any]:
     """What changes during a clear."""
+    stored_facts.look_up_histories([run])
     attempts = list(_attempts(run)[:SHOWN_ATTEMPTS])
     attempt = attempts[0] if attempts else None
     hindrances = readiness.hindrances()
-    breaker = run_status.open_breakers().get(run.root_id)
+    around = surroundings.look(request.user, now)
+    breaker = around.findings.get(run.root_id)
     policies = RetentionPolicy.objects.scoped()
     judged = run_status.judge_now(run, attempt, policies, now, hindrances=hindrances, breaker=breaker)
     standing, proving = stand(run, attempt, judged, now), proving_counts.rows_of([run.pk])
@@ -94,8 +95,8 @@ def _head(request: SignedIn, run: Run, now: datetime) -> dict[str, Any]:
         "more_attempts": len(attempts) == SHOWN_ATTEMPTS,
         "live": attempt is not None and attempt.is_active,
         "hindrances": hindrances,
-        "queue_is_silent": queue_is_silent(now, host=run.root.host),
-        "unwatched": watchdog.silent_watches(now),
+        "queue_is_silent": around.queue_is_silent(run.root.host),
+        "unwatched": around.unwatched,
         "was": run.gone_at is not None or (run.state == State.CLEARED and run.problem != Reason.ALREADY_CLEARED),
         "may_clear": permissions.may(request.user, permissions.CLEAR, run),
         "may_hold": permissions.may(request.user, permissions.HOLD, run),
@@ -113,13 +114,16 @@ def _body(head: dict[str, Any]) -> dict[str, Any]:
     cleared_by = _cleared_by(run, head["attempts"])
     gates = gate_lines.lines(decision, facts) if decision else gate_lines.recorded_lines(cleared_by)
     entries = list(LedgerEntry.objects.filter(run=run).order_by("-at", "-pk")[: SHOWN_ENTRIES + 1])
+    # All there are need not be asked for again.
+    attempts = head["attempts"] if len(head["attempts"]) < SHOWN_ATTEMPTS else None
+    told = entries if len(entries) <= SHOWN_ENTRIES else None
     return {
         "gates": list(gates),
         "facts": facts,
         "seen_at": facts.gathered_at if run.facts else None,
         "silence": _silence(facts),
         "newest_proof": run.proofs.first(),
-        "life": timeline.life_of(run, now, whole=head["whole"]),
+        "life": timeline.life_of(run, now, whole=head["whole"], attempts=attempts, entries=told),
         "longest": timeline.LONGEST,
         "cleared_by": cleared_by,
         "entries": entries[:SHOWN_ENTRIES],

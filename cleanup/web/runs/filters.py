@@ -15,12 +15,9 @@ from cleanup.web.runs.forms import FilterForm
 
 def filter_form(request: SignedIn, roots: Sequence[StagingRoot] | None = None) -> FilterForm:
     """The form of an address; `roots` are those that the user may see, where they were read already."""
-    return FilterForm(
-        request.GET,
-        roots=run_rows.root_choices(request.user) if roots is None else [root.name for root in roots],
-        equipment=run_rows.equipment_choices(request.user),
-        projects=run_rows.project_choices(request.user),
-    )
+    names = run_rows.root_choices(request.user) if roots is None else [root.name for root in roots]
+    offered = run_rows.choices(request.user)
+    return FilterForm(request.GET, roots=names, equipment=offered.equipment, projects=offered.projects)
 
 
 def chosen_filters(request: SignedIn) -> dict[str, str]:

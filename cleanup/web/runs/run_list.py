@@ -5,14 +5,14 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.http import HttpResponse
-from django.shortcuts import get_object_or_404, render
+from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from cleanup.lab import readiness
 from cleanup.lab.people import permissions
 from cleanup.models import RunQuerySet
-from cleanup.monitoring import watchdog
+from cleanup.monitoring import surroundings, watchdog
 from cleanup.rules.states import State
 from cleanup.runs import run_status
 from cleanup.web.decorators import JUDGED_AT_ONCE, may_look
@@ -20,6 +20,7 @@ from cleanup.web.paging import CLEARED_ORDER, LARGEST, ORDERS, PAGE_SIZE, Page, 
 from cleanup.web.requests import SignedIn
 from cleanup.web.runs import run_rows, selection
 from cleanup.web.runs.filters import address_of, chosen_filters, filter_form, query_of, without_empty
+from cleanup.web.runs.run_rows import Chosen
 
 # A wait of less than a day is counted down in minutes.
 COUNTED_DOWN = timedelta(days=1)
@@ -40,17 +41,17 @@ def run_list(request: SignedIn) -> HttpResponse:
     if not request.htmx and (elsewhere := without_empty(request)) is not None:
         return elsewhere
     now = timezone.now()
-    roots = list(permissions.roots(request.user))
-    form = filter_form(request, roots)
+    around = surroundings.look(request.user, now)
+    form = filter_form(request, around.mine)
     chosen = form.chosen()
     hindrances = readiness.hindrances()
-    context = {
+    context: dict[str, Any] = {
         "form": form,
         "chosen": chosen,
         "several_roots": form.has_several_roots,
-        "roots_in_trouble": [root for root in roots if root.problem],
-        "queue_is_silent": queue_is_silent(now),
-        "unwatched": watchdog.silent_watches(now),
+        "roots_in_trouble": [root for root in around.mine if root.problem],
+        "queue_is_silent": around.queue_is_silent(),
+        "unwatched": around.unwatched,
         "hindrances": hindrances,
         "selection": selection.selection_of(request),
         "here": request.get_full_path(),
@@ -60,10 +61,10 @@ def run_list(request: SignedIn) -> HttpResponse:
     shown = (
         _cleared(request, chosen, now)
         if chosen.get("state") == State.CLEARED
-        else _staged(request, chosen, context, now)
+        else _staged(request, chosen, around.troubled(hindrances), now)
     )
-    page = shown["page"]
-    context["rows"] = run_rows.rows_of(page.keys, hindrances, now, request.user, context["selection"].keys)
+    page, picked = shown["page"], context["selection"].keys
+    context["rows"] = run_rows.rows_of(page.keys, hindrances, now, request.user, picked, breakers=around.findings)
     links = {
         "previous": page.before and address_of(chosen, before=page.before),
         "next": page.after and address_of(chosen, after=page.after),
@@ -76,7 +77,7 @@ def run_list(request: SignedIn) -> HttpResponse:
 @may_look
 def run_row(request: SignedIn, pk: int) -> HttpResponse:
     now = timezone.now()
-    run = get_object_or_404(permissions.runs(request.user).with_root(), pk=pk)
+    run = run_rows.shown_or_404(request.user, pk)
     row = run_rows.row_of(run, now, request.user, selection.picked(request))
     return render(request, "cleanup/runs/_row.html", {"row": row, "now": now})
 
@@ -103,8 +104,8 @@ def run_changes(request: SignedIn) -> HttpResponse:
     context: dict[str, Any] = {"rows": rows, "now": now, "oob": True}
     chosen = chosen_filters(request)
     if changed and chosen.get("state") != State.CLEARED:
-        runs, troubled = run_rows.filtered(request.user, chosen, now), run_rows.troubled_roots(hindrances)
-        context |= {"chosen": chosen, "totals": _totals(runs, chosen, troubled)}
+        found_now, troubled = run_rows.chosen_runs(request.user, chosen, now), run_rows.troubled_roots(hindrances)
+        context |= {"chosen": chosen, "totals": _totals(found_now, chosen, troubled)}
     return render(request, "cleanup/runs/list.html#changes", context)
 
 
@@ -114,28 +115,27 @@ def queue_is_silent(now: datetime, *, host: str | None = None) -> bool:
     return not beating if host is None else host not in beating
 
 
-def _staged(request: SignedIn, chosen: dict[str, str], context: dict[str, Any], now: datetime) -> dict[str, Any]:
-    run_status.judge_stale(now, limit=JUDGED_AT_ONCE)
-    hindrances = context["hindrances"]
+def _staged(request: SignedIn, chosen: dict[str, str], troubled: Sequence[int], now: datetime) -> dict[str, Any]:
+    some_left = run_status.judge_for_page(now, limit=JUDGED_AT_ONCE)
     verdict = chosen.get("verdict", "")
-    runs, troubled = run_rows.filtered(request.user, chosen, now), run_rows.troubled_roots(hindrances)
-    page = _page(request, ORDERS[chosen.get("sort", "")], run_rows.with_verdict(runs, verdict, troubled))
-    totals = _totals(runs, chosen, troubled)
+    found = run_rows.chosen_runs(request.user, chosen, now)
+    page = _page(request, ORDERS[chosen.get("sort", "")], run_rows.with_verdict(found.runs, verdict, troubled))
+    totals = _totals(found, chosen, troubled)
     counted = [one["total"] for one in totals if verdict in ("", one["total"].tone.code)]
     return {
         "page": page,
         "totals": totals,
         "number": sum(total.runs for total in counted),
         "more": any(total.more for total in counted),
-        "unjudged": run_status.unjudged(permissions.runs(request.user), limit=run_rows.COUNTED),
+        "unjudged": run_status.unjudged(permissions.runs(request.user), limit=run_rows.COUNTED) if some_left else 0,
         "safe": next(one["total"] for one in totals if one["total"].tone.code == "go"),
     }
 
 
 def _cleared(request: SignedIn, chosen: dict[str, str], now: datetime) -> dict[str, Any]:
-    runs = run_rows.filtered(request.user, chosen, now)
-    number = run_rows.counted(runs)
-    page = _page(request, CLEARED_ORDER, runs)
+    found = run_rows.chosen_runs(request.user, chosen, now)
+    number = run_rows.COUNTED + 1 if found.over else run_rows.counted(found.runs)
+    page = _page(request, CLEARED_ORDER, found.runs)
     return {"page": page, "number": min(number, run_rows.COUNTED), "more": number > run_rows.COUNTED}
 
 
@@ -144,8 +144,8 @@ def _page(request: SignedIn, order: RunOrder, runs: RunQuerySet) -> Page:
     return page_of(runs, order, among=permissions.runs(request.user), after=after, before=before)
 
 
-def _totals(runs: RunQuerySet, chosen: dict[str, str], troubled: Sequence[int]) -> list[dict[str, Any]]:
-    found = run_rows.totals(runs, troubled)
+def _totals(runs: Chosen, chosen: dict[str, str], troubled: Sequence[int]) -> list[dict[str, Any]]:
+    found = run_rows.totals(runs.runs, troubled, many=runs.many)
     current = chosen.get("verdict", "")
     return [
         {

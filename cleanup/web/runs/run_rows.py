@@ -6,12 +6,14 @@ from datetime import datetime, timedelta
 from math import ceil
 
 from django.contrib.auth.models import AnonymousUser, User
-from django.db.models import Count, Exists, OuterRef, Q
+from django.db.models import Count, Exists, OuterRef, Q, Value
+from django.shortcuts import get_object_or_404
 
 from cleanup.lab import readiness
 from cleanup.lab.people import permissions
 from cleanup.models import (
     ClearAttempt,
+    Instrument,
     LedgerEntry,
     Project,
     ProvingRun,
@@ -27,7 +29,7 @@ from cleanup.rules.facts import Finding
 from cleanup.rules.liveness import AHEAD
 from cleanup.rules.policies.policy import ScopedPolicy
 from cleanup.rules.states import State
-from cleanup.runs import run_status
+from cleanup.runs import run_status, search, shown_runs
 from cleanup.runs.facts import stored_facts
 from cleanup.runs.proving import proving_counts
 from cleanup.text import proofs_ahead
@@ -84,6 +86,38 @@ class ToneTotal:
     more: bool
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """Chosen runs; `few`: by their keys, `many`: a search looks at each, `over`: they are more than `COUNTED`."""
+
+    runs: RunQuerySet
+    few: bool = False
+    many: bool = False
+    over: bool = False
+
+
+@dataclass(frozen=True)
+class Choices:
+    """Names of instruments; (code, code with latest title) of projects."""
+
+    equipment: list[str]
+    projects: list[tuple[str, str]]
+
+
+def shown_or_404(user: AnyUser, pk: int) -> Run:
+    """The run with all that a decision asks for; raises Http404 if the user may not see it."""
+    run = get_object_or_404(shown_runs.asked(permissions.runs(user)), pk=pk)
+    shown_runs.complete([run])
+    return run
+
+
+def page_run_or_404(user: AnyUser, pk: int) -> Run:
+    """The same with what its own page asks besides; only for pages that change nothing."""
+    run = get_object_or_404(shown_runs.for_its_page(permissions.runs(user)), pk=pk)
+    shown_runs.complete_for_its_page(run)
+    return run
+
+
 def latest_attempt(run: Run) -> ClearAttempt | None:
     return ClearAttempt.objects.clears().filter(run=run).select_related("proof").order_by("-created_at").first()
 
@@ -96,17 +130,27 @@ def row_of(run: Run, now: datetime, user: AnyUser | None = None, picked: Collect
 
 
 def rows_of(
-    keys: Sequence[int], hindrances: tuple[Finding, ...], now: datetime, user: AnyUser, picked: Collection[int] = ()
+    keys: Sequence[int],
+    hindrances: tuple[Finding, ...],
+    now: datetime,
+    user: AnyUser,
+    picked: Collection[int] = (),
+    *,
+    breakers: dict[int, Finding] | None = None,
 ) -> list[RunRow]:
     """The runs with these keys as rows, in their order, decided again, without runs that the user may not see."""
-    runs = permissions.runs(user).filter(pk__in=keys)
-    policies, breakers = RetentionPolicy.objects.scoped(), run_status.open_breakers()
-    attempts = run_status.latest_attempts(runs)
-    found = {run.pk: run for run in runs.with_root()}
+    policies = RetentionPolicy.objects.scoped()
+    breakers = run_status.open_breakers() if breakers is None else breakers
+    shown = shown_runs.read(permissions.runs(user).filter(pk__in=keys))
+    found = {run.pk: run for run in shown.runs}
     stored_facts.look_up_failures(found.values())
+    stored_facts.look_up_histories(found.values())
     ahead = proving_counts.rows_of(found)
-    shown = [key for key in keys if key in found]
-    rows = (_row(found[key], attempts.get(key), policies, hindrances, breakers, now, ahead) for key in shown)
+    rows = (
+        _row(found[key], shown.attempts.get(key), policies, hindrances, breakers, now, ahead)
+        for key in keys
+        if key in found
+    )
     return [_for(row, user, picked, now) for row in rows]
 
 
@@ -129,6 +173,11 @@ def freed_lately(now: datetime, *, by: str) -> Exists:
 
 def filtered(user: AnyUser, chosen: dict[str, str], now: datetime) -> RunQuerySet:
     """The chosen runs that the user sees: staged, or if asked for cleared."""
+    return chosen_runs(user, chosen, now).runs
+
+
+def chosen_runs(user: AnyUser, chosen: dict[str, str], now: datetime) -> Chosen:
+    """The same, with what is known of their number."""
     runs = permissions.runs(user)
     state = chosen.get("state")
     if "freed" in chosen:  # also runs that have changed since: the overview counts them too
@@ -149,18 +198,25 @@ def filtered(user: AnyUser, chosen: dict[str, str], now: datetime) -> RunQuerySe
         runs = runs.filter(reason=reason)
     if chosen.get("opens") == WITHIN_A_DAY:
         runs = runs.filter(opening_within_a_day(now))
-    for word in [*dict.fromkeys(chosen.get("q", "").split())][:WORDS]:
-        runs = runs.filter(with_word(word))
-    scanned = {"q"} if state == State.CLEARED else SCANNED
-    return narrowed(runs) if chosen.keys() & scanned else runs
+    found = searched(runs, chosen.get("q", ""))
+    if found.few:
+        return found
+    is_scanned = state != State.CLEARED and bool(chosen.keys() & SCANNED)
+    return Chosen(narrowed(found.runs), many=found.many, over=found.over) if is_scanned else found
 
 
-def with_word(word: str) -> Q:
-    """The runs with a word in their path, or in their project's title."""
-    titled = list(Project.objects.filter(title__icontains=word).values_list("code", flat=True)[:FEW])
-    in_path = Q(run_path__icontains=word)
-    # An index alone answers a condition on the path.
-    return in_path | Q(project__in=titled) if titled else in_path
+def searched(runs: RunQuerySet, text: str) -> Chosen:
+    """Those of the runs with all words of a search in their path or in their project's title."""
+    if not text:
+        return Chosen(runs)
+    names = search.read_names()
+    words = search.words_of(text, names, WORDS)
+    found = search.find(runs, words, names, COUNTED)
+    if found.keys is not None:
+        return Chosen(Run.objects.filter(pk__in=found.keys), few=True)
+    for word in words:
+        runs = runs.filter(word.anywhere)
+    return Chosen(runs, many=True, over=found.over)
 
 
 def narrowed(runs: RunQuerySet) -> RunQuerySet:
@@ -181,7 +237,8 @@ def with_verdict(runs: RunQuerySet, verdict: str, troubled: Collection[int]) -> 
     return runs.filter(tone=tone)
 
 
-def totals(runs: RunQuerySet, troubled: Collection[int]) -> list[ToneTotal]:
+def totals(runs: RunQuerySet, troubled: Collection[int], *, many: bool = False) -> list[ToneTotal]:
+    """`many`: a search looks at each run, and adds the first ones up."""
     wanted = (
         (Status.GO, "Safe to clear now"),
         (Status.WAIT, "Waits"),
@@ -189,9 +246,10 @@ def totals(runs: RunQuerySet, troubled: Collection[int]) -> list[ToneTotal]:
         (Status.WORK, "Under way"),
     )
     # Few runs among many are searched once for all tones; of many runs each tone is found quickly.
-    few = _sums_of_few(runs, troubled)
+    few = _sums_of_few(runs, troubled, many=many)
     if few is not None:
-        return [ToneTotal(tone, words, *few.get(tone, (0, 0)), more=False) for tone, words in wanted]
+        cut = sum(number for number, _size in few.values()) > COUNTED
+        return [ToneTotal(tone, words, *few.get(tone, (0, 0)), more=cut) for tone, words in wanted]
     return [_total(with_verdict(runs, tone.code, troubled), tone, words) for tone, words in wanted]
 
 
@@ -204,20 +262,19 @@ def root_choices(user: AnyUser) -> list[str]:
     return list(permissions.roots(user).values_list("name", flat=True))
 
 
-def equipment_choices(user: AnyUser) -> list[str]:
-    seen = permissions.instruments(user).order_by("equipment")
-    return list(seen.values_list("equipment", flat=True).distinct()[:OFFERED])
-
-
-def project_choices(user: AnyUser) -> list[tuple[str, str]]:
-    """(code, latest title); a user who does not see all sees only projects with staged runs."""
+def choices(user: AnyUser) -> Choices:
+    """What a user may choose by: one query. Who does not see all sees only projects with staged runs."""
+    seen = permissions.instruments(user).order_by().values("equipment").distinct().order_by("equipment")[:OFFERED]
     projects = Project.objects.order_by("code")
     if not permissions.places(user, permissions.VIEW).everywhere:
         projects = projects.filter(Exists(permissions.runs(user).here().filter(project=OuterRef("code")).order_by()))
-    return [
-        (code, visible(f"{code} · {title}" if title else code))
-        for code, title in projects.values_list("code", "title")[:OFFERED]
-    ]
+    offered = Project.objects.filter(pk__in=projects.values("pk")[:OFFERED]).order_by()
+    names = Instrument.objects.filter(equipment__in=seen).order_by().values_list("equipment", Value(""), Value(0))
+    found = sorted(names.union(offered.values_list("code", "title", Value(1))))
+    return Choices(
+        equipment=[name for name, _title, of in found if not of],
+        projects=[(code, visible(f"{code} · {title}" if title else code)) for code, title, of in found if of],
+    )
 
 
 def _row(
@@ -251,11 +308,11 @@ def _for(row: RunRow, user: AnyUser, picked: Collection[int], now: datetime) -> 
     )
 
 
-def _sums_of_few(runs: RunQuerySet, troubled: Collection[int]) -> dict[Status, tuple[int, int]] | None:
-    """(runs, bytes) by tone; None if more than `COUNTED`."""
+def _sums_of_few(runs: RunQuerySet, troubled: Collection[int], *, many: bool) -> dict[Status, tuple[int, int]] | None:
+    """(runs, bytes) by tone; None if more than `COUNTED`, or of `many` the first so many."""
     some = runs.annotate(size=or_nothing("bytes")).order_by().values_list("tone", "root", "size")[: COUNTED + 1]
     found = list(some)
-    if len(found) > COUNTED:
+    if len(found) > COUNTED and not many:
         return None
     sums: dict[Status, tuple[int, int]] = {}
     for code, root, size in found:

@@ -32,7 +32,7 @@ class Asides:
 def of_run(run: Run, now: datetime) -> Asides | None:
     """Also those that were taken away lately."""
     told = Q(state=AsideState.TAKEN, state_at__gt=now - _TOLD) | Q(state=AsideState.DONE)
-    return _shown(SetAside.objects.filter(run=run).filter(told))
+    return _shown(run.set_aside.filter(told))
 
 
 def seen_by(user: User) -> Asides | None:
@@ -42,10 +42,12 @@ def seen_by(user: User) -> Asides | None:
 
 
 def _shown(found: QuerySet[SetAside]) -> Asides | None:
-    totals = found.order_by().aggregate(count=Count("pk"), bytes=bytes_sum("size", default=0))
-    if not totals["count"]:
-        return None
     rows = list(found.select_related("run__root").defer("run__facts")[:SHOWN])
+    if not rows:
+        return None
     for row in rows:
         row.where = set_aside_recovery.where(row)
+    if len(rows) < SHOWN:
+        return Asides(rows, len(rows), sum(row.size for row in rows))
+    totals = found.order_by().aggregate(count=Count("pk"), bytes=bytes_sum("size", default=0))
     return Asides(rows, totals["count"], int(totals["bytes"]))

@@ -19,7 +19,6 @@ from cleanup.models import (
     Requester,
     Run,
     SweepKind,
-    SweptRun,
 )
 from cleanup.rules.states import State
 from cleanup.storage.staging import records
@@ -73,12 +72,20 @@ class Life:
         return self.moments > WHOLE_UP_TO
 
 
-def life_of(run: Run, now: datetime, *, whole: bool) -> Life:
-    """`run` has its root and holds; a bounded number of rows in five queries."""
-    attempts = run.attempts.clears().select_related("proof").defer("decision", "prepared").order_by("-created_at")
+def life_of(
+    run: Run,
+    now: datetime,
+    *,
+    whole: bool,
+    attempts: list[ClearAttempt] | None = None,
+    entries: list[LedgerEntry] | None = None,
+) -> Life:
+    """`run` has its root and holds; a bounded number of rows in at most five queries.
+
+    `attempts`, `entries`: all clears and all rows of the ledger, the latest first, where they were read already.
+    """
+    tried, said = _tried(run) if attempts is None else attempts, _said(run) if entries is None else _own(entries)
     holds = sorted(run.holds.all(), key=lambda hold: hold.created_at, reverse=True)
-    entries = LedgerEntry.objects.filter(Q(attempt=None) | Q(kind=LedgerKind.SHELL), run=run).order_by("-at", "-pk")
-    tried, said = list(attempts[: LONGEST + 1]), list(entries[: LONGEST + 1])
     dated = [
         *_of_discovery(run),
         *_of_record(run, run.events.order_by("position")[:LONGEST]),
@@ -93,6 +100,21 @@ def life_of(run: Run, now: datetime, *, whole: bool) -> Life:
     if whole or len(moments) <= WHOLE_UP_TO:
         return Life(moments, [], 0, cut)
     return Life(moments[:LATEST], moments[-FIRST:], len(moments) - LATEST - FIRST, cut)
+
+
+def _tried(run: Run) -> list[ClearAttempt]:
+    attempts = run.attempts.clears().select_related("proof").defer("decision", "prepared").order_by("-created_at")
+    return list(attempts[: LONGEST + 1])
+
+
+def _said(run: Run) -> list[LedgerEntry]:
+    entries = LedgerEntry.objects.filter(Q(attempt=None) | Q(kind=LedgerKind.SHELL), run=run).order_by("-at", "-pk")
+    return list(entries[: LONGEST + 1])
+
+
+def _own(entries: list[LedgerEntry]) -> list[LedgerEntry]:
+    """Those that no clear tells."""
+    return [entry for entry in entries if entry.attempt_id is None or entry.kind == LedgerKind.SHELL]
 
 
 def _dated(moments: Iterable[Moment]) -> Iterator[tuple[datetime, Moment]]:
@@ -282,7 +304,7 @@ def _title_of_shell(entry: LedgerEntry) -> str:
 
 
 def _of_passes(run: Run) -> Iterator[Moment]:
-    passes = SweptRun.objects.filter(run=run, kind=SweepKind.TIMED).select_related("first", "last").defer("gates")
+    passes = run.swept.filter(kind=SweepKind.TIMED).select_related("first", "last").defer("gates")
     said = passes.order_by("-last_id", "-pk").first()
     if said is None:
         return

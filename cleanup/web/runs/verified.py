@@ -4,11 +4,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from django.http import HttpResponse
-from django.shortcuts import get_object_or_404, redirect, render
+from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from cleanup.lab.people import permissions
 from cleanup.models import AcceptedBytes, ByteCheck, Run
 from cleanup.rules.facts import Facts
 from cleanup.runs.facts import stored_facts
@@ -16,6 +15,7 @@ from cleanup.runs.proofs import accepted_bytes, verify_again
 from cleanup.web.caching import wants_fragment
 from cleanup.web.decorators import may_look
 from cleanup.web.requests import SignedIn
+from cleanup.web.runs import run_rows
 
 # What is known of a named file, and what helps.
 CASES = {
@@ -96,7 +96,7 @@ def panel(run: Run, facts: Facts, now: datetime) -> Verified | None:
 @require_safe
 @may_look
 def run_verified(request: SignedIn, pk: int) -> HttpResponse:
-    run = get_object_or_404(permissions.runs(request.user).with_root(), pk=pk)
+    run = run_rows.shown_or_404(request.user, pk)
     if not wants_fragment(request):
         return redirect("run-detail", pk=pk)
     now = timezone.now()

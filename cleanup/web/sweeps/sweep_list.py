@@ -1,5 +1,6 @@
 """The record of sweeps and the breakers."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -114,10 +115,10 @@ def _show(
         "stretch": _stretch(sweeps, before=_key(request.GET.get("before")), after=_key(request.GET.get("after"))),
         "open_breakers": breakers.filter(closed_at=None),
         "past_breakers": breakers.exclude(closed_at=None).order_by("-closed_at")[:SHOWN_BREAKERS],
-        "may_go_on": roots_to_go_on(user),
+        "may_go_on": roots_to_go_on(user, roots),
         "waiting": waiting,
         "state": _state(waiting),
-        "to_try": permissions.roots(user, permissions.CLEAR).order_by("name"),
+        "to_try": list(permissions.roots(user, permissions.CLEAR).order_by("name")),
         "queue_is_silent": any(queue_is_silent(now, host=each.root.host) for each in waiting),
         "latest_dry_run": _visible(user).filter(kind=SweepKind.DRY_RUN).order_by("-pk").first(),
         "now": now,
@@ -162,7 +163,7 @@ def sweep_detail(request: SignedIn, pk: int) -> HttpResponse:
         "chosen": form.chosen(),
         "page": Paginator(shown, PAGE_SIZE).get_page(request.GET.get("page", "1")),
         "breakers": sweep.breakers.select_related("root"),
-        "may_go_on": roots_to_go_on(request.user),
+        "may_go_on": roots_to_go_on(request.user, [sweep.root]),
         "now": timezone.now(),
     }
     return render(request, "cleanup/sweeps/detail.html", context)
@@ -174,7 +175,7 @@ def sweep_detail(request: SignedIn, pk: int) -> HttpResponse:
 def go_on(request: SignedIn, pk: int) -> HttpResponse:
     now = timezone.now()
     breaker = get_object_or_404(_visible_breakers(request.user), pk=pk)
-    if breaker.root_id not in roots_to_go_on(request.user):
+    if breaker.root_id not in roots_to_go_on(request.user, [breaker.root]):
         raise PermissionDenied
     form = GoOnForm(request.POST if request.method == "POST" else None)
     if request.method != "POST" or not form.is_valid():
@@ -209,12 +210,12 @@ def _ask(request: SignedIn, breaker: SweepBreaker, form: GoOnForm, now: datetime
     return render(request, "cleanup/sweeps/go_on.html", context, status=status)
 
 
-def roots_to_go_on(user: User) -> set[int]:
-    """The roots whose sweeps the user may let go on: with the permission for the whole root, as a sweep takes all its
-    runs.
+def roots_to_go_on(user: User, roots: Iterable[StagingRoot]) -> set[int]:
+    """Those of visible roots whose sweeps the user may let go on: with the permission for the whole root, as a sweep
+    takes all its runs.
     """
     wanted = [permissions.places(user, permission) for permission in (permissions.VIEW, GO_ON)]
-    return {root.pk for root in permissions.roots(user) if all(places.include(root.pk, "") for places in wanted)}
+    return {root.pk for root in roots if all(places.include(root.pk, "") for places in wanted)}
 
 
 def _visible(user: User) -> "QuerySet[Sweep]":
@@ -226,22 +227,27 @@ def _visible_breakers(user: User) -> "QuerySet[SweepBreaker]":
 
 
 def _stretch(sweeps: "QuerySet[Sweep]", *, before: int | None, after: int | None) -> Stretch:
-    if after is not None:
-        found = list(sweeps.filter(pk__gt=after).order_by("pk")[:PAGE_SIZE])[::-1]
-    elif before is not None:
-        found = list(sweeps.filter(pk__lt=before).order_by("-pk")[:PAGE_SIZE])
-        found = found or list(sweeps.order_by("pk")[:PAGE_SIZE])[::-1]
-    else:
-        found = []
-    found = found or list(sweeps.order_by("-pk")[:PAGE_SIZE])
-    if not found:
-        return Stretch([])
-    first, last = found[0].pk, found[-1].pk
+    if after is not None and (found := list(sweeps.filter(pk__gt=after).order_by("pk")[: PAGE_SIZE + 1])):
+        shown = found[:PAGE_SIZE][::-1]
+        older = shown[-1].pk if sweeps.filter(pk__lt=shown[-1].pk).exists() else None
+        return Stretch(shown, older=older, newer=shown[0].pk if len(found) > PAGE_SIZE else None)
+    older_ones = sweeps.filter(pk__lt=before) if before is not None else sweeps
+    found = list(older_ones.order_by("-pk")[: PAGE_SIZE + 1])
+    if before is not None and not found:
+        return _oldest(sweeps)
+    shown = found[:PAGE_SIZE]
+    is_newest = before is None or not shown or not sweeps.filter(pk__gt=shown[0].pk).exists()
     return Stretch(
-        found,
-        older=last if sweeps.filter(pk__lt=last).exists() else None,
-        newer=first if sweeps.filter(pk__gt=first).exists() else None,
+        shown,
+        older=shown[-1].pk if len(found) > PAGE_SIZE else None,
+        newer=None if is_newest else shown[0].pk,
     )
+
+
+def _oldest(sweeps: "QuerySet[Sweep]") -> Stretch:
+    found = list(sweeps.order_by("pk")[: PAGE_SIZE + 1])
+    shown = found[:PAGE_SIZE][::-1]
+    return Stretch(shown, newer=shown[0].pk if len(found) > PAGE_SIZE else None)
 
 
 def _key(text: str | None) -> int | None:

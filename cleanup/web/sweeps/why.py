@@ -4,17 +4,17 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from django.http import HttpResponse
-from django.shortcuts import get_object_or_404, render
+from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from cleanup.lab.people import permissions
 from cleanup.models import Run, Sweep, SweepKind, SweptRun
 from cleanup.rules.decisions import SCHEDULE_ONLY
 from cleanup.sweeps import history
 from cleanup.sweeps.history import SweepAnswer
 from cleanup.web.decorators import may_look
 from cleanup.web.requests import SignedIn
+from cleanup.web.runs import run_rows
 
 # The page shows this many earlier answers.
 SHOWN = 50
@@ -40,7 +40,7 @@ class ShownAnswer:
 @may_look
 def answers(request: SignedIn, pk: int) -> HttpResponse:
     now = timezone.now()
-    run = get_object_or_404(permissions.runs(request.user).with_root(), pk=pk)
+    run = run_rows.shown_or_404(request.user, pk)
     day, clock = request.GET.get("at", ""), request.GET.get("time", "")
     moment = history.moment_of(day, clock)
     at = min(moment, now) if moment else now

@@ -72,7 +72,7 @@ def test_it_waits_for_the_next_task(run: Run, started: list[int]) -> None:
         with kept_readers.keeping_on():
             assert ask(run) == [run.run_path]
     assert len(started) == 1
-    kept_readers._of_process.close()
+    kept_readers.end()
     assert not is_living(started[0])
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cleanup.lab.people import permissions
-from cleanup.models import ByteCheck, ClearAttempt, Difference
+from cleanup.models import ByteCheck, ClearAttempt
 from cleanup.rules.decisions import Gate, Verdict
 from cleanup.rules.reasons import Reason
 from cleanup.rules.states import State
@@ -46,7 +46,7 @@ def _may_verify(scene: Scene) -> bool:
 
 def _refused_by_bytes(scene: Scene) -> bool:
     """Whether a comparison found a difference that names and sizes do not show."""
-    if Difference.objects.filter(run=scene.run).exists():
+    if hasattr(scene.run, "difference"):
         return True
     last = scene.run.attempts.clears().order_by("-created_at").first()
     return last is not None and last.phase in ClearAttempt.FAILED and last.reason in _BY_BYTES

@@ -1,0 +1,128 @@
+"""The search for runs finds each word anywhere, without regard to case, and as quickly among very many."""
+
+import random
+from datetime import datetime
+from importlib import import_module
+from typing import Any
+
+import pytest
+
+from cleanup.models import Instrument, Project, Run, RunWord, StagingRoot
+from cleanup.models.search_words import days, times, words_of
+from cleanup.runs import search
+from tests.tools.rows import run_row
+
+pytestmark = pytest.mark.django_db
+
+PATHS = {
+    "CONFOCAL_01/PROJ-0042/Runs/Run_2026-04-17T14-32": "Immune panel",
+    "CONFOCAL_01/PROJ-0042/TestRuns/TestRun_2026-04-17T09-12-05": "Immune panel",
+    "FLOW_01/PROJ-0417/Runs/Run_2026-03-11T14-17": "Äpfel und Straße",
+    "Ölbad_2/straße/Runs/Run_ÜBUNG 7": "DOSE 100%",
+    "FLOW_01/PROJ-0042/Run_2026-13-40T27-99": "Immune panel",
+    "Éclair/ΣΊΣΥΦΟΣ/TestRuns/TestRun_2099-12-31T23-59-59": "",
+    "100%/a_b/Runs/Run_1999-01-02T00-00": "_",
+}
+NAMED = [
+    "17t14",
+    "04-17",
+    "proj-0042/runs",
+    "/",
+    "run_2026",
+    "runs",
+    "t",
+    "s/run_",
+    "32",
+    "42/TESTRUNS/testrun_2026-04",
+    "STRASSE",
+    "ὀ",
+    "übung 7 öl",
+    "immune 14-32",
+    "flow run",
+    "%",
+    "_",
+    "σίσυφος",
+    "7T0",
+    "-",
+    "100% dose",
+    "r u n",
+]
+
+
+@pytest.fixture
+def lab_rows(now: datetime) -> list[Run]:
+    root = StagingRoot.objects.create(name="lab", host="lab-pc", path="/nonexistent/lab")
+    runs = []
+    for path, title in PATHS.items():
+        runs.append(run_row(root, path, first_seen_at=now, identity=path))
+        Instrument.objects.get_or_create(root=root, equipment=runs[-1].equipment)
+        Project.objects.update_or_create(code=runs[-1].project, defaults={"title": title})
+    return runs
+
+
+def plainly(text: str) -> set[str]:
+    titles = dict(Project.objects.values_list("code", "title"))
+    return {
+        run.run_path
+        for run in Run.objects.all()
+        if all(
+            word in run.run_path.casefold() or word in titles[run.project].casefold()
+            for word in text.casefold().split()
+        )
+    }
+
+
+def quickly(text: str, limit: int) -> set[str] | None:
+    names = search.read_names()
+    found = search.find(Run.objects.all(), search.words_of(text, names, 6), names, limit)
+    return None if found.keys is None else set(Run.objects.filter(pk__in=found.keys).values_list("run_path", flat=True))
+
+
+def some_texts() -> list[str]:
+    chosen = random.Random(15)  # the same each time
+    texts = []
+    for _each in range(150):
+        words = []
+        for _word in range(chosen.randint(1, 2)):
+            text = chosen.choice([*PATHS, *PATHS.values()]) or "x"
+            start = chosen.randrange(len(text))
+            words.append(text[start : start + chosen.randint(1, 12)].swapcase())
+        texts.append(" ".join(words))
+    return texts
+
+
+def test_it_finds_what_a_plain_look_finds(lab_rows: list[Run]) -> None:
+    """Takes 1 s."""
+    quick = 0
+    for text in [*NAMED, *some_texts()]:
+        found = quickly(text, 100)
+        quick += found is not None
+        assert found in (None, plainly(text)), text
+    assert quick > 120, "few words have no quick way"
+
+
+def test_too_many_are_said_to_be(lab_rows: list[Run]) -> None:
+    names = search.read_names()
+    words = search.words_of("confocal", names, 6)
+    assert search.find(Run.objects.all(), words, names, 1) == search.FoundRuns(None, over=True)
+    words = search.words_of("confocal 09-12", names, 6)
+    assert search.find(Run.objects.all(), words, names, 1).keys == [lab_rows[1].pk]
+    both = search.words_of("confocal 04-17 proj-0042", names, 6)
+    assert search.find(Run.objects.all(), both, names, 1).over
+    assert search.find(Run.objects.all(), search.words_of("run", names, 6), names, 1) == search.FoundRuns(None)
+
+
+def test_the_migration_writes_the_same_words(lab_rows: list[Run]) -> None:
+    migration: Any = import_module("cleanup.migrations.0032_search_words")
+    odd = ["Run_2026-02-30T10-10", "Run_1969-12-31T00-00", "Run_2100-01-01T00-00", "Run_2026-01-01T24-00", "Run_İ"]
+    for leaf in [*(run.leaf for run in lab_rows), *odd]:
+        assert migration.words_of(leaf) == [(str(kind), text) for kind, text in words_of(leaf)]
+    assert len(days()) == 130 * 365 + 32
+    assert len(times()) == 1440 * 61
+    kept = set(RunWord.objects.values_list("run", "kind", "text"))
+    RunWord.objects.all().delete()
+    from django.apps import apps
+
+    for _twice in range(2):
+        migration.fill(apps, None)
+        assert set(RunWord.objects.values_list("run", "kind", "text")) == kept
