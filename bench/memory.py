@@ -27,10 +27,9 @@ import sys
 from pathlib import Path
 sys.path.insert(0, {checkout!r})
 from tests.tools.lab import Lab
-flat = {flat!r}
-Lab(Path({base!r})).run(files={{
-    (f"well_{{n:07}}.bin" if flat else f"plate_{{n // 1000:04}}/well_{{n:07}}.bin"): b"" if n % 20 else b"%d" % n for n in range({files})
-}})
+def name(n):
+    return f"well_{{n:07}}.bin" if {flat!r} else f"plate_{{n // 1000:04}}/well_{{n:07}}.bin"
+Lab(Path({base!r})).run(files={{name(n): b"" if n % 20 else b"%d" % n for n in range({files})}})
 """
 
 

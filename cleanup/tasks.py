@@ -16,7 +16,7 @@ from cleanup.lab.nas import kept_readers
 from cleanup.lab.roots import disk_usage
 from cleanup.ledger import anchors
 from cleanup.ledger.receipts import writing
-from cleanup.models import ByteCheck, ClearAttempt, Heartbeat, Run, StagingRoot
+from cleanup.models import ByteCheck, ClearAttempt, Heartbeat, Run, StagingRoot, changes
 from cleanup.monitoring import evening_mail, monthly_mail
 from cleanup.monitoring.reconciliation import reconciling
 from cleanup.monitoring.reconciliation.nas import Bounds
@@ -100,7 +100,7 @@ def discover() -> str:
 
 def _discover(root: StagingRoot) -> list[str]:
     disk_usage.measure(root, timezone.now())
-    if (done := discovery.discover(root, now=timezone.now(), wait=False)) is None:
+    if (done := discovery.discover(root, now=timezone.now(), wait=False, quick=True)) is None:
         return []
     inspected = orphans.inspect(root, now=timezone.now(), wait=False)
     set_aside_recovery.look(root, now=timezone.now())
@@ -128,6 +128,7 @@ def recover() -> str:
 
 
 def judge() -> str:
+    changes.forget_old(timezone.now())
     return f"{run_status.judge_stale(timezone.now(), limit=JUDGED_AT_ONCE)} runs judged"
 
 
@@ -176,7 +177,11 @@ def prove() -> str:
         return "proofs are not made ahead (EXLAB_PROVE)"
     if _cluster() == settings.EXLAB_PROVE_CLUSTER:  # no other work of this process has to wait
         linux.come_last()
-    return "; ".join(prover.prove_due(alive=heartbeat)) or "nothing to prove"
+    done = prover.prove_due(alive=heartbeat)
+    # While each worker was busy with a NAS, a task a minute has come.
+    queue_of_host = task_queues.queue_of(settings.EXLAB_PROVE_CLUSTER, settings.EXLAB_HOST)
+    task_queues.forget_waiting("cleanup.tasks.prove", queue_of_host, timezone.now())
+    return "; ".join(done) or "nothing to prove"
 
 
 def heartbeat() -> None:

@@ -187,6 +187,7 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "cleanup.web.polls.AnswerUnchanged",
     "cleanup.web.account.SignInFirst",
     "django.contrib.messages.middleware.MessageMiddleware",
     "cleanup.web.account.EndIdle",

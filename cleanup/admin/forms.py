@@ -19,6 +19,14 @@ class StagingRootForm(forms.ModelForm):  # type: ignore[type-arg]  # Django itse
         help_text="Where the copy of a run lies below its NAS root: run-path, equipment/leaf, leaf, or a template of "
         "{equipment} {project} {kind} {leaf}.",
     )
+    prove_bytes_per_second = forms.IntegerField(
+        label="Bytes a second read on the NAS",
+        required=False,
+        min_value=0,
+        max_value=10**12,
+        help_text="Runs are proven ahead of a click. So many bytes a second are then read on the NAS at most; 0: as "
+        "many as it gives. A clear reads as fast as it can.",
+    )
 
     class Meta:
         model = StagingRoot
@@ -37,8 +45,6 @@ class StagingRootForm(forms.ModelForm):  # type: ignore[type-arg]  # Django itse
             "allow_same_filesystem": "For trials only: that is no second copy.",
             "allow_union_nas": "As mergerfs or overlay; only if none of its layers lies on the staging disk.",
             "nas_writes_through": "As rclone, s3fs or davfs2; only with its cache off.",
-            "prove_bytes_per_second": "Runs are proven ahead of a click. So many bytes a second are then read on the "
-            "NAS at most; 0: as many as it gives. A clear reads as fast as it can.",
             "prove_from": "Runs are proven ahead only between these hours of the lab; both empty: at any hour.",
         }
 
@@ -61,6 +67,9 @@ class StagingRootForm(forms.ModelForm):  # type: ignore[type-arg]  # Django itse
         if any(_lies_within(path, other) or _lies_within(other, path) for other in self._staging_paths()):
             raise forms.ValidationError("A NAS root and a staging root may not lie within each other.")
         return path
+
+    def clean_prove_bytes_per_second(self) -> int:
+        return self.cleaned_data["prove_bytes_per_second"] or 0
 
     def clean_prove_until(self) -> time | None:
         until: time | None = self.cleaned_data["prove_until"]

@@ -133,7 +133,7 @@ def perform(attempt: ClearAttempt, *, now: datetime, policy: Policy | None = Non
 
 
 def _claim(attempt: ClearAttempt) -> bool:
-    if attempt.is_unsaved:
+    if queue.is_unsaved(attempt):
         queue.save(attempt, begun=True)  # in one transaction: no other process has seen it
         return True
     # Fails inside a transaction of the caller, which would void every later promise. The run stands as before: an

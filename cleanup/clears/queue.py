@@ -98,13 +98,18 @@ def unsaved(
     return attempt, policy
 
 
+def is_unsaved(attempt: ClearAttempt) -> bool:
+    """Return whether an attempt is not written down yet."""
+    return attempt._state.adding
+
+
 def save(attempt: ClearAttempt, *, begun: bool, even_cleared: bool = False) -> None:
     """Write down an attempt that is not saved yet, as `queued`, or as `intent` if its process begins it at once.
 
     Raises AlreadyClearing, and AlreadyCleared unless `even_cleared`. One that is `begun` must be in no other
     transaction, which would void every later promise.
     """
-    if not attempt.is_unsaved:
+    if not is_unsaved(attempt):
         return
     attempt.phase = Phase.INTENT if begun else Phase.QUEUED
     try:

@@ -217,8 +217,7 @@ def _end(attempt: ClearAttempt, removed: removal.Removal, now: datetime, gain: G
 def _write_end(
     attempt: ClearAttempt, removed: removal.Removal, step: run_tree.Count, now: datetime, gain: Gain, detail: str
 ) -> bool:
-    complete = not removed.left
-    reason = "" if complete else Reason.REMOVAL_INCOMPLETE
+    complete, reason = (False, Reason.REMOVAL_INCOMPLETE) if removed.left else (True, "")
     # A fence that a failing disk brought back is removed once more, and only what that changes is counted. What has not
     # ended before has no row `completed`: that is written with the phase `done`.
     ended = attempt.phase == Phase.DONE
@@ -242,11 +241,11 @@ def _write_end(
     ):
         return False
     if written:
-        attempt.ends_first = not ended
         entries.write_ledger(
             attempt,
             LedgerKind.COMPLETED if first_end else LedgerKind.PARTIAL,
             now,
+            is_first_freed=not ended,
             files=step.files,
             bytes=step.bytes,
             allocated_bytes=step.allocated,

@@ -13,7 +13,7 @@ from django.db import connections, transaction
 from django.db.models import F, OuterRef, QuerySet, Subquery, Value
 from django.db.models.functions import Coalesce, Concat
 from django.utils import timezone
-from django_q.models import Schedule
+from django_q.models import OrmQ, Schedule
 
 _COMMON = str(settings.Q_CLUSTER["name"])
 
@@ -39,6 +39,7 @@ SCHEDULES = [
 
 # A task may be on its way from one queue to the next.
 LOST_AFTER = timedelta(minutes=2)
+_MOST_FORGOTTEN = 500
 # Width of the queue table's column.
 _MAX_NAME = 100
 
@@ -143,6 +144,13 @@ def _lay(existing: QuerySet[Schedule], queue: Callable[[str | None], str | None]
             )
             if _is_put_off(row, minutes, now):
                 existing.filter(pk=row.pk).update(next_run=soon)
+
+
+def forget_waiting(func: str, queue: str, now: datetime) -> int:
+    """Take the tasks of one function that wait in a queue out of it, as the one that ends has done their work."""
+    waiting = OrmQ.objects.filter(key=queue, lock__lte=now).order_by("pk")[:_MOST_FORGOTTEN]
+    keys = [queued.pk for queued in waiting if queued.func() == func]
+    return OrmQ.objects.filter(pk__in=keys, lock__lte=now).delete()[0] if keys else 0
 
 
 def mend(host: str, now: datetime) -> list[str]:

@@ -37,13 +37,19 @@ def write_recovered(run: Run, now: datetime, *, actor: str, detail: str, **told:
 
 
 def write_ledger(attempt: ClearAttempt, kind: LedgerKind, now: datetime, **counts: Any) -> None:  # noqa: ANN401
-    """Write down one step of an attempt, in the `book.writing` that changes the attempt."""
-    book.write(ledger_entry(attempt, kind, now, **counts))
+    """Write down one step of an attempt, in the `book.writing` that changes the attempt.
+
+    Among the counts: `is_first_freed` where the attempt is known to have freed nothing before.
+    """
+    is_first_freed = bool(counts.pop("is_first_freed", False))
+    entry = ledger_entry(attempt, kind, now, **counts)
+    entry.is_first_freed = is_first_freed
+    book.write(entry)
 
 
 def ledger_entry(attempt: ClearAttempt, kind: LedgerKind, now: datetime, **counts: Any) -> LedgerEntry:  # noqa: ANN401
     """Return the row of `write_ledger` unsaved; load the attempt's run and root with it."""
-    entry = _row(
+    return _row(
         attempt.run,
         kind,
         now,
@@ -59,8 +65,6 @@ def ledger_entry(attempt: ClearAttempt, kind: LedgerKind, now: datetime, **count
         nas_flags=attempt.nas_flags,
         **counts,
     )
-    entry.is_first_freed = attempt.ends_first
-    return entry
 
 
 def entry_of_itself(

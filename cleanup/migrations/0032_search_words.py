@@ -1,4 +1,4 @@
-# The words of each run's name, for a search without regard to case.
+# The words of each run's name, for a search without regard to case; what tells polling pages that nothing changed.
 
 import re
 from datetime import date
@@ -44,6 +44,14 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
+        migrations.CreateModel(
+            name='Change',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('mark', models.BigIntegerField(unique=True)),
+                ('at', models.DateTimeField()),
+            ],
+        ),
         migrations.CreateModel(
             name='RunWord',
             fields=[

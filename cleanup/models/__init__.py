@@ -6,6 +6,7 @@ from cleanup.models.anchors import AnchorPlace, LedgerAnchor
 from cleanup.models.announcements import Announcement, Forecast, MonthlyMail
 from cleanup.models.base import AppendOnly, RunKind
 from cleanup.models.chain import LedgerHead, LedgerLink
+from cleanup.models.changes import Change
 from cleanup.models.checks_here import AcceptedBytes, ByteCheck
 from cleanup.models.clears import (
     AttemptKind,
@@ -28,7 +29,8 @@ from cleanup.models.proving import ProvingLease, ProvingRun
 from cleanup.models.receipts import Receipt
 from cleanup.models.reconciliation import Reconciliation
 from cleanup.models.roots import DiskUsage, Instrument, Project, StagingRoot
-from cleanup.models.runs import IngestEvent, RecordSight, Run, RunQuerySet, Status, count_of_events
+from cleanup.models.run_annotations import count_of_events, may_differ
+from cleanup.models.runs import IngestEvent, RecordSight, Run, RunQuerySet, Status
 from cleanup.models.search_words import RunWord
 from cleanup.models.selections import KeptSelection
 from cleanup.models.set_aside import AsideState, SetAside
@@ -45,6 +47,7 @@ __all__ = [
     "AsideState",
     "AttemptKind",
     "ByteCheck",
+    "Change",
     "ClearAttempt",
     "ClearBatch",
     "DaySum",
@@ -99,4 +102,5 @@ __all__ = [
     "SweptRun",
     "Tally",
     "count_of_events",
+    "may_differ",
 ]

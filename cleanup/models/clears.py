@@ -119,7 +119,6 @@ class ClearAttempt(models.Model):
 
     shells: tuple[str, ...] = ()  # not stored: shells moved aside when the run went back to its path
     challenging: bool = False  # not stored: a challenge may lie in the fence, so the run's mtime may not be its own
-    ends_first: bool = False  # not stored: it ends now, and has freed nothing before
     ACTIVE: ClassVar = (Phase.QUEUED, Phase.INTENT, Phase.COMMITTED)
     FAILED: ClassVar = (Phase.REFUSED, Phase.ABORTED, Phase.CONFLICT)  # ended, and the run stayed
 
@@ -221,10 +220,6 @@ class ClearAttempt(models.Model):
     @property
     def is_clear(self) -> bool:
         return self.kind == AttemptKind.CLEAR
-
-    @property
-    def is_unsaved(self) -> bool:
-        return self._state.adding
 
     @property
     def is_active(self) -> bool:

@@ -33,6 +33,11 @@ class StagingRoot(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
     discovered_at = models.DateTimeField(null=True, blank=True)
     problem = models.CharField(max_length=40, blank=True)
+    # The first look takes minutes: how far the pass at work is, of about how many runs.
+    looking_done = models.PositiveIntegerField("runs looked at", default=0)
+    looking_total = models.PositiveIntegerField("runs to look at", default=0)
+    looking_at = models.DateTimeField("looks since; empty between passes", null=True, blank=True)
+    looking_seen_at = models.DateTimeField("looked at a run last", null=True, blank=True)
 
     class Meta:
         ordering = ("name",)

@@ -1,28 +1,24 @@
 """Runs and their ingest history."""
 
-import functools
 import uuid
-from dataclasses import dataclass, fields
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from django.db import models
-from django.db.models import Count, Exists, F, OuterRef, Prefetch, Q, Subquery
-from django.db.models.functions import Coalesce, JSONObject
+from django.db.models import F, Q
+from django.db.models.functions import Coalesce
 
-from cleanup.models.aggregates import JsonList
+from cleanup.models import run_annotations
 from cleanup.models.base import STATES, AppendOnly, RunKind
+from cleanup.models.looks import LookedAt
 from cleanup.models.roots import StagingRoot
+from cleanup.models.run_annotations import CONFLICT, HAS_MORE, HISTORY, KnownEntry
 from cleanup.rules.policies.policy import Scope
 from cleanup.rules.states import State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from cleanup.models.clears import ClearAttempt
-    from cleanup.models.differences import Difference
-    from cleanup.models.holds import Hold
-    from cleanup.models.likeness import Likeness
 
 
 class Status(models.IntegerChoices):
@@ -40,101 +36,6 @@ class Status(models.IntegerChoices):
         return self.name.lower()
 
 
-# Annotation: the key of the attempt whose conflict stands.
-_CONFLICT = "standing_conflict"
-# The one that says whether `read_with_root` had to ask for more.
-_HAS_MORE = "may_have_more"
-# The one that holds its known history.
-_HISTORY = "known_history"
-# The one that says whether a comparison of its bytes has found a difference.
-_DIFFERS = "may_have_difference"
-
-
-def _key_of_conflict() -> Subquery:
-    attempts = cast("type[ClearAttempt]", Run.attempts.rel.related_model)  # which is defined after this
-    return Subquery(attempts.objects.filter(run=OuterRef("pk"), phase="conflict").values("pk")[:1])
-
-
-def _holds(lookup: str) -> "Prefetch[Any, Any, Any]":
-    holds = cast("type[Hold]", Run.holds.rel.related_model)  # as above
-    return Prefetch(lookup, queryset=holds.objects.with_clock())
-
-
-def _what_few_have() -> "tuple[Prefetch[Any, Any, Any], Prefetch[Any, Any, Any]]":
-    alike = cast("type[Likeness]", Run.likenesses.rel.related_model).objects.standing()
-    alike = alike.select_related("other").defer("other__facts").prefetch_related(_holds("other__holds"))
-    return _holds("holds"), Prefetch("likenesses", queryset=alike)
-
-
-def _has_more(*phases: str) -> Q:
-    attempts = cast("type[ClearAttempt]", Run.attempts.rel.related_model)
-    holds = cast("type[Hold]", Run.holds.rel.related_model)
-    alike = cast("type[Likeness]", Run.likenesses.rel.related_model)
-    mine: dict[str, Any] = {"run": OuterRef("pk")}
-    return (
-        Q(Exists(attempts.objects.filter(phase__in=[*phases, "conflict"], **mine)))
-        | Q(Exists(holds.objects.filter(**mine)))
-        | Q(Exists(alike.objects.standing().filter(**mine)))
-    )
-
-
-@dataclass(frozen=True, order=True)
-class KnownEntry:
-    """What a look asks of an entry of a run's known history."""
-
-    position: int
-    state: str
-    digest: str
-    first_seen_at: datetime
-
-
-def _known_history() -> Subquery:
-    events = IngestEvent.objects.filter(run=OuterRef("pk")).order_by().values("run")
-    names = [field.name for field in fields(KnownEntry)]
-    return Subquery(events.annotate(known=JsonList(JSONObject(**{name: name for name in names}))).values("known"))
-
-
-def count_of_events() -> Coalesce:
-    """How many entries the known history of a query's run has."""
-    events = IngestEvent.objects.filter(run=OuterRef("pk")).order_by().values("run")
-    return Coalesce(Subquery(events.annotate(known=Count("pk")).values("known")), 0)
-
-
-def _in_order(known: "Iterable[dict[str, Any]]") -> list[KnownEntry]:
-    instants = [datetime.fromisoformat(entry["first_seen_at"]) for entry in known]
-    # SQLite keeps instants in UTC and does not say so.
-    sure = [at if at.tzinfo else at.replace(tzinfo=UTC) for at in instants]
-    return sorted(KnownEntry(**{**entry, "first_seen_at": at}) for entry, at in zip(known, sure, strict=True))
-
-
-# Built once: building the expressions takes longer than the query.
-@functools.cache
-def _nothing() -> "dict[str, models.QuerySet[Any]]":
-    # Read already: asking a `none()` for its rows would build its statement first.
-    found = {name: getattr(Run, name).rel.related_model._base_manager.none() for name in ("holds", "likenesses")}
-    for none in found.values():
-        none._result_cache = []
-    return found
-
-
-def _known_of(events: "Iterable[IngestEvent]") -> list[KnownEntry]:
-    return [KnownEntry(each.position, each.state, each.digest, each.first_seen_at) for each in events]
-
-
-@functools.cache
-def _asked_of_few() -> dict[str, Any]:
-    active = cast("type[ClearAttempt]", Run.attempts.rel.related_model).ACTIVE
-    return {_HAS_MORE: _has_more(*active), _HISTORY: _known_history()}
-
-
-@functools.cache
-def _asked_by_a_clear() -> dict[str, Any]:
-    # A run has one active attempt at most, and the clear is that one.
-    differences = cast("type[Difference]", Run.difference.related.related_model)
-    differs = Exists(differences.objects.filter(run=OuterRef("pk")))
-    return {_HAS_MORE: _has_more(), _HISTORY: _known_history(), _DIFFERS: differs}
-
-
 class RunQuerySet(models.QuerySet["Run"]):
     def staged(self) -> Self:
         """As far as is known."""
@@ -145,33 +46,37 @@ class RunQuerySet(models.QuerySet["Run"]):
 
     def with_root(self) -> Self:
         """Runs with what every decision asks for: root, holds, runs that they may be, and a conflict that stands."""
-        return self.with_conflict().prefetch_related(*_what_few_have())
+        return self.with_conflict().prefetch_related(*run_annotations.what_few_have())
 
     def with_conflict(self) -> Self:
         """With root and conflict, for those who ask for the rest themselves."""
-        return self.select_related("root").annotate(**{_CONFLICT: _key_of_conflict()})
+        return self.select_related("root").annotate(**{CONFLICT: run_annotations.key_of_conflict()})
 
     def read_with_root(self) -> "list[Run]":
         """As `with_root`, for few runs: one query where a run has no hold, no likeness and no attempt."""
-        return self._read_with(_asked_of_few())
+        return self._read_with(run_annotations.asked_of_few())
 
     def read_by_clear(self) -> "list[Run]":
         """As `read_with_root`, for the process whose attempt is the run's active one."""
-        return self._read_with(_asked_by_a_clear())
+        return self._read_with(run_annotations.asked_by_a_clear())
 
     def _read_with(self, asked: dict[str, Any]) -> "list[Run]":
         runs = list(self.select_related("root").annotate(**asked))
         for run in runs:
-            vars(run)[_HISTORY] = _in_order(vars(run)[_HISTORY] or ())
+            vars(run)[HISTORY] = run_annotations.in_order(vars(run)[HISTORY] or ())
             if not run.has_more:
                 run.note_has_nothing()
         if some := [run for run in runs if run.has_more]:
-            models.prefetch_related_objects(some, *_what_few_have())
+            models.prefetch_related_objects(some, *run_annotations.what_few_have())
         return runs
 
     def here(self) -> Self:
         """When last judged; also those that are going just now."""
         return self.filter(here=True)
+
+    def remembered(self) -> Self:
+        """Those of which a look has found nothing against them, and nothing was written since."""
+        return self.staged().exclude(seen="").filter(seen_doubts=F("doubts"))
 
     def doubted(self) -> Self:
         return self.filter(judged__lt=F("doubts"))
@@ -198,7 +103,7 @@ def _past_indexes() -> list[models.Index]:
     ]
 
 
-class Run(models.Model):
+class Run(LookedAt):
     """One leaf directory beneath a staging root, named by `run_path`, known by `identity`.
 
     Columns repeat of `facts` what lists need. Bytes are logical unless named otherwise.
@@ -230,7 +135,6 @@ class Run(models.Model):
     facts = models.JSONField(default=dict, blank=True)  # what discovery saw at `looked_at`
     problem = models.CharField(max_length=40, blank=True)
     first_seen_at = models.DateTimeField()
-    looked_at = models.DateTimeField(null=True, blank=True)
     failures = models.PositiveSmallIntegerField("failed attempts in a row", default=0)  # since the facts changed
     # See `rules.silent_twins`.
     nas_slow_times = models.PositiveSmallIntegerField("times its twin was silent", default=0)
@@ -291,6 +195,7 @@ class Run(models.Model):
                 condition=Q(here=True),
                 name="run_here_sums",
             ),
+            models.Index(fields=["root", "looked_at"], condition=Q(here=True), name="run_here_by_look"),
             *_past_indexes(),
             models.Index(fields=["twin_key"], name="run_by_twin_key"),
             models.Index(fields=["twin_place"], name="run_by_twin_place"),
@@ -306,50 +211,38 @@ class Run(models.Model):
     @property
     def conflict(self) -> "uuid.UUID | None":
         """The key of the attempt that could not put the run back; until it is settled nothing clears the run."""
-        if _CONFLICT in vars(self):
-            return cast("uuid.UUID | None", vars(self)[_CONFLICT])
-        return self.attempts.filter(phase="conflict").values_list("pk", flat=True).first()
+        return run_annotations.conflict_of(self)
 
     def note_has_nothing(self) -> None:
         """Remember that the run has no hold, no likeness, and no attempt under way or in conflict."""
-        vars(self).update({_HAS_MORE: False, _CONFLICT: None, "_prefetched_objects_cache": dict(_nothing())})
-
-    def note_lacks(self, name: str) -> None:
-        """Remember that the run has no row of a related kind, such as `holds`."""
-        vars(self).setdefault("_prefetched_objects_cache", {})[name] = getattr(self, name).none()
+        vars(self).update(
+            {HAS_MORE: False, CONFLICT: None, "_prefetched_objects_cache": dict(run_annotations.nothing())}
+        )
 
     def note_is_new(self, events: "Sequence[IngestEvent]" = ()) -> None:
         """Remember that the row was just made and has nothing yet but these entries of its history."""
         self.note_has_nothing()
-        vars(self)[_HISTORY] = _known_of(events)
+        vars(self)[HISTORY] = run_annotations.known_of(events)
 
     @property
     def history(self) -> "list[KnownEntry]":
         """The known history, in order; after `read_with_root` as it was then."""
-        if _HISTORY in vars(self):
-            return list(vars(self)[_HISTORY])
-        known = self.events.order_by("position").values_list("position", "state", "digest", "first_seen_at")
-        return [KnownEntry(*entry) for entry in known]
+        return run_annotations.history_of(self)
 
     def note_history(self, known: "list[KnownEntry]") -> None:
         """Remember the known history, in order, as it was read just now."""
-        vars(self)[_HISTORY] = known
+        vars(self)[HISTORY] = known
 
     def add_history(self, events: "Sequence[IngestEvent]") -> None:
         """Add entries at the end of the known history."""
         IngestEvent.objects.bulk_create(events)
-        if _HISTORY in vars(self):
-            vars(self)[_HISTORY] += _known_of(events)
+        if HISTORY in vars(self):
+            vars(self)[HISTORY] += run_annotations.known_of(events)
 
     @property
     def has_more(self) -> bool:
         """Whether it may have a hold, a likeness or an attempt; only `read_with_root`, `note_is_new` rule it out."""
-        return bool(vars(self).get(_HAS_MORE, True))
-
-    @property
-    def may_differ(self) -> bool:
-        """Whether a difference of its bytes may be known; only `read_by_clear` rules it out."""
-        return bool(vars(self).get(_DIFFERS, True))
+        return bool(vars(self).get(HAS_MORE, True))
 
     @property
     def origin(self) -> str:

@@ -197,7 +197,7 @@ def count(user: User, now: datetime, *, hindrances: tuple[Finding, ...] | None =
         roots_in_trouble(user).order_by().values_list("problem"),
         visible_orphans(user).order_by().values_list("reason"),
         nas_in_trouble(user, now).order_by().values_list("reason"),
-        _largest_blocked(user).order_by().values_list("reason").distinct(),
+        *_blocked_reasons(user),
         _silent_hosts(user, now).order_by().values_list("host").distinct(),
         ClearBatch.objects.filter(pk__in=batches.forgotten(user, now).values("pk")).order_by().values_list("actor"),
     ]
@@ -368,10 +368,22 @@ def _blocked(user: User) -> Iterable[OpenProblem]:
     return sorted(told, key=lambda problem: -problem.bytes)
 
 
+def _blocked_reasons(user: User) -> list[QuerySet[Any, Any]]:
+    """For each reason of blocked runs one row, or none if all its runs are told apart."""
+    blocked = permissions.runs(user).here().filter(tone=Status.BLOCK).order_by()
+    reasons = list(blocked.values_list("reason", flat=True).distinct())
+    firsts = (_not_told(blocked.filter(reason=reason)).values("pk")[:1] for reason in reasons)
+    return [Run.objects.filter(pk__in=first).order_by().values_list("reason") for first in firsts]
+
+
+def _not_told(runs: RunQuerySet) -> RunQuerySet:
+    told = orphans.listed().filter(run=OuterRef("pk")).exclude(kind=OrphanKind.SHELL)
+    alerted = Alert.objects.filter(run=OuterRef("pk"), kind=AlertKind.CONFLICT, ended_at=None)
+    return runs.filter(~Exists(told), ~Exists(alerted))
+
+
 def _largest_blocked(user: User) -> RunQuerySet:
     """Without those told as orphans or conflicts."""
     blocked = permissions.runs(user).here().filter(tone=Status.BLOCK)
     largest = blocked.order_by("tone", Coalesce("bytes", 0).desc(), F("pk").desc())[:BLOCKED_LOOKED_AT]
-    told = orphans.listed().filter(run=OuterRef("pk")).exclude(kind=OrphanKind.SHELL)
-    alerted = Alert.objects.filter(run=OuterRef("pk"), kind=AlertKind.CONFLICT, ended_at=None)
-    return Run.objects.filter(~Exists(told), ~Exists(alerted), pk__in=largest.values("pk"))
+    return _not_told(Run.objects.filter(pk__in=largest.values("pk")))

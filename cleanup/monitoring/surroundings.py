@@ -22,7 +22,8 @@ class Surroundings:
 
     `beating`: the hosts of roots whose clearing cluster works; `any_beats`: also on a host without
     roots. `unwatched`: those without a watchdog, which looked last
-    at `watched_at`. `breakers`: open ones by the root's key. `next_sweeps`: the next timed one by host.
+    at `watched_at`. `breakers`: open ones by the root's key, with no
+    more than when and why. `next_sweeps`: the next timed one by host.
     """
 
     roots: list[StagingRoot]
@@ -51,9 +52,8 @@ class Surroundings:
 
 
 def look(user: User | AnonymousUser, now: datetime) -> Surroundings:
-    """One question, and one more if a breaker is open."""
+    """One question."""
     rows: list[Any] = list(StagingRoot.objects.annotate(**_asked(user, now)).order_by("name"))
-    has_breaker = any(row.has_breaker for row in rows)
     return Surroundings(
         roots=rows,
         mine=[row for row in rows if row.seen],
@@ -62,7 +62,11 @@ def look(user: User | AnonymousUser, now: datetime) -> Surroundings:
         unwatched=sorted({row.host for row in rows if not _is_watched(row.watched_at, now)}),
         next_sweeps={row.host: row.next_sweep for row in rows} | _of_long_hosts(rows),
         watched_at={row.host: row.watched_at for row in rows},
-        breakers={one.root_id: one for one in SweepBreaker.objects.filter(closed_at=None)} if has_breaker else {},
+        breakers={
+            row.pk: SweepBreaker(root=row, detail=row.stopped_by, opened_at=row.stopped_at)
+            for row in rows
+            if row.stopped_at is not None
+        },
     )
 
 
@@ -73,12 +77,14 @@ def _of_long_hosts(roots: list[StagingRoot]) -> dict[str, datetime | None]:
 
 def _asked(user: User | AnonymousUser, now: datetime) -> dict[str, Any]:
     beats = Heartbeat.objects.filter(host=OuterRef("host"))
+    breakers = SweepBreaker.objects.filter(root=OuterRef("pk"), closed_at=None).order_by()
     lately = {"at__gt": now - rules.SILENT_AFTER, "at__lte": now + rules.AHEAD}
     return {
         "beats": Exists(beats.filter(cluster=settings.EXLAB_CLEAR_CLUSTER, **lately)),
         "any_beats": Exists(Heartbeat.objects.filter(cluster=settings.EXLAB_CLEAR_CLUSTER, **lately)),
         "watched_at": Subquery(beats.filter(cluster=watchdog.WATCH).values("at")[:1]),
-        "has_breaker": Exists(SweepBreaker.objects.filter(root=OuterRef("pk"), closed_at=None)),
+        "stopped_by": Subquery(breakers.values("detail")[:1]),
+        "stopped_at": Subquery(breakers.values("opened_at")[:1]),
         "next_sweep": task_queues.next_sweep_on("host"),
         "seen": _seen(user),
     }

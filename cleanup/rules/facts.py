@@ -3,29 +3,10 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+from cleanup.rules.findings import Finding as Finding
+from cleanup.rules.findings import Objected as Objected
 from cleanup.rules.policies.policy import Policy, ProofLevel
-from cleanup.rules.reasons import Reason
 from cleanup.rules.states import State
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What speaks against a clear: its reason, and what was seen."""
-
-    reason: Reason
-    detail: str = ""
-
-    @property
-    def said(self) -> str:
-        return f"{self.reason.sentence} {self.detail}".strip()
-
-
-class Objected(Exception):
-    """What was asked for does not happen; `finding` says why."""
-
-    def __init__(self, finding: Finding) -> None:
-        super().__init__(f"{finding.reason}: {finding.detail}")
-        self.finding = finding
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -329,7 +329,8 @@ def store(run: Run, facts: Facts, now: datetime) -> bool:
         Run.objects.filter(pk=run.pk).update(problem=Reason.ALREADY_CLEARED, looked_at=now, doubts=doubts, **counts)
         return changed
     seen = Seen.of(run, facts, now)
-    changes = {"facts": seen.facts, "problem": seen.problem, "looked_at": now}
+    changes = {"facts": seen.facts, "problem": seen.problem, "looked_at": now, "seen": run.seen}
+    changes |= {"seen_doubts": seen.doubts, "changed_at": run.changed_at}
     if facts.files is not None:
         changes |= {"files": facts.files, "bytes": facts.bytes}
     if seen.is_news:
@@ -344,17 +345,23 @@ def store(run: Run, facts: Facts, now: datetime) -> bool:
 
 @dataclass(frozen=True)
 class Seen:
-    """What a look at a run tells its row: facts as they are stored, its problem, and whether anything is new."""
+    """What a look at a run tells its row: facts as they are stored, its problem, and whether anything is new.
+
+    `doubts`: those that the look knew of, with its own.
+    """
 
     facts: dict[str, Any]
     problem: str
     is_news: bool
+    doubts: int
 
     @classmethod
     def of(cls, run: Run, facts: Facts, now: datetime) -> "Seen":
         finding = next(iter(facts.ingest_findings + facts.path_findings), None)
         frozen = stored_facts.freeze(replace(facts, gathered_at=now))
-        return cls(frozen, finding.reason.value if finding else "", _is_news(run.facts, frozen))
+        is_news = _is_news(run.facts, frozen)
+        doubts = run.doubts + int(is_news or run.tone == Status.BLOCK)
+        return cls(frozen, finding.reason.value if finding else "", is_news, doubts)
 
 
 def _is_news(before: dict[str, Any], after: dict[str, Any]) -> bool:

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from django.db.models import Q
+from django.db.models import Q, Value
 
-from cleanup.models import Instrument, Project, RunQuerySet
+from cleanup.models import Instrument, Project, Run, RunQuerySet
 from cleanup.models.base import RunKind
 from cleanup.models.search_words import WordKind, days, times
 
@@ -28,7 +29,7 @@ class FoundRuns:
 
 
 @dataclass(frozen=True)
-class Names:
+class NamedCodes:
     """Names of instruments and codes of projects; `titles` by code, with their case folded."""
 
     instruments: list[str]
@@ -52,20 +53,22 @@ class Word:
         return Q(run_path__icontains=self.text) | self.asked
 
 
-def read_names() -> Names:
-    """Two short queries."""
-    instruments = Instrument.objects.order_by().values_list("equipment", flat=True).distinct()
-    projects = Project.objects.order_by().values_list("code", "title")
-    return Names(list(instruments), {code: title.casefold() for code, title in projects})
+def read_names() -> NamedCodes:
+    """One short query."""
+    instruments = Instrument.objects.order_by().values_list("equipment", Value(""), Value(0))
+    found = list(instruments.union(Project.objects.order_by().values_list("code", "title", Value(1))))
+    return NamedCodes(
+        [name for name, _title, of in found if not of], {code: title.casefold() for code, title, of in found if of}
+    )
 
 
-def words_of(text: str, names: Names, most: int) -> list[Word]:
+def words_of(text: str, names: NamedCodes, most: int) -> list[Word]:
     """The first `most` different words, those that fewest runs have first."""
     folded = list(dict.fromkeys(text.casefold().split()))[:most]
     return [_word(word, names) for word in sorted(folded, key=len, reverse=True)]
 
 
-def find(runs: RunQuerySet, words: Sequence[Word], names: Names, limit: int) -> FoundRuns:
+def find(runs: RunQuerySet, words: Sequence[Word], names: NamedCodes, limit: int) -> FoundRuns:
     """The runs with all words, asked for by the word that fewest have, then by two words together."""
     texts = [word.text for word in words]
     quick = [word.parts for word in words if word.parts is not None]
@@ -84,18 +87,21 @@ def _has_all(texts: Iterable[str], path: str, title: str) -> bool:
 
 
 def _collect(runs: RunQuerySet, parts: Parts, limit: int) -> list[tuple[int, str, str]] | None:
-    found: dict[int, tuple[int, str, str]] = {}
-    for part in parts:
-        some = runs
-        for condition in part:  # each with a join of its own
-            some = some.filter(condition)
-        found |= {row[0]: row for row in some.order_by().values_list("pk", "run_path", "project")[: limit + 1]}
-        if len(found) > limit:
-            return None
-    return list(found.values())
+    if not parts:
+        return []
+    first, *others = (_of_part(runs, part, limit) for part in parts)
+    found = list(first.union(*others)[: limit + 1])
+    return found if len(found) <= limit else None
 
 
-def _word(text: str, names: Names) -> Word:
+def _of_part(runs: RunQuerySet, part: tuple[Q, ...], limit: int) -> Any:  # noqa: ANN401
+    for condition in part:  # each with a join of its own
+        runs = runs.filter(condition)
+    keys = runs.order_by().values("pk")[: limit + 1]
+    return Run.objects.filter(pk__in=keys).order_by().values_list("pk", "run_path", "project")
+
+
+def _word(text: str, names: NamedCodes) -> Word:
     instruments = [name for name in names.instruments if text in name.casefold()]
     codes = [code for code, title in names.titles.items() if text in title or text in code.casefold()]
     asked = Q(pk__in=[])
@@ -112,7 +118,7 @@ def _in(found: tuple[list[str], list[str]]) -> list[tuple[str, list[str]]]:
     return list(zip(("equipment__in", "project__in"), found, strict=True))
 
 
-def _of_steps(text: str, names: Names) -> Parts | None:
+def _of_steps(text: str, names: NamedCodes) -> Parts | None:
     """By its longest step: each step of the word is in a step of the path."""
     for step in sorted(filter(None, text.split("/")), key=len, reverse=True):
         if (parts := _word(step, names).parts) is not None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.db.models import Exists, OuterRef, Prefetch, Subquery, prefetch_related_objects
 
-from cleanup.models import ClearAttempt, Hold, Likeness, Run, RunQuerySet
+from cleanup.models import ClearAttempt, Hold, Likeness, Run, RunQuerySet, run_annotations
 
 # The names of annotations.
 _LATEST, _HOLDS, _ALIKE = "shown_latest", "shown_has_holds", "shown_has_likenesses"
@@ -46,7 +46,7 @@ def complete(runs: list[Run]) -> None:
         having = [run for run in runs if vars(run)[name]]
         for run in runs:
             if not vars(run)[name]:
-                run.note_lacks(related)
+                run_annotations.note_lacks(run, related)
         if having:
             prefetch_related_objects(having, lookup)
 
@@ -61,7 +61,7 @@ def complete_for_its_page(run: Run) -> None:
     complete([run])
     for name in _OF_A_PAGE:
         if not vars(run)[f"shown_{name}"]:
-            run.note_lacks(name)
+            run_annotations.note_lacks(run, name)
 
 
 @functools.cache

@@ -4,7 +4,7 @@ import enum
 import errno
 import os
 
-from cleanup.rules.facts import Finding
+from cleanup.rules.findings import Finding
 from cleanup.rules.reasons import Reason
 
 

@@ -10,6 +10,7 @@ from typing import Protocol, TypeVar
 from cleanup.storage import handles, linux, run_paths
 
 _BLOCK = 1 << 20
+_SMALL = 128 << 10
 _END = 4096
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
 _BATCH_BYTES = 16 << 20
@@ -26,12 +27,17 @@ Hashed = tuple[bytes, linux.FileStatus]
 
 
 def hash_file(
-    directory: int, path: bytes, *, drop_cache: bool = False, beat: Callable[[int], None] = lambda count: None
+    directory: int,
+    path: bytes,
+    *,
+    drop_cache: bool = False,
+    beat: Callable[[int], None] = lambda count: None,
+    look: Callable[[int], linux.FileStatus] = linux.status,
 ) -> Hashed:
     """Returns SHA-256 and status of a regular file; `beat` gets each block's bytes.
 
-    `drop_cache`: the storage answers, not the kernel's cache. Raises OSError; EINVAL for other kinds, EBUSY for a
-    change meanwhile.
+    `drop_cache`: the storage answers, not the kernel's cache. `look` does as `linux.status`. Raises OSError; EINVAL for
+    other kinds, EBUSY for a change meanwhile.
     """
     descriptor = _open_quietly(directory, path)
     try:
@@ -40,20 +46,31 @@ def hash_file(
             raise OSError(errno.EINVAL, "not a regular file", run_paths.show(path))
         if drop_cache:
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-        digest, read = hashlib.sha256(), 0
-        view = memoryview(bytearray(min(before.st_size, _BLOCK - 1) + 1))  # a whole block for each small file is slow
-        while size := os.readv(descriptor, [view]):
-            digest.update(view[:size])
-            beat(size)
-            read += size
-            if read == before.st_size and size < len(view):
-                break  # there was room for more
-        after = linux.status(descriptor)
+        digest = _digest(descriptor, before.st_size, beat)
+        after = look(descriptor)
     finally:
         os.close(descriptor)
     if (before.st_size, before.st_mtime_ns, before.st_ctime_ns) != (after.size, after.mtime_ns, after.ctime_ns):
         raise OSError(errno.EBUSY, "changed while it was read", run_paths.show(path))
-    return digest.digest(), after
+    return digest, after
+
+
+def _digest(descriptor: int, expected: int, beat: Callable[[int], None]) -> bytes:
+    # To the end of the file, which need not be where it is expected: one call for a small file.
+    room = min(expected, _SMALL - 1) + 1
+    first = os.read(descriptor, room)
+    beat(len(first))
+    if len(first) == expected < room:
+        return hashlib.sha256(first).digest()
+    digest, read = hashlib.sha256(first), len(first)
+    view = memoryview(bytearray(min(expected, _BLOCK - 1) + 1))
+    while size := os.readv(descriptor, [view]):
+        digest.update(view[:size])
+        beat(size)
+        read += size
+        if read == expected and size < len(view):
+            break  # there was room for more
+    return digest.digest()
 
 
 def ends(
@@ -113,10 +130,10 @@ def hash_batch(
     beat: Callable[[int], None] = lambda count: None,
 ) -> list[Hashed]:
     """Returns `hash_file` of each path. An OSError names the file."""
-    hashed = []
+    hashed, look = [], linux.descriptor_reader()
     for path in paths:
         try:
-            hashed.append(hash_file(directory, path, drop_cache=drop_cache, beat=beat))
+            hashed.append(hash_file(directory, path, drop_cache=drop_cache, beat=beat, look=look))
         except OSError as error:
             error.filename = run_paths.show(path)
             raise

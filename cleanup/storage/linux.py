@@ -201,7 +201,8 @@ def status(directory: int, name: bytes = b"", *, fresh: bool = False) -> FileSta
 
     Without a name: of the descriptor. `fresh`: a network filesystem asks its server, not its cache.
     """
-    _refuse_zero_bytes(name)
+    if b"\0" in name:
+        _refuse_zero_bytes(name)
     buffer = _Statx()
     flags = (_AT_SYMLINK_NOFOLLOW if name else _AT_EMPTY_PATH) | (_AT_STATX_FORCE_SYNC if fresh else 0)
     if _libc.statx(directory, name, flags, _STATX_BASIC_AND_BTIME, buffer):
@@ -213,6 +214,19 @@ def status_reader() -> Callable[[int, bytes], FileStatus]:
     """Returns a `status` for the names in open directories, twice as fast; threads cannot share it."""
     read, made, kind = fields_reader(_STATX), tuple.__new__, FileStatus
     return lambda directory, name: made(kind, read(directory, name))
+
+
+def descriptor_reader() -> Callable[[int], FileStatus]:
+    """Returns a `status` of open files, twice as fast; threads cannot share it."""
+    statx, unpack, made, kind, buffer = _libc.statx, _STATX.unpack_from, tuple.__new__, FileStatus, _Statx()
+    reference = ctypes.byref(buffer)
+
+    def read(descriptor: int) -> FileStatus:
+        if statx(descriptor, b"", _AT_EMPTY_PATH, _STATX_BASIC_AND_BTIME, reference):
+            _raise_errno(b"")
+        return made(kind, unpack(buffer))
+
+    return read
 
 
 def fields_reader(layout: struct.Struct) -> Callable[[int, bytes], tuple[int, ...]]:

@@ -54,8 +54,7 @@ def sweep(
     hindrances = readiness.hindrances()
     for root in StagingRoot.objects.all() if roots is None else roots:
         try:
-            claim = contextlib.nullcontext(True) if dry_run else root_lock.claim(root)
-            with claim as claimed, kept_readers.keeping():
+            with contextlib.nullcontext(True) if dry_run else root_lock.claim(root) as claimed, kept_readers.keeping():
                 if claimed:
                     _go(RootSweep(root, request, policies, hindrances, report))
                 else:

@@ -115,8 +115,8 @@ def page_of(
         found = _take(runs, order, place, size + 1)
         if found:
             shown, rest = found[:size], found[size:]
-            back = _write(order, shown[0]) if _take(runs, order, shown[0], 1, backward=True) else ""
-            return Page(_keys(shown), before=back, after=_write(order, shown[-1]) if rest else "")
+            # Before a place something stood; if it has gone since, the address leads to the first page.
+            return Page(_keys(shown), before=_write(order, shown[0]), after=_write(order, shown[-1]) if rest else "")
         return _last(runs, order, size)
     return _first(runs, order, size)
 

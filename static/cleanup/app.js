@@ -11,6 +11,8 @@
   if (document.body.dataset.posted !== undefined) history.replaceState(history.state, "", location.href);
 
   const phases = new Map();
+  const since = new Map();
+  const polls = (elt) => (elt.getAttribute?.("hx-trigger") ?? "").startsWith("every ");
   const byId = (id) => document.getElementById(id);
   const say = (words) => { byId("announce").textContent = words; };
 
@@ -72,10 +74,18 @@
     if (verb !== "get") return;
     // Filters that are not set have no place in an address that people share.
     for (const [name, value] of Object.entries(parameters)) if (value === "") delete parameters[name];
-    if (elt.id !== "pulse") return;
+    if (!polls(elt)) return;
     // A hidden page does not ask; it asks when it is shown again.
     if (document.hidden) event.preventDefault();
+    // What the server has told this element last, else the page: while nothing has changed, it answers with nothing.
+    parameters.since = since.get(elt.id) ?? document.body.dataset.since ?? "";
+    if (elt.id !== "pulse") return;
     parameters.seen = [...document.querySelectorAll("tr[data-seen]")].map((row) => row.dataset.seen).join(",");
+  });
+
+  document.addEventListener("htmx:afterRequest", ({ detail: { elt, xhr } }) => {
+    const told = xhr.getResponseHeader("Exlab-Since");
+    if (told && polls(elt)) since.set(elt.id, told);
   });
 
   document.addEventListener("visibilitychange", () => {

@@ -231,7 +231,7 @@ def stopped(stage: Stage) -> Any:
 @contextmanager
 def slow_file(stage: Stage) -> Iterator[None]:
     with ExitStack() as stack:
-        hang = failing_at(tile, "readv", "delay_enter=20000000:when=1")
+        hang = failing_at(tile, "read", "delay_enter=20000000:when=1")
         stack.enter_context(hang(stage))
         stack.enter_context(means.impatient(stage.monkeypatch, 1.5))
         yield
@@ -259,7 +259,7 @@ def rewritten_while_it_is_read(stage: Stage) -> Iterator[None]:
                 return
 
     writer = threading.Thread(target=rewrite)
-    with failing_at(tile, "readv", "delay_exit=2000000:when=1")(stage):
+    with failing_at(tile, "read", "delay_exit=2000000:when=1")(stage):
         writer.start()
         try:
             yield
@@ -386,7 +386,7 @@ CASES = {
     "no access to the run": Case(Reason.NAS_IO_ERROR, failing_at(nas_root, "openat2", "error=EACCES:when=6")),
     "stale handle while listing": Case(Reason.NAS_IO_ERROR, failing_at(twin, "getdents64", "error=ESTALE")),
     "input/output error on an entry": Case(Reason.NAS_IO_ERROR, failing_at(twin, "statx", "error=EIO")),
-    "input/output error while reading": Case(Reason.NAS_IO_ERROR, failing_at(tile, "readv", "error=EIO"), swept=True),
+    "input/output error while reading": Case(Reason.NAS_IO_ERROR, failing_at(tile, "read", "error=EIO"), swept=True),
     "a file is written while it is read": Case(Reason.NAS_IO_ERROR, rewritten_while_it_is_read, by_hand=True),
     "the reading process dies": Case(Reason.NAS_IO_ERROR, dying),
     "the reading process is stopped": Case(Reason.NAS_TIMEOUT, stopped),

@@ -49,7 +49,8 @@ def counts(found: Discovered) -> tuple[int, int, int, int]:
 def rows() -> list[Any]:
     runs = []
     for run in Run.objects.order_by("pk").values():
-        del run["looked_at"]
+        for name in ("looked_at", "seen", "seen_doubts"):
+            del run[name]
         run["facts"].pop("gathered_at", None)
         runs.append(run)
     return [runs, list(IngestEvent.objects.order_by("pk").values())]

@@ -23,22 +23,11 @@ PATHS = {
     "Éclair/ΣΊΣΥΦΟΣ/TestRuns/TestRun_2099-12-31T23-59-59": "",
     "100%/a_b/Runs/Run_1999-01-02T00-00": "_",
 }
-NAMED = [
-    "17t14",
-    "04-17",
-    "proj-0042/runs",
-    "/",
-    "run_2026",
-    "runs",
-    "t",
-    "s/run_",
-    "32",
+NAMED = ["17t14", "04-17", "proj-0042/runs", "/", "run_2026", "runs", "t", "s/run_", "32", "STRASSE", "ὀ", "flow run"]
+NAMED += [
     "42/TESTRUNS/testrun_2026-04",
-    "STRASSE",
-    "ὀ",
     "übung 7 öl",
     "immune 14-32",
-    "flow run",
     "%",
     "_",
     "σίσυφος",

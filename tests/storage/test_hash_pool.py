@@ -20,6 +20,13 @@ LARGE = 2 * hash_pool.LARGE
 HUGE = (16 << 20) + 1
 
 
+@pytest.fixture(autouse=True, params=[False, True], ids=["", "waited for"])
+def is_waited_for(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether small files seem to come from a storage that lets them be waited for."""
+    monkeypatch.setattr(hash_pool, "_WAITS", 0.0 if request.param else 1e9)
+    return bool(request.param)
+
+
 def lay(folder: Path, *sizes: int) -> list[Path]:
     paths = [folder / f"{number:03}" for number in range(len(sizes))]
     for path, size in zip(paths, sizes, strict=True):
@@ -71,6 +78,26 @@ def test_large_files_are_read_at_once_and_small_ones_are_not(
     assert len({threads[b"001"], threads[b"002"], threading.get_ident()}) == 3
 
 
+def test_small_files_are_read_at_once_only_where_each_is_waited_for(
+    tmp_path: Path, open_directory: Open, monkeypatch: pytest.MonkeyPatch, is_waited_for: bool
+) -> None:
+    paths, threads, real = lay(tmp_path, *[10] * 900), set[int](), hashing.hash_file
+    together = threading.Barrier(12 if is_waited_for else 1, timeout=30)
+
+    def met(directory: int, path: bytes, **how: object) -> hashing.Hashed:
+        if path in {b"%03d" % (500 + number * hash_pool._PART) for number in range(together.parties)}:
+            together.wait()  # breaks if so many are not under way at once
+        threads.add(threading.get_ident())
+        return real(directory, path, **how)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(hashing, "hash_file", met)
+    taken: list[bytes] = []
+    for batch in hash_pool.hash_batches(open_directory(tmp_path), entries_of(open_directory(tmp_path)), at_once=12):
+        taken += [digest for _entry, digest, _status in batch]
+    assert taken == [hashlib.sha256(path.read_bytes()).digest() for path in paths]
+    assert len(threads) == (13 if is_waited_for else 1)
+
+
 def test_the_first_error_in_order_is_raised_and_no_thread_goes_on(tmp_path: Path, open_directory: Open) -> None:
     paths, threads = lay(tmp_path, *[HUGE] * 4), threading.active_count()
     run, taken = open_directory(tmp_path), list[bytes]()
@@ -80,6 +107,22 @@ def test_the_first_error_in_order_is_raised_and_no_thread_goes_on(tmp_path: Path
     with pytest.raises(FileNotFoundError) as missing:
         hash_pool.hash_all(run, files, lambda entry, *hashed: taken.append(entry.path))
     assert (missing.value.filename, taken) == ("001", [b"000"])
+    assert threading.active_count() == threads
+
+
+def test_the_first_error_among_small_files_is_raised_and_no_thread_goes_on(
+    tmp_path: Path, open_directory: Open
+) -> None:
+    paths, threads = lay(tmp_path, *[10] * 999), threading.active_count()
+    run, taken = open_directory(tmp_path), list[bytes]()
+    files = entries_of(run)
+    for number in (700, 710, 990):
+        paths[number].unlink()
+    with pytest.raises(FileNotFoundError) as missing:
+        hash_pool.hash_all(run, files, lambda entry, *hashed: taken.append(entry.path))
+    assert missing.value.filename == "700"
+    assert taken == [b"%03d" % number for number in range(len(taken))]
+    assert len(taken) in (500, 500 + 6 * hash_pool._PART)
     assert threading.active_count() == threads
 
 

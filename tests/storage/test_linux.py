@@ -2,6 +2,8 @@
 
 import errno
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -122,3 +124,20 @@ class TestRenameNoreplace:
                 linux.rename_noreplace(directory, names[0], directory, names[1])
             assert error.value.errno == errno.EINVAL
         assert (tmp_path / "a").is_dir()
+
+
+def test_who_comes_last_takes_its_children_and_threads_along() -> None:
+    """In a process of its own: an ordinary user never gets a niceness back."""
+    number = {"x86_64": 252, "aarch64": 31, "riscv64": 31}.get(os.uname().machine)
+    if number is None:
+        pytest.skip("the number of ioprio_get is not known for this processor")
+    told = f"import ctypes, os; print(os.nice(0), ctypes.CDLL(None).syscall({number}, 1, 0) >> 13)"
+    script = (
+        "import subprocess, sys, threading\n"
+        "from cleanup.storage import linux\n"
+        "print(linux.come_last(), flush=True)\n"
+        f"subprocess.run([sys.executable, '-c', {told!r}], check=True)\n"
+        f"thread = threading.Thread(target=exec, args=({told!r},)); thread.start(); thread.join()\n"
+    )
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert said.split() == ["True", "19", "3", "19", "3"]

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from cleanup.lab.nas.abandoned_readers import AbandonedReaders
+from cleanup.storage.nas import reader_process
 from cleanup.storage.nas.client import NasReader
 
 
@@ -23,16 +24,16 @@ class ReadRoot(NamedTuple):
 
 
 @dataclass
-class _Kept:
+class _KeptReader:
     readers: dict[ReadRoot, NasReader] = field(default_factory=dict)
 
     def close(self) -> None:
         while self.readers:
-            self.readers.popitem()[1].close()
+            self.readers.popitem()[1].__exit__()
 
 
-_keeping: ContextVar[_Kept | None] = ContextVar("kept_readers", default=None)
-_of_process = _Kept()
+_keeping: ContextVar[_KeptReader | None] = ContextVar("kept_readers", default=None)
+_of_process = _KeptReader()
 
 
 @contextlib.contextmanager
@@ -41,7 +42,7 @@ def keeping() -> Iterator[None]:
     if _keeping.get() is not None:
         yield
         return
-    kept = _Kept()
+    kept = _KeptReader()
     token = _keeping.set(kept)
     try:
         yield
@@ -72,17 +73,17 @@ def lent(
     """A reader for some questions: one that is kept, or a new one. `abandoned` learns which of its processes hang."""
     kept = _keeping.get()
     reader = kept.readers.pop(root, None) if kept is not None else None
-    if reader is not None and not reader.is_waiting:
-        reader.close()
+    if reader is not None and not reader_process.is_waiting(reader):
+        reader.__exit__()
         reader = None
     if reader is None:
         reader = start(root, abandoned)
     else:
-        reader.note_with(abandoned)
+        reader_process.hand_on(reader, abandoned)
     try:
         yield reader
     finally:
-        if kept is not None and reader.is_waiting and root not in kept.readers:
+        if kept is not None and reader_process.is_waiting(reader) and root not in kept.readers:
             kept.readers[root] = reader
         else:
-            reader.close()
+            reader.__exit__()

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from django.db.models import Q
+from django.db.models import Min, Q
 
 from cleanup.lab import alerts
 from cleanup.lab.alerts import AlertState
@@ -37,6 +37,16 @@ def note_places(root: StagingRoot) -> None:
             Run.objects.bulk_update(changed, ["twin_key", "twin_place"])
             changed = []
     Run.objects.bulk_update(changed, ["twin_key", "twin_place"])
+
+
+def have_moved(root: StagingRoot) -> bool:
+    """Whether the twins of a root's runs lie elsewhere than stored, by the run met first of each instrument."""
+    known = Run.objects.staged().filter(root=root).order_by()
+    first = [key for _equipment, key in known.values_list("equipment").annotate(Min("pk"))]
+    runs = list(Run.objects.filter(pk__in=first))
+    for run in runs:
+        run.root = root
+    return not runs or any(set_place(run) for run in runs)
 
 
 def note_place(run: Run) -> None:

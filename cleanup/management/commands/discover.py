@@ -20,7 +20,7 @@ class Command(LabCommand):
         roots = find_roots(options["root"])
         for root in roots:
             disk_usage.measure(root, at)
-        passes = [found for root in roots if (found := discovery.discover(root, now=at))]
+        passes = [found for root in roots if (found := discovery.discover(root, now=at, say=self.stderr.write))]
         problems = [
             {"root": found.root.name, "run_path": path, "reason": reason, "detail": detail}
             for found in passes

@@ -253,7 +253,8 @@ def _row(
         _expect_continued(run, record)
         if _came_after(run, written_at):
             raise DoubtedClear("the run came to its path after that attempt, as a copy does", run=run.pk)
-        if run.looked_at and run.looked_at > written_at and run.problem != Reason.MISSING_DIRECTORY:
+        seen_at = run.unchanged_at or run.looked_at
+        if seen_at and seen_at > written_at and run.problem != Reason.MISSING_DIRECTORY:
             raise DoubtedClear("the run was seen on the disk after that attempt", run=run.pk)
     elif not _is_that_clear(run, record, presumed.get(run.pk)):
         raise DoubtedClear("the run was cleared by another clear", run=run.pk)

@@ -128,7 +128,7 @@ def _nights(number: int) -> str:
 
 
 @dataclass(frozen=True)
-class Change:
+class PolicyChange:
     """One changed field, in words; `before`: empty for a first version."""
 
     label: str
@@ -161,15 +161,15 @@ def _after(policy: Policy) -> str:
     return f"{say_hours(policy.retain_hours)} after verification" if policy.retain_hours else AT_ONCE
 
 
-def differences(before: ScopedPolicy | None, after: ScopedPolicy) -> list[Change]:
+def differences(before: ScopedPolicy | None, after: ScopedPolicy) -> list[PolicyChange]:
     """What a version changes from the one before, field by field."""
     told = []
     for name in NAMES:
         old, new = getattr(before, name, None), getattr(after, name)
         if old != new:
-            told.append(Change(LABELS[name], _say(name, old) if before else "", _say(name, new)))
+            told.append(PolicyChange(LABELS[name], _say(name, old) if before else "", _say(name, new)))
     if before is None or before.stage is not after.stage:
-        told.append(Change("Rehearsal", STAGES[before.stage] if before else "", STAGES[after.stage]))
+        told.append(PolicyChange("Rehearsal", STAGES[before.stage] if before else "", STAGES[after.stage]))
     return told
 
 

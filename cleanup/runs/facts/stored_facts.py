@@ -9,7 +9,7 @@ from typing import Any, cast
 from django.db.models import Prefetch, prefetch_related_objects
 
 from cleanup.models import ClearAttempt, IngestEvent, Run
-from cleanup.models.runs import KnownEntry
+from cleanup.models.run_annotations import KnownEntry
 from cleanup.rules.decisions import Decision
 from cleanup.rules.facts import AcceptedFacts, Facts, Finding, FutureFiles, LargeFile, OnlyHere, ProofFacts, TwinFacts
 from cleanup.rules.gates import MAX_FAILURES, evaluate

@@ -14,6 +14,7 @@ from cleanup.rules.states import State
 from cleanup.runs import at_path
 from cleanup.runs.at_path import AtPath
 from cleanup.runs.facts import findings, identity
+from cleanup.runs.looks import unchanged
 from cleanup.runs.looks.discovered import Pass
 from cleanup.runs.orphans import found_shells
 from cleanup.runs.rows import Told
@@ -28,7 +29,8 @@ from cleanup.storage.staging.records import ingest_json as ingest
 class BegunLook:
     """An open run. `seen`: its record, None for a bad one, and its tree, where the record asks for it.
 
-    `identity`: as `identity.of`; `found`: the rows at its path; `told`: what the record says.
+    `tree`: as `unchanged.digest_of`; `identity`: as `identity.of`; `found`: the rows at its path; `told`: what the
+    record says.
     """
 
     path: RunPath
@@ -37,6 +39,7 @@ class BegunLook:
     found: AtPath
     told: Told | None
     seen: tuple[Records, run_tree.Scan | None] | None
+    tree: str
 
     def lies_there(self) -> bool:
         """Whether the opened directory still has the run's name."""
@@ -49,6 +52,7 @@ class BegunLook:
 
 def begin(at: Pass, path: RunPath, opened: opening.OpenRun, known: AtPath | None = None) -> BegunLook | None:
     """Begin the look at an open run; None, and counted, for what gets no row. `known`: the rows, if read already."""
+    tree = unchanged.digest_of(at.root, opened, path)  # before anything is read
     record = _read_record(at.root, path, opened)
     if not path.is_usual and not _is_run(at.root, path, opened):
         at.result.unchanged += 1
@@ -59,7 +63,7 @@ def begin(at: Pass, path: RunPath, opened: opening.OpenRun, known: AtPath | None
     if _is_none(at, path, opened, found.staged, seen_identity):
         return None
     seen = None if record is None else (record, scanned)
-    return BegunLook(path, opened, seen_identity, found, Told.of(record, scanned), seen)
+    return BegunLook(path, opened, seen_identity, found, Told.of(record, scanned), seen, tree)
 
 
 def _read_record(root: StagingRoot, path: RunPath, opened: opening.OpenRun) -> Records | None:

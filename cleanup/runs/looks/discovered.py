@@ -32,6 +32,7 @@ class Discovered:
     problems: list[tuple[str, Reason, str]] = field(default_factory=list)
     proposal: dict[str, Any] = field(default_factory=dict)
     at_once: bool = False
+    nas_was_better: bool = False  # a copy that a look had found whole was not found so
     known: likenesses.KnownRuns = field(default_factory=likenesses.KnownRuns, repr=False)
     names: rows.Names = field(default_factory=rows.Names, repr=False)
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 
 from django.db import DatabaseError
 
+from cleanup.lab.nas import shared_twins
 from cleanup.lab.roots import opening
 from cleanup.models import Run
-from cleanup.rules.facts import Finding
+from cleanup.rules.facts import Facts, Finding
 from cleanup.rules.reasons import Reason
 from cleanup.runs import at_path, rows, run_status
 from cleanup.runs.at_path import AtPath
@@ -18,7 +19,7 @@ from cleanup.runs.facts import beside, inspection, stored_facts
 from cleanup.runs.facts.beside import Beside
 from cleanup.runs.holds import holds, likenesses
 from cleanup.runs.looks import begun as begun_looks
-from cleanup.runs.looks import many_rows, new_runs
+from cleanup.runs.looks import many_rows, new_runs, unchanged
 from cleanup.runs.looks.begun import BegunLook
 from cleanup.runs.looks.discovered import Pass
 from cleanup.runs.looks.many_rows import Looked
@@ -73,6 +74,7 @@ def _one_of_many(at: Pass, path: RunPath) -> Iterator[None]:
     except Exception as error:  # one bad run must not hide the others
         logger.exception("looking at %s failed", path)
         at.result.problems.append((str(path), Reason.LOOK_FAILED, type(error).__name__))
+        unchanged.forget(Run.objects.staged().filter(root=at.root, run_path=str(path)).values_list("pk", flat=True))
 
 
 @dataclass(frozen=True)
@@ -177,12 +179,24 @@ def _seen(at: Pass, begun: BegunLook, run: Run, change: str, has: dict[int, Besi
     if likenesses.note(run, facts, at.result.known, now=at.now, is_stored_later=together):
         run = Run.objects.with_root().get(pk=run.pk)
         facts = inspection.counted_anew(run, facts)
+    _note_for_later_passes(at, begun, run, facts, change, has)
     return Looked(run, facts, change)
+
+
+def _note_for_later_passes(
+    at: Pass, begun: BegunLook, run: Run, facts: Facts, change: str, has: dict[int, Beside]
+) -> None:
+    was_plain = bool(run.seen)
+    unchanged.keep(run, begun.tree, facts, at.now)
+    at.result.nas_was_better |= was_plain and facts.proof is not None and bool(facts.proof.findings)
+    if change == "new" and (has[run.pk].shared if run.pk in has else True):
+        shared_twins.sharing(run).doubt()  # it is news of the others too
 
 
 def _unreachable(at: Pass, path: RunPath, finding: Finding) -> Looked | None:
     known = Run.objects.staged().with_root().filter(root=at.root, run_path=str(path)).first()
     if known is not None and not known.active_attempt:
+        known.seen = ""
         return Looked(known, stored_facts.unreachable_facts(known, finding, at.now), "unchanged")
     if _lies_at(at.descriptor, path):
         at.result.problems.append((str(path), finding.reason, finding.detail))

@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 # As `rows.store` says it, with what `likenesses.note` left to it.
 _STORE = """UPDATE cleanup_run SET facts = %s, problem = %s, looked_at = %s, traits = %s, manifest_sha256 = %s,
     files = COALESCE(%s, files), bytes = COALESCE(%s, bytes), failures = CASE WHEN %s THEN 0 ELSE failures END,
-    doubts = doubts + CASE WHEN %s OR tone = %s THEN 1 ELSE 0 END
+    doubts = doubts + CASE WHEN %s OR tone = %s THEN 1 ELSE 0 END, seen = %s, seen_doubts = %s, changed_at = %s
     WHERE id = %s AND gone_at IS NULL AND state <> %s"""
 
 
@@ -70,4 +70,7 @@ def _values_of(looked: Looked, seen: Seen, now: datetime) -> tuple[Any, ...]:
     fields = {field.name: field for field in Run._meta.concrete_fields}
     columns = [fields[name].get_db_prep_save(value, connection) for name, value in said.items()]
     marks = (run.traits, run.manifest_sha256)
-    return (*columns, *marks, *counts, seen.is_news, seen.is_news, Status.BLOCK.value, run.pk, State.CLEARED.value)
+    changed_at = fields["changed_at"].get_db_prep_save(run.changed_at, connection)
+    tree = (run.seen, seen.doubts, changed_at)
+    news = (seen.is_news, seen.is_news, Status.BLOCK.value)
+    return (*columns, *marks, *counts, *news, *tree, run.pk, State.CLEARED.value)

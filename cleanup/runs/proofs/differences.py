@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 from django.conf import settings
 
-from cleanup.models import Difference, Run
+from cleanup.models import Difference, Run, may_differ
 from cleanup.rules.facts import Finding
 from cleanup.rules.policies.policy import ProofLevel
 from cleanup.rules.reasons import Reason
@@ -58,7 +58,7 @@ def forget(run: Run) -> None:
 
 def was_found(run: Run) -> bool:
     """Return whether the latest comparison found a difference, even if something changed since."""
-    return run.may_differ and Difference.objects.filter(run=run).exists()
+    return may_differ(run) and Difference.objects.filter(run=run).exists()
 
 
 def standing(

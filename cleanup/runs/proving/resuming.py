@@ -67,11 +67,14 @@ class RunDigests:
 
     def _take_lock(self) -> bool:
         give_up = time.monotonic() + _GIVEN_UP_AFTER_SECONDS
-        while not self._stack.enter_context(opening.data_dir().lock(lock_of(self._run.pk))):
+        while True:
+            with contextlib.ExitStack() as one:
+                if one.enter_context(opening.data_dir().lock(lock_of(self._run.pk))):
+                    self._stack.push(one.pop_all())
+                    return True
             if time.monotonic() > give_up:
                 return False
             time.sleep(_LOOK_EVERY_SECONDS)
-        return True
 
 
 def drop(run: int) -> None:

@@ -3,7 +3,7 @@
 import enum
 from typing import NamedTuple
 
-from cleanup.rules.facts import Finding
+from cleanup.rules.findings import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.storage.mounts.caches import is_davfs
 from cleanup.storage.mounts.mountinfo import Mount

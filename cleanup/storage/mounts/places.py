@@ -3,7 +3,6 @@
 import contextlib
 import fcntl
 import os
-import socket
 import uuid
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -222,12 +221,14 @@ def _through_a_tunnel(mount: Mount) -> bool:
 
 def own_names() -> frozenset[str]:
     """Returns the names and addresses of this host. Asks no other host."""
-    name = socket.gethostname().lower()
+    name = os.uname().nodename.lower()
     found = {"localhost", "localhost.localdomain", "ip6-localhost", "::1", name, name.partition(".")[0]}
     return frozenset(found | set(_addresses()))
 
 
 def _addresses() -> Iterator[str]:
+    import socket  # long to import, and needed by few mounts
+
     with contextlib.suppress(OSError), open("/proc/net/fib_trie") as file:
         address = ""
         for line in file:

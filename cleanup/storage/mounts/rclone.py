@@ -1,9 +1,7 @@
 """The directories of this host that a mount of rclone shows."""
 
-import configparser
 import os
 import re
-import shlex
 from collections.abc import Iterator, Mapping
 
 from cleanup.storage.mounts.fuse import Server, servers_of
@@ -35,6 +33,8 @@ def read(server: Server) -> Remotes:
     variables = dict(variable.partition("=")[::2] for variable in server.environment)
     home = variables.get("XDG_CONFIG_HOME") or f"{variables.get('HOME', '')}/.config"
     path = (given or [variables.get("RCLONE_CONFIG") or f"{home}/rclone/rclone.conf"])[-1]
+    import configparser  # long to import, and needed by few mounts
+
     parser = configparser.ConfigParser(interpolation=None, strict=False)
     try:
         with open(server.resolve(path), encoding="utf-8", errors="surrogateescape") as file:
@@ -67,6 +67,8 @@ def _expand(remote: str, remotes: Remotes, depth: int) -> Iterator[str]:
 
 
 def _split(target: str) -> Iterator[tuple[str, str]]:
+    import shlex  # as above
+
     try:
         words = shlex.split(target)
     except ValueError:

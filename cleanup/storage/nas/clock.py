@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import socket
 import time
 import uuid
 from typing import NamedTuple
@@ -70,6 +69,8 @@ def expect_own_clock(mount: Mount) -> None:
 
 
 def _addresses(host: str) -> set[str]:
+    import socket  # long to import, and needed by few questions
+
     with contextlib.suppress(OSError, UnicodeError):
         return {str(found[4][0]).partition("%")[0] for found in socket.getaddrinfo(host, None)}
     return set()

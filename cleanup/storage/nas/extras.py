@@ -5,7 +5,7 @@ import os
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
-from cleanup.rules.facts import Finding
+from cleanup.rules.findings import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.storage.run_paths import show
 

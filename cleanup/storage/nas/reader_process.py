@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol, Self
 
-from cleanup.rules.facts import Finding
+from cleanup.rules.findings import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.storage.nas import processes
 from cleanup.storage.nas.processes import Process
@@ -118,25 +118,11 @@ class ReaderProcess:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Let the child end; one that does not answer is given up."""
         child, self._child = self._child, None
         if child is not None and not self._answering:
             _let_end(child)
         if child is not None:
             _abandon(child)
-
-    @property
-    def is_waiting(self) -> bool:
-        """Whether a living child waits for a question, with no answer left over."""
-        child = self._child
-        return child is not None and not self._given_up and not self._answering and child.poll() is None
-
-    def note_with(self, abandoned: Abandoned) -> None:
-        """Tell `abandoned` of a child that is given up from now on."""
-        self._abandoned = abandoned
 
     @property
     def given_up(self) -> bool:
@@ -190,18 +176,11 @@ class ReaderProcess:
         self._answering = True
         try:
             for line in itertools.chain([json.dumps(request).encode() + b"\n"], more):
-                self._send(self._child.stdin.fileno(), line)
+                _send(self._child.stdin.fileno(), line, self._timeout)
+        except _Silent:
+            self._give_up()
         except BrokenPipeError:
             self._lose("the reading process ended")
-
-    def _send(self, pipe: int, data: bytes) -> None:
-        # A long request fills the pipe; a child that does not read would block this process for ever.
-        os.set_blocking(pipe, False)
-        while data:
-            _, ready, _ = select.select([], [pipe], [], self._timeout)
-            if not ready:
-                self._give_up()
-            data = data[os.write(pipe, data) :]
 
     def _start(self) -> subprocess.Popen[bytes]:
         try:
@@ -260,6 +239,16 @@ class _Silent(Exception):
     """Nothing came for too long."""
 
 
+def _send(pipe: int, data: bytes, timeout: float) -> None:
+    # A long request fills the pipe; a child that does not read would block this process for ever. Raises _Silent.
+    os.set_blocking(pipe, False)
+    while data:
+        _, ready, _ = select.select([], [pipe], [], timeout)
+        if not ready:
+            raise _Silent
+        data = data[os.write(pipe, data) :]
+
+
 def _next(frames: Frames, pipe: int, timeout: float, waits: Callable[[], None]) -> dict[str, Any]:
     # Raises _Silent, EOFError, BrokenFrame, and what `waits` raises.
     while (answer := frames.take()) is None:
@@ -272,6 +261,17 @@ def _next(frames: Frames, pipe: int, timeout: float, waits: Callable[[], None]) 
             raise EOFError
         frames.add(part)
     return answer
+
+
+def is_waiting(reader: ReaderProcess) -> bool:
+    """Whether a reader's child lives and waits for a question, with no answer left over."""
+    child = reader._child
+    return child is not None and not reader._given_up and not reader._answering and child.poll() is None
+
+
+def hand_on(reader: ReaderProcess, abandoned: Abandoned) -> None:
+    """Give a reader to another owner, who is told of children that are given up from now on."""
+    reader._abandoned = abandoned
 
 
 def _let_end(child: subprocess.Popen[bytes]) -> None:

@@ -1,7 +1,7 @@
 """The files of a twin on their way to the reader: listed, or read and hashed."""
 
 import time
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Generator, Iterable, Iterator
 from contextlib import closing
 from typing import Any, NamedTuple
 
@@ -53,16 +53,29 @@ def answers(run: int, walk: Iterable[Answer | Found], request: Answer, beat: Bea
             else:
                 aside.extend(listed.add(found.path, found.status))
 
-    pace = request.get("pace", 0)
-    note, threads = (Pace(pace, beat).note, 1) if pace else (beat, request.get("threads", 1))
-    hashed = hash_pool.hash_batches(run, to_read(), beat=note, threads=threads, drop_cache=True)
-    with closing(hashed) as batches:
+    with closing(_hashed(run, to_read(), request, beat)) as batches:
         for batch in batches:
             yield from _all_of(aside)
             for found, digest, status in batch:
                 yield from read.add(found.path, status, digest)
             yield from read.late()
     yield from (*_all_of(aside), *listed.rest(), *read.rest())
+
+
+def _hashed(
+    run: int, files: Iterator[Found], request: Answer, beat: Beat
+) -> Generator[hash_pool.HashedFiles[Found], None, None]:
+    pace = request.get("pace", 0)
+    note = Pace(pace, beat).note if pace else beat
+    return hash_pool.hash_batches(
+        run,
+        files,
+        # Without bytes no sign of life: a thread may hang.
+        beat=lambda size: note(size) if size else None,
+        threads=1 if pace else request.get("threads", 1),
+        at_once=1 if pace else hash_pool.AT_ONCE,
+        drop_cache=True,
+    )
 
 
 def _all_of(aside: list[Answer]) -> list[Answer]:

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from cleanup.rules.facts import Finding
+from cleanup.rules.findings import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.storage import handles, linux
 from cleanup.storage.root_files import tokens

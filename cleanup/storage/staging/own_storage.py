@@ -1,6 +1,6 @@
 """A run that is storage of its own: a subvolume, or a folder in its own quota project."""
 
-from cleanup.rules.facts import Finding
+from cleanup.rules.findings import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.storage import handles, linux, run_paths
 from cleanup.storage.linux import QuotaProject

@@ -1,6 +1,6 @@
 """Entries of `.exlab-wizard` that are not on the closed list, or are too large together."""
 
-from cleanup.rules.facts import Finding
+from cleanup.rules.findings import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.storage.run_paths import METADATA, show
 from cleanup.storage.staging import desktop_files, metadata, near_misses

@@ -3,10 +3,10 @@
 import contextlib
 import enum
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
-from cleanup.rules.facts import Finding
+from cleanup.rules.findings import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.storage import errors, handles, linux, run_paths
 from cleanup.storage.errors import UnsafePath
@@ -56,14 +56,20 @@ class DiskEntry:
         return show(self.raw)
 
 
-def walk(root: int, *, strays: bool = True, known: Collection[str] = ()) -> Iterator[DiskEntry]:
+# Which names in an open folder of runs are wanted: the folder, its path, its names by name. Raises OSError.
+Wanted = Callable[[int, bytes, list[bytes]], list[bytes]]
+
+
+def walk(
+    root: int, *, strays: bool = True, known: Collection[str] = (), wanted: Wanted | None = None
+) -> Iterator[DiskEntry]:
     """Yields everything on an open staging root down to the runs, by name.
 
-    Without `strays` only runs, the way to them and our own names. `known`: paths of runs in unusual places.
+    Without `strays` only runs, the way to them and our own names. `known`: paths of runs in unusual places. Of the
+    names in `Runs` and `TestRuns` only the `wanted` ones are looked at.
     """
-    yield from _walk(
-        root, b"", _EQUIPMENT, _Asked(strays, frozenset(known), passed_over.SearchBudget(passed_over.MOST_NAMES))
-    )
+    budget = passed_over.SearchBudget(passed_over.MOST_NAMES)
+    yield from _walk(root, b"", _EQUIPMENT, _Asked(strays, frozenset(known), budget, wanted))
 
 
 def _is_expected(name: bytes, level: int, size: int) -> bool:
@@ -76,6 +82,7 @@ class _Asked:
     strays: bool
     known: frozenset[str]
     budget: passed_over.SearchBudget
+    wanted: Wanted | None = None
 
 
 def is_run_shaped(name: str) -> bool:
@@ -85,7 +92,7 @@ def is_run_shaped(name: str) -> bool:
 
 def _walk(descriptor: int, above: bytes, level: int, asked: _Asked) -> Iterator[DiskEntry]:
     try:
-        names = sorted(os.fsencode(name) for name in os.listdir(descriptor))
+        names = _names_wanted(descriptor, above, level, asked)
     except OSError as error:
         yield DiskEntry(Shape.BLOCKED, above, errors.way_blocked(error), is_directory=True)
         return
@@ -122,6 +129,11 @@ def _walk(descriptor: int, above: bytes, level: int, asked: _Asked) -> Iterator[
         except OSError as error:
             if belongs:
                 yield DiskEntry(Shape.BLOCKED, raw, errors.way_blocked(error), is_directory=True)
+
+
+def _names_wanted(descriptor: int, above: bytes, level: int, asked: _Asked) -> list[bytes]:
+    names = run_tree.sorted_names(descriptor)
+    return asked.wanted(descriptor, above, names) if asked.wanted is not None and level == _LEAF else names
 
 
 def _aside(parent: int, above: bytes) -> Iterator[DiskEntry]:

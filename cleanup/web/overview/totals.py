@@ -41,14 +41,14 @@ class Sums:
 
 
 @dataclass(frozen=True)
-class _Kept:
+class _KeptTotals:
     """Sums, and the last clear before them."""
 
     sums: Sums
     last_clear: tuple[int, int]
 
 
-_kept: dict[_Key, _Kept] = {}
+_kept: dict[_Key, _KeptTotals] = {}
 
 
 def add_up(user: User, now: datetime) -> Sums:
@@ -73,7 +73,7 @@ def add_up(user: User, now: datetime) -> Sums:
             last_clear, sums = _last_clear(), _add_up(user, seen, mine, now)
         if len(_kept) >= _MOST_KEPT:
             _kept.clear()
-        _kept[place] = _Kept(sums, last_clear)
+        _kept[place] = _KeptTotals(sums, last_clear)
     return sums
 
 

@@ -27,7 +27,7 @@ from cleanup.monitoring import evening_mail
 from cleanup.rules.policies.effective import effective_policy
 from cleanup.rules.policies.policy import Policy, Scope, ScopedPolicy, Stage
 from cleanup.rules.policies.rehearsal import nights_wanted
-from cleanup.rules.policies.sentences import Change, describe, describe_stage, differences, explain, name_scope
+from cleanup.rules.policies.sentences import PolicyChange, describe, describe_stage, differences, explain, name_scope
 from cleanup.sweeps import rehearsal, rehearsed_runs
 from cleanup.sweeps.rehearsed_runs import Became, RehearsedRun
 from cleanup.text.values import visible
@@ -60,7 +60,7 @@ class ShownVersion:
     stage: str
     in_force: bool
     rehearsed: bool
-    changes: list[Change]
+    changes: list[PolicyChange]
     before: int | None = None
     nights: int = 0
     wanted: int = 0

@@ -20,7 +20,7 @@ from cleanup.web.paging import CLEARED_ORDER, LARGEST, ORDERS, PAGE_SIZE, Page, 
 from cleanup.web.requests import SignedIn
 from cleanup.web.runs import run_rows, selection
 from cleanup.web.runs.filters import address_of, chosen_filters, filter_form, query_of, without_empty
-from cleanup.web.runs.run_rows import Chosen
+from cleanup.web.runs.run_rows import ChosenRuns
 
 # A wait of less than a day is counted down in minutes.
 COUNTED_DOWN = timedelta(days=1)
@@ -144,7 +144,7 @@ def _page(request: SignedIn, order: RunOrder, runs: RunQuerySet) -> Page:
     return page_of(runs, order, among=permissions.runs(request.user), after=after, before=before)
 
 
-def _totals(runs: Chosen, chosen: dict[str, str], troubled: Sequence[int]) -> list[dict[str, Any]]:
+def _totals(runs: ChosenRuns, chosen: dict[str, str], troubled: Sequence[int]) -> list[dict[str, Any]]:
     found = run_rows.totals(runs.runs, troubled, many=runs.many)
     current = chosen.get("verdict", "")
     return [

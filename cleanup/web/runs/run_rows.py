@@ -87,8 +87,8 @@ class ToneTotal:
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """Chosen runs; `few`: by their keys, `many`: a search looks at each, `over`: they are more than `COUNTED`."""
+class ChosenRuns:
+    """ChosenRuns runs; `few`: by their keys, `many`: a search looks at each, `over`: they are more than `COUNTED`."""
 
     runs: RunQuerySet
     few: bool = False
@@ -176,7 +176,7 @@ def filtered(user: AnyUser, chosen: dict[str, str], now: datetime) -> RunQuerySe
     return chosen_runs(user, chosen, now).runs
 
 
-def chosen_runs(user: AnyUser, chosen: dict[str, str], now: datetime) -> Chosen:
+def chosen_runs(user: AnyUser, chosen: dict[str, str], now: datetime) -> ChosenRuns:
     """The same, with what is known of their number."""
     runs = permissions.runs(user)
     state = chosen.get("state")
@@ -202,21 +202,21 @@ def chosen_runs(user: AnyUser, chosen: dict[str, str], now: datetime) -> Chosen:
     if found.few:
         return found
     is_scanned = state != State.CLEARED and bool(chosen.keys() & SCANNED)
-    return Chosen(narrowed(found.runs), many=found.many, over=found.over) if is_scanned else found
+    return ChosenRuns(narrowed(found.runs), many=found.many, over=found.over) if is_scanned else found
 
 
-def searched(runs: RunQuerySet, text: str) -> Chosen:
+def searched(runs: RunQuerySet, text: str) -> ChosenRuns:
     """Those of the runs with all words of a search in their path or in their project's title."""
     if not text:
-        return Chosen(runs)
+        return ChosenRuns(runs)
     names = search.read_names()
     words = search.words_of(text, names, WORDS)
     found = search.find(runs, words, names, COUNTED)
     if found.keys is not None:
-        return Chosen(Run.objects.filter(pk__in=found.keys), few=True)
+        return ChosenRuns(Run.objects.filter(pk__in=found.keys), few=True)
     for word in words:
         runs = runs.filter(word.anywhere)
-    return Chosen(runs, many=True, over=found.over)
+    return ChosenRuns(runs, many=True, over=found.over)
 
 
 def narrowed(runs: RunQuerySet) -> RunQuerySet:

@@ -15,15 +15,27 @@ from typing import Any
 import pytest
 from django.db import connection
 from django.utils import timezone
+from django_q.models import OrmQ
+from django_q.tasks import async_task
 
-from cleanup import clear_run
+from cleanup import clear_run, tasks
 from cleanup.clears import protocol, queue
 from cleanup.lab.nas import proving_leases
 from cleanup.lab.roots import opening
-from cleanup.models import ClearAttempt, Difference, NasBreaker, Proof, ProvingLease, ProvingRun, Run, StagingRoot
+from cleanup.models import (
+    ClearAttempt,
+    Difference,
+    Heartbeat,
+    NasBreaker,
+    Proof,
+    ProvingLease,
+    ProvingRun,
+    Run,
+    StagingRoot,
+)
 from cleanup.rules.states import State
 from cleanup.runs import discovery, run_status
-from cleanup.runs.proving import due_proofs, prover, proving_rows, waits
+from cleanup.runs.proving import beats, due_proofs, prover, proving_rows, waits
 from cleanup.runs.proving.beats import ReadingBeat
 from cleanup.runs.proving.waits import Stopped, Wait
 from cleanup.storage.data_directory import kept_digests
@@ -81,6 +93,23 @@ def test_a_run_is_proven_once_and_the_click_reads_no_byte(place: Place) -> None:
     assert (attempt.proof, attempt.compared_bytes, Proof.objects.count()) == (proof, 0, 1)
     assert not (path / "stack.ome.xml").exists()
     assert Run.objects.get().state == State.CLEARED
+
+
+def test_the_task_can_be_turned_off_and_gives_a_sign_of_life(place: Place, settings: Any, monkeypatch: Any) -> None:
+    place.add(files={"a.bin": b"x" * 4096, "b.bin": b"y"})
+    place.look()
+    settings.EXLAB_PROVE = False
+    assert "EXLAB_PROVE" in tasks.prove()
+    assert not Proof.objects.exists()
+    settings.EXLAB_PROVE = True
+    monkeypatch.setattr(beats, "_LIFE_SECONDS", 0.0)
+    assert tasks.prove() == f"{RUN_PATH}: proven"
+    assert Heartbeat.objects.get(host=settings.EXLAB_HOST).at > timezone.now() - timedelta(minutes=1)
+    cluster = settings.EXLAB_PROVE_CLUSTER
+    for func in ("cleanup.tasks.prove", "cleanup.tasks.heartbeat", "cleanup.tasks.prove"):
+        async_task(func, cluster=cluster)
+    assert tasks.prove() == "nothing to prove"
+    assert [queued.func() for queued in OrmQ.objects.filter(key=cluster)] == ["cleanup.tasks.heartbeat"]
 
 
 # The order, and what is read again
@@ -318,6 +347,7 @@ def test_a_difference_is_noted_and_not_read_again(place: Place) -> None:
     found, row = Difference.objects.get(), ProvingRun.objects.get()
     assert ("stack.ome.xml" in found.detail, row.phase, Proof.objects.count()) == (True, "differs", 0)
     place.look()
+    assert Run.objects.get().reason == "nas_checksum_mismatch"
     assert prover.prove_due() == []
     ProvingRun.objects.update(again_after=timezone.now())
     assert prover.prove_due() == [f"{RUN_PATH}: nas_checksum_mismatch, as before"]

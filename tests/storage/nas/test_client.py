@@ -17,7 +17,7 @@ from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.storage import handles, linux
 from cleanup.storage.nas import protocol, reader_process, server
-from cleanup.storage.nas.client import NasError, NasReader
+from cleanup.storage.nas.client import HowToRead, NasError, NasReader
 from cleanup.storage.nas.processes import Process
 from cleanup.storage.root_files import tokens
 from tests.faults import means
@@ -283,7 +283,7 @@ class TestSlowTwin:
         bad = lab.twin() / "tiles/deep/t.tif"
         try:
             with (
-                means.nas_failing(monkeypatch, tmp_path, bad, "readv", "error=EIO"),
+                means.nas_failing(monkeypatch, tmp_path, bad, "read", "error=EIO"),
                 NasReader(str(lab.nas), token, timeout=30) as reader,
                 pytest.raises(NasError) as refused,
             ):
@@ -292,6 +292,24 @@ class TestSlowTwin:
             means.skip_or_fail(missing)
         assert refused.value.problem == Finding(Reason.NAS_IO_ERROR, f"tiles/deep/t.tif: {os.strerror(errno.EIO)}")
         assert not refused.value.ill
+
+    def test_threads_that_hang_give_no_sign_of_life(
+        self, lab: Lab, token: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        """A thread that reads large files hangs. It takes two seconds."""
+        lab.run(files={"a.tif": b"a" * 900_000, "b.tif": b"b" * 900_000})
+        hangs = lab.twin() / "a.tif"
+        try:
+            with (
+                means.nas_failing(monkeypatch, tmp_path, hangs, "read", "delay_enter=60000000"),
+                NasReader(str(lab.nas), token, timeout=30) as reader,
+            ):
+                reader.present([])
+                reader._timeout = 1.6  # longer than the server is ever silent
+                with pytest.raises(NasError, match=r"silent for 1\.6 s"):
+                    reader.read(RUN_PATH, with_bytes=True, how=HowToRead(threads=2))
+        except means.Unavailable as missing:
+            means.skip_or_fail(missing)
 
     def test_an_error_of_the_token_too_is_the_nas(
         self, lab: Lab, token: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
