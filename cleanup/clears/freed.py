@@ -18,7 +18,7 @@ from cleanup.storage.freed_space import Gain, Space
 from cleanup.storage.mounts.places import filesystem_of
 from cleanup.storage.staging import removal, run_tree
 from cleanup.storage.staging.plan import Plan
-from cleanup.storage.staging.tree_entries import Chosen, files_of
+from cleanup.storage.staging.tree_entries import ChosenEntries, files_of
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ def watching(attempt: ClearAttempt, opened: OpenRun, plan: Plan, *, interrupted:
 
 
 def _is_whole(attempt: ClearAttempt, opened: OpenRun, plan: Plan) -> bool:
-    there = Chosen(run_tree.scan(opened.run).entries, files_of)
+    there = ChosenEntries(run_tree.scan(opened.run).entries, files_of)
     gone = run_tree.freed(plan.entries, left=there.paths)
     return (gone.bytes, gone.allocated) == (attempt.freed_bytes, attempt.freed_allocated_bytes)
 

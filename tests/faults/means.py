@@ -10,7 +10,7 @@ import shutil
 import stat
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from cleanup.lab.nas.nas_transport import Reader
 from cleanup.lab.roots import opening
 from cleanup.models import Run
 from cleanup.storage.nas import client, server, way_to_twin
+from cleanup.storage.nas.wanted_files import WantedFiles
 from cleanup.storage.root_files import markers
 from cleanup.storage.staging import record_locks
 from tests.faults.scene import is_root
@@ -174,8 +175,8 @@ def _may_trace(strace: str) -> bool:
 
 
 class ReaderHere(client.NasReader):
-    def _ask(self, request: dict[str, Any]) -> None:
-        self._answers = self._look(request)
+    def _ask(self, request: dict[str, Any], more: Iterable[bytes] = ()) -> None:
+        self._answers = self._look(request | ({"wanted": WantedFiles(more)} if "wanted" in request else {}))
 
     def _answer(self, waits: Callable[[], None] = lambda: None) -> dict[str, Any]:
         return next(self._answers)

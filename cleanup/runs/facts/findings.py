@@ -135,7 +135,7 @@ def compare_manifest(
     return listed, False, findings
 
 
-def _not_listed(staged: run_tree.Chosen, listed: manifest.Manifest) -> set[bytes]:
+def _not_listed(staged: run_tree.ChosenEntries, listed: manifest.Manifest) -> set[bytes]:
     # Nearly always all are listed, and each only once: then the number tells it.
     if sum(1 for path in listed.paths() if staged.get(path) is not None) == len(staged):
         return set()

@@ -142,7 +142,7 @@ def _unreadable(error: OSError) -> Finding:
 
 
 def _expected(
-    files: run_tree.Chosen, listed: manifest.Manifest | None, listing: client.Listing
+    files: run_tree.ChosenEntries, listed: manifest.Manifest | None, listing: client.Listing
 ) -> Callable[[bytes], bytes | None]:
     # Where the manifest agrees with the NAS, one copy of the digests is enough.
     paths = files.paths
@@ -217,7 +217,7 @@ class Renumbered(NamedTuple):
 
 
 def changed_on_nas(
-    run: Run, before: client.Listing, files: run_tree.Chosen, reader: Reader, *, staging: int
+    run: Run, before: client.Listing, files: run_tree.ChosenEntries, reader: Reader, *, staging: int
 ) -> Finding | Renumbered | None:
     """Return what has changed on the NAS since a comparison; `files` are the plan's.
 
@@ -234,7 +234,7 @@ def changed_on_nas(
     return _changes(before, now, files)
 
 
-def _changes(before: client.Listing, now: client.Listing, files: run_tree.Chosen) -> Finding | Renumbered | None:
+def _changes(before: client.Listing, now: client.Listing, files: run_tree.ChosenEntries) -> Finding | Renumbered | None:
     known = 0 if keeps_inodes(now.place) and keeps_inodes(before.place) else 1
     missing, changed, rewritten, renumbered = list[bytes](), list[bytes](), list[bytes](), list[bytes]()
     for path in files.paths:

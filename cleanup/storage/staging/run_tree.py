@@ -15,7 +15,7 @@ from cleanup.storage.errors import MetAt
 from cleanup.storage.packed_rows import TOGETHER
 from cleanup.storage.run_paths import METADATA, show
 from cleanup.storage.staging import desktop_files, hold_file, metadata, tree_entries, tree_size
-from cleanup.storage.staging.tree_entries import Chosen as Chosen
+from cleanup.storage.staging.tree_entries import ChosenEntries as ChosenEntries
 from cleanup.storage.staging.tree_entries import Count as Count
 from cleanup.storage.staging.tree_entries import Entry as Entry
 from cleanup.storage.staging.tree_entries import Totals
@@ -59,14 +59,16 @@ class Scan:
         return tree_entries.totals(self.entries, self.desktop)
 
     @property
-    def data_files(self) -> Chosen:
+    def data_files(self) -> ChosenEntries:
         """Returns the files without metadata, hold file and files of desktops."""
-        return Chosen(self.entries, lambda part: tree_entries.data_of(part, self.desktop), self.totals.data_files)
+        return ChosenEntries(
+            self.entries, lambda part: tree_entries.data_of(part, self.desktop), self.totals.data_files
+        )
 
     @property
-    def compared(self) -> Chosen:
+    def compared(self) -> ChosenEntries:
         """Returns the entries that show a change of the run: no locks."""
-        return Chosen(self.entries, tree_entries.without_locks, len(self.entries) - self.totals.locks)
+        return ChosenEntries(self.entries, tree_entries.without_locks, len(self.entries) - self.totals.locks)
 
     @property
     def metadata_files(self) -> list[Entry]:

@@ -80,13 +80,13 @@ def packed(entries: Iterable[Entry] = (), *, is_ordered: bool = False) -> Packed
 
 def parts_of(entries: Iterable[Entry]) -> Iterator[Sequence[Entry]]:
     """Yields entries some hundred at a time."""
-    if isinstance(entries, PackedRows | Chosen):
+    if isinstance(entries, PackedRows | ChosenEntries):
         yield from entries.parts()
     else:
         yield entries if isinstance(entries, Sequence) else list(entries)
 
 
-class Chosen(Sequence[Entry]):
+class ChosenEntries(Sequence[Entry]):
     """Some of the entries, chosen anew at each use: they take no memory."""
 
     def __init__(
@@ -145,7 +145,7 @@ class Chosen(Sequence[Entry]):
 class Paths(Collection[bytes]):
     """The paths of chosen entries; they take no memory."""
 
-    def __init__(self, chosen: Chosen) -> None:
+    def __init__(self, chosen: ChosenEntries) -> None:
         self._chosen = chosen
 
     @property
@@ -165,7 +165,7 @@ class Paths(Collection[bytes]):
 
 def paths_of(files: Sequence[Entry]) -> Collection[bytes]:
     """Returns the paths of files, in no memory where those take none."""
-    return files.paths if isinstance(files, Chosen) else [file.path for file in files]
+    return files.paths if isinstance(files, ChosenEntries) else [file.path for file in files]
 
 
 def is_metadata(path: bytes) -> bool:
@@ -303,7 +303,7 @@ def differences(planned: Iterable[Entry], found: Iterable[Entry], *, strict: boo
     `strict`: files with several links must have kept their ctime.
     """
     same = Entry.is_unchanged if strict else Entry.same_as
-    before, after = Chosen(planned, without_locks), Chosen(found, without_locks)
+    before, after = ChosenEntries(planned, without_locks), ChosenEntries(found, without_locks)
     # Two scans have one order: what is in only one of them stands here until the end.
     only_before: dict[bytes, Entry] = {}
     only_after: dict[bytes, Entry] = {}
