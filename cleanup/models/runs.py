@@ -277,10 +277,6 @@ class Run(models.Model):
         none = {name: getattr(self, name).none() for name in ("holds", "likenesses")}
         vars(self).update({_HAS_MORE: False, _CONFLICT: None, "_prefetched_objects_cache": none})
 
-    def note_lacks(self, name: str) -> None:
-        """Remember that the run has no row of a related kind, such as `holds`."""
-        vars(self).setdefault("_prefetched_objects_cache", {})[name] = getattr(self, name).none()
-
     def note_is_new(self) -> None:
         """Remember that the row was just made and has nothing yet."""
         self.note_has_nothing()
@@ -293,10 +289,6 @@ class Run(models.Model):
             return list(vars(self)[_HISTORY])
         known = self.events.order_by("position").values_list("position", "state", "digest", "first_seen_at")
         return [KnownEntry(*entry) for entry in known]
-
-    def note_history(self, known: "list[KnownEntry]") -> None:
-        """Remember the known history, in order, as it was read just now."""
-        vars(self)[_HISTORY] = known
 
     def add_history(self, events: "Sequence[IngestEvent]") -> None:
         """Add entries at the end of the known history."""
@@ -318,6 +310,11 @@ class Run(models.Model):
     @property
     def active_attempt(self) -> "ClearAttempt | None":
         return self.attempts.filter(phase__in=self.attempts.model.ACTIVE).first()
+
+
+def note_history(run: Run, known: list[KnownEntry]) -> None:
+    """Remember a run's known history, in order, as it was read just now."""
+    vars(run)[_HISTORY] = known
 
 
 class IngestEvent(AppendOnly):

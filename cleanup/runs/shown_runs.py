@@ -46,7 +46,7 @@ def complete(runs: list[Run]) -> None:
         having = [run for run in runs if vars(run)[name]]
         for run in runs:
             if not vars(run)[name]:
-                run.note_lacks(related)
+                _note_lacks(run, related)
         if having:
             prefetch_related_objects(having, lookup)
 
@@ -61,7 +61,12 @@ def complete_for_its_page(run: Run) -> None:
     complete([run])
     for name in _OF_A_PAGE:
         if not vars(run)[f"shown_{name}"]:
-            run.note_lacks(name)
+            _note_lacks(run, name)
+
+
+def _note_lacks(run: Run, name: str) -> None:
+    """Remember that a run has no row of a related kind, as if that had been asked."""
+    vars(run).setdefault("_prefetched_objects_cache", {})[name] = getattr(run, name).none()
 
 
 @functools.cache

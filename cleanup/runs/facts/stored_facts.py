@@ -9,7 +9,7 @@ from typing import Any
 from django.db.models import Prefetch, prefetch_related_objects
 
 from cleanup.models import ClearAttempt, IngestEvent, Run
-from cleanup.models.runs import KnownEntry
+from cleanup.models.runs import KnownEntry, note_history
 from cleanup.rules.decisions import Decision
 from cleanup.rules.facts import AcceptedFacts, Facts, Finding, FutureFiles, LargeFile, OnlyHere, ProofFacts, TwinFacts
 from cleanup.rules.gates import MAX_FAILURES, evaluate
@@ -87,7 +87,7 @@ def look_up_histories(runs: Iterable[Run]) -> None:
         entry = KnownEntry(event.position, event.state, event.digest, event.first_seen_at)
         found[event.run_id].append(entry)
     for key, entries in found.items():
-        bare[key].note_history(entries)
+        note_history(bare[key], entries)
 
 
 def allocated_bytes(run: Run) -> int | None:
