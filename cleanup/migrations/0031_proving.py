@@ -43,7 +43,7 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name='ProvingRun',
             fields=[
-                ('run', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, primary_key=True, related_name='proving', serialize=False, to='cleanup.run')),
+                ('run', models.OneToOneField(on_delete=django.db.models.deletion.PROTECT, primary_key=True, related_name='proving', serialize=False, to='cleanup.run')),
                 ('host', models.CharField(blank=True, max_length=255)),
                 ('nas', models.CharField(blank=True, max_length=36, verbose_name='token of the NAS root')),
                 ('phase', models.CharField(choices=[('asked', 'Asked'), ('waiting', 'Waiting'), ('reading', 'Reading'), ('put_off', 'Put Off'), ('proven', 'Proven'), ('differs', 'Differs')], default='asked', max_length=7)),

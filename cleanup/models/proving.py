@@ -21,7 +21,7 @@ class ProvingRun(models.Model):
         PROVEN = "proven"
         DIFFERS = "differs"
 
-    run = models.OneToOneField(Run, on_delete=models.CASCADE, primary_key=True, related_name="proving")
+    run = models.OneToOneField(Run, on_delete=models.PROTECT, primary_key=True, related_name="proving")
     host = models.CharField(max_length=255, blank=True)
     nas = models.CharField("token of the NAS root", max_length=36, blank=True)
     phase = models.CharField(max_length=7, choices=Phase, default=Phase.ASKED)

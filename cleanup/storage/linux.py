@@ -296,6 +296,24 @@ def come_last() -> bool:
     return number is not None and _libc.syscall(ctypes.c_long(number), _IOPRIO_OF_THREAD, 0, _IOPRIO_IDLE) == 0
 
 
+def inotify() -> int:
+    """Returns the descriptor of new watches on folders. Raises OSError."""
+    descriptor: int = _libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
+    if descriptor < 0:
+        _raise_errno(b"inotify")
+    return descriptor
+
+
+def watch(watches: int, directory: int, mask: int) -> int:
+    """Returns the number of a watch on an open directory, which may be closed then. Raises OSError."""
+    # By the descriptor: a path could lead elsewhere by now.
+    path = b"/proc/self/fd/%d/." % directory
+    number: int = _libc.inotify_add_watch(watches, path, ctypes.c_uint32(mask))
+    if number < 0:
+        _raise_errno(path)
+    return number
+
+
 def missing_calls() -> list[str]:
     """Returns the calls that this machine lacks; if any is missing, clears are refused."""
     missing = [name for name in ("renameat2", "statx") if not hasattr(_libc, name)]

@@ -176,11 +176,14 @@ class ReaderProcess:
         self._answering = True
         try:
             for line in itertools.chain([json.dumps(request).encode() + b"\n"], more):
-                _send(self._child.stdin.fileno(), line, self._timeout)
+                self._send(self._child.stdin.fileno(), line)
         except _Silent:
             self._give_up()
         except BrokenPipeError:
             self._lose("the reading process ended")
+
+    def _send(self, pipe: int, data: bytes) -> None:
+        _write(pipe, data, self._timeout)
 
     def _start(self) -> subprocess.Popen[bytes]:
         try:
@@ -239,7 +242,7 @@ class _Silent(Exception):
     """Nothing came for too long."""
 
 
-def _send(pipe: int, data: bytes, timeout: float) -> None:
+def _write(pipe: int, data: bytes, timeout: float) -> None:
     # A long request fills the pipe; a child that does not read would block this process for ever. Raises _Silent.
     os.set_blocking(pipe, False)
     while data:
