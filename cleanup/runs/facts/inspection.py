@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.db.models import Exists
 
@@ -350,9 +351,9 @@ def _with_bytes(
         )
         return replace(seen, facts=replace(seen.facts, proof=proof), evidence=evidence, reused=earlier)
     digests, since = so_far.resume(evidence, scan.data_files, now) if so_far and evidence else (None, now)
-    compared = proofs.compare_bytes(
-        run, opened.run, scan, listed, reader, progress, staging=opened.root, so_far=digests, pace=pace
-    )
+    vouched = evidence if since < now else ""  # what was read earlier counts
+    both: dict[str, Any] = {"so_far": digests, "vouched": vouched, "pace": pace}
+    compared = proofs.compare_bytes(run, opened.run, scan, listed, reader, progress, staging=opened.root, **both)
     if compared.listing is not None and not compared.proof.findings:
         evidence = proofs.evidence(run, scan, listed, compared.listing, since)
     facts = replace(seen.facts, proof=compared.proof)

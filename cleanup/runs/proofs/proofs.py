@@ -74,36 +74,51 @@ def compare_bytes(
     *,
     staging: int,
     so_far: DigestsSoFar | None = None,
+    vouched: str = "",
     pace: int = 0,
 ) -> Compared:
     """Read every byte on both sides and compare it with the manifest: level `checksum`.
 
     Without a manifest the sides are compared with each other. `progress` gets the bytes read since its last call.
+    `so_far`: digests of an interrupted reading, which are not read again if it was made with the `evidence` that is
+    `vouched`; both sides must still show that. New digests are noted there in any case.
     """
+    goes_on = so_far if vouched else None
     compared = _compare(
-        run, scanned, reader, listed, staging=staging, with_bytes=True, recent=False, progress=progress, so_far=so_far
+        run, scanned, reader, listed, staging=staging, with_bytes=True, recent=False, progress=progress, so_far=goes_on
     )
+    compared = _only_as_vouched(compared, vouched, run, scanned, listed)
+    _note(compared.listing, so_far)
     proof, listing = replace(compared.proof, level=ProofLevel.CHECKSUM), compared.listing
     if proof.findings or listing is None:
         return Compared(proof, listing)
     files = scanned.data_files
     expected = _expected(files, listed, listing)
-    wrong = [
-        f"{show(entry.path)} on the NAS"
-        for entry in files
-        if not expected(entry.path) or listing.files[entry.path].digest != expected(entry.path)
-    ]
+    wrong = _nas_differences(files, listing, expected)
     try:
-        wrong += _staged_differences(opened, files, expected, progress, so_far)
+        wrong += _staged_differences(opened, files, expected, progress, so_far, goes_on=bool(vouched))
     except OSError as error:
-        name = f"{error.filename}: " if isinstance(error.filename, str) else ""
-        reason = Reason.PERMISSION_DENIED if error.errno == errno.EACCES else Reason.STAGING_IO_ERROR
-        finding = Finding(reason, f"{name}{os.strerror(error.errno or 0)}")
-        return Compared(replace(proof, findings=(finding,)), listing)
+        return Compared(replace(proof, findings=(_unreadable(error),)), listing)
     if wrong:
         finding = Finding(Reason.NAS_CHECKSUM_MISMATCH, name_some(wrong))
         return Compared(replace(proof, findings=(finding,)), listing)
     return Compared(proof, listing)
+
+
+def _nas_differences(
+    files: list[run_tree.Entry], listing: client.Listing, expected: Callable[[bytes], bytes | None]
+) -> list[str]:
+    return [
+        f"{show(entry.path)} on the NAS"
+        for entry in files
+        if not expected(entry.path) or listing.files[entry.path].digest != expected(entry.path)
+    ]
+
+
+def _unreadable(error: OSError) -> Finding:
+    name = f"{error.filename}: " if isinstance(error.filename, str) else ""
+    reason = Reason.PERMISSION_DENIED if error.errno == errno.EACCES else Reason.STAGING_IO_ERROR
+    return Finding(reason, f"{name}{os.strerror(error.errno or 0)}")
 
 
 def _expected(
@@ -127,9 +142,11 @@ def _staged_differences(
     expected: Callable[[bytes], bytes | None],
     progress: Callable[[int], None],
     so_far: DigestsSoFar | None,
+    *,
+    goes_on: bool,
 ) -> list[str]:
     found: list[str] = []
-    if so_far is not None:
+    if so_far is not None and goes_on:
         known = {entry.path: digest for entry in files if (digest := so_far.of(entry.path)[0])}
         found += [f"{show(path)} in staging" for path, digest in known.items() if digest != expected(path)]
         files = [entry for entry in files if entry.path not in known]
@@ -173,8 +190,7 @@ def _compare(
     except client.NasError as error:
         problem = with_way_out(run, error.problem)
         return Compared(replace(proof, findings=(Finding(Reason(problem.reason), problem.detail),)))
-    if so_far is not None:
-        _take_over(listing, wanted, known, so_far)
+    _take_over(listing, known)
     missing = [entry for entry in files if entry.path not in listing.files]
     other = [entry for entry in files if entry.path in listing.files and listing.files[entry.path].size != entry.size]
     findings = [*two_places.findings(run.root, staging, listing.place)]
@@ -186,16 +202,26 @@ def _compare(
     return Compared(replace(proof, findings=tuple(findings)), listing, len(missing), len(other))
 
 
-def _take_over(
-    listing: client.Listing, wanted: Iterable[bytes], known: dict[bytes, bytes], so_far: DigestsSoFar
-) -> None:
+def _take_over(listing: client.Listing, known: dict[bytes, bytes]) -> None:
     for path, digest in known.items():
         if path in listing.files:
             listing.files[path] = replace(listing.files[path], digest=digest)
-    for path in wanted:
-        twin = listing.files.get(path)
-        if twin is not None and twin.digest is not None:
+
+
+def _note(listing: client.Listing | None, so_far: DigestsSoFar | None) -> None:
+    for path, twin in listing.files.items() if listing else ():
+        if twin.digest is not None and so_far is not None:
             so_far.note_nas(path, twin.digest)
+
+
+def _only_as_vouched(
+    compared: Compared, vouched: str, run: Run, scanned: run_tree.Scan, listed: manifest.Manifest | None
+) -> Compared:
+    # Digests read earlier say nothing of a file that was written since.
+    if not vouched or compared.listing is None or vouched == _full_digest(run, scanned, listed, compared.listing):
+        return compared
+    finding = Finding(Reason.NOT_COMPARED, "a side has changed since its reading was interrupted")
+    return replace(compared, proof=replace(compared.proof, findings=(*compared.proof.findings, finding)))
 
 
 def _same_filesystem(
@@ -266,6 +292,10 @@ def evidence(
     newest = max((listing.files[path].mtime_ns for path in _on_both(scanned, listing)), default=0)
     if newest >= (at - _GRAIN).timestamp() * 1e9:
         return ""
+    return _full_digest(run, scanned, listed, listing)
+
+
+def _full_digest(run: Run, scanned: run_tree.Scan, listed: manifest.Manifest | None, listing: client.Listing) -> str:
     mounted = map(_storage, listing.place.all_beneath())
     return _digest(run, scanned, listed, listing, mounted, lambda twin: (*_marks(twin), twin.ctime_ns))
 
