@@ -349,7 +349,7 @@ def _with_bytes(
         progress,
         staging=opened.root,
         so_far=digests,
-        vouched=evidence if digests is not None else "",
+        vouched=evidence if since < now else "",  # what was read earlier counts
         pace=pace,
     )
     if compared.listing is not None and not compared.proof.findings:

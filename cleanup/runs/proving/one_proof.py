@@ -121,8 +121,9 @@ def _not_proven(run: Run, finding: Finding, now: datetime, *, read: bool) -> Pro
     if finding.reason in _NAS_AWAY:
         proving_rows.put_off(run, finding, now, until=now)
         return ProofTry(f"{run.run_path}: {finding.reason}", away=finding)
-    # After a whole reading not again today: nothing reads a disk over and over.
-    return _put_off(run, finding, until=now + _DAY if read else None)
+    # After a whole reading not again today: nothing reads a disk over and over. What has just changed is read soon.
+    is_settled = read and finding.reason is not Reason.NOT_COMPARED
+    return _put_off(run, finding, until=now + _DAY if is_settled else None)
 
 
 def _put_off(run: Run, why: Finding | Wait, *, until: datetime | None) -> ProofTry:

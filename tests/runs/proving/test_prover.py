@@ -37,6 +37,7 @@ from cleanup.rules.states import State
 from cleanup.runs import discovery, run_status
 from cleanup.runs.proving import beats, due_proofs, prover, proving_rows, waits
 from cleanup.runs.proving.beats import ReadingBeat
+from cleanup.runs.proving.resuming import RunDigests
 from cleanup.runs.proving.waits import Stopped, Wait
 from cleanup.storage.data_directory import kept_digests
 from cleanup.storage.data_directory.kept_digests import KeptDigests
@@ -369,3 +370,29 @@ def test_two_provers_never_work_on_one_nas(place: Place, settings: Any) -> None:
             assert later is not None, "its holder has given no sign of life"
             assert (mine.renew(), later.renew()) == (False, True)
     assert ProvingLease.objects.get().holder == ""
+
+
+def test_a_copy_that_changes_just_before_it_goes_on_proves_nothing(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look that vouches for what was read and the reading itself: the old digests say nothing any more."""
+    place.add(files=files())
+    place.look()
+    with after(monkeypatch, stop):
+        assert prover.prove_due() == [f"{RUN_PATH}: time_is_over"]
+    resume = RunDigests.resume
+
+    def change(kept: RunDigests, *given: Any) -> Any:
+        for name in files(size=1):
+            file = place.lab.twin() / name
+            times = file.stat()
+            file.write_bytes(b"?" * times.st_size)
+            os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+        return resume(kept, *given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunDigests, "resume", change)
+        prover.prove_due()
+    assert not Proof.objects.exists()
+    assert ProvingRun.objects.get().phase in ("put_off", "differs")
+    assert kept_digests.kept_runs(opening.data_dir()) == []
