@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from cleanup.clears import protocol, recovery
+from cleanup.clears import protocol, queue, recovery
 from cleanup.clears.clear_now import clear
 from cleanup.clears.report import ClearReport
 from cleanup.clears.run_action import Action
@@ -232,6 +232,7 @@ def test_one_bad_run_does_not_stop_the_others(
 
     def perform_badly(attempt: ClearAttempt, **options: Any) -> ClearAttempt:
         if attempt.run.run_path == CONFOCAL:
+            queue.save(attempt, begun=False)
             raise RuntimeError("a fault of our own")
         return perform(attempt, **options)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cleanup.clears import protocol
+from cleanup.clears import protocol, queue
 from cleanup.clears.report import ClearReport
 from cleanup.clears.run_action import Action
 from cleanup.models import ClearAttempt, Run, Sweep
@@ -109,6 +109,7 @@ def test_a_run_that_kills_every_sweep_does_not_starve_the_others(
 
     def die(attempt: ClearAttempt, **options: Any) -> ClearAttempt:
         if attempt.run.run_path == PATHS[1]:
+            queue.save(attempt, begun=False)
             raise SystemExit("killed")  # what no `except Exception` sees, as the end of a process is
         return perform(attempt, **options)
 
