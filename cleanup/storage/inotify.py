@@ -1,6 +1,5 @@
 """inotify: the kernel tells what changes in a folder. A watch keeps no folder open, so its disk can be unmounted."""
 
-import ctypes
 import enum
 import errno
 import os
@@ -9,14 +8,13 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple, Self
 
-_libc = ctypes.CDLL(None, use_errno=True)
+from cleanup.storage import linux
+
 _EVENT = struct.Struct("iIII")  # watch, mask, cookie, length of the name
 _BUFFER = 1 << 16
-_ONLYDIR = 0x01000000
-_FLAGS = os.O_CLOEXEC | os.O_NONBLOCK
 
 
-class Change(enum.IntFlag):
+class FolderChange(enum.IntFlag):
     """What may happen in a folder; `LOST`: events were dropped."""
 
     ATTRIB = 0x4
@@ -30,14 +28,21 @@ class Change(enum.IntFlag):
     ENDED = 0x8000
 
 
-_ASKED = Change.ATTRIB | Change.CLOSE_WRITE | Change.MOVED_FROM | Change.MOVED_TO | Change.CREATE | Change.DELETE
+_ASKED = (
+    FolderChange.ATTRIB
+    | FolderChange.CLOSE_WRITE
+    | FolderChange.MOVED_FROM
+    | FolderChange.MOVED_TO
+    | FolderChange.CREATE
+    | FolderChange.DELETE
+)
 
 
 class FolderEvent(NamedTuple):
     """One change in a watched folder; `watch` is its number, -1 where events were dropped."""
 
     watch: int
-    change: Change
+    change: FolderChange
     name: bytes
 
 
@@ -50,9 +55,10 @@ class FolderWatches:
 
     def __init__(self) -> None:
         """Raises NoMoreWatches."""
-        self._descriptor: int = _libc.inotify_init1(_FLAGS)
-        if self._descriptor < 0:
-            raise _error()
+        try:
+            self._descriptor = linux.open_inotify()
+        except OSError as error:
+            raise _of_limits(error) from None
 
     def __enter__(self) -> Self:
         return self
@@ -62,12 +68,10 @@ class FolderWatches:
 
     def add(self, directory: int) -> int:
         """Watch an open directory, which may be closed then; returns the watch. Raises OSError, NoMoreWatches."""
-        # By the descriptor: a path could lead elsewhere by now.
-        path = f"/proc/self/fd/{directory}/.".encode()
-        watch: int = _libc.inotify_add_watch(self._descriptor, path, ctypes.c_uint32(_ASKED | _ONLYDIR))
-        if watch < 0:
-            raise _error()
-        return watch
+        try:
+            return linux.watch_directory(self._descriptor, directory, _ASKED)
+        except OSError as error:
+            raise _of_limits(error) from None
 
     def read(self, seconds: float) -> Iterator[FolderEvent]:
         """Yield what has happened, after at most so many seconds of waiting."""
@@ -82,10 +86,8 @@ class FolderWatches:
         while at < len(data):
             watch, mask, _cookie, length = _EVENT.unpack_from(data, at)
             at += _EVENT.size + length
-            yield FolderEvent(watch, Change(mask & 0xFFFF), data[at - length : at].rstrip(b"\0"))
+            yield FolderEvent(watch, FolderChange(mask & 0xFFFF), data[at - length : at].rstrip(b"\0"))
 
 
-def _error() -> OSError:
-    code = ctypes.get_errno()
-    kind = NoMoreWatches if code in (errno.ENOSPC, errno.EMFILE) else OSError
-    return kind(code, os.strerror(code))
+def _of_limits(error: OSError) -> OSError:
+    return NoMoreWatches(error.errno, error.strerror) if error.errno in (errno.ENOSPC, errno.EMFILE) else error

@@ -26,6 +26,7 @@ _STATX_MNT_ID_UNIQUE = 0x4000  # Linux 6.8
 _STATX_ATTR_FIXED = 0x10 | 0x20  # immutable, append-only
 STATX_ATTR_MOUNT_ROOT = 0x2000
 _STATX_ATTR_UNUSUAL = _STATX_ATTR_FIXED | STATX_ATTR_MOUNT_ROOT
+_IN_ONLYDIR = 0x01000000
 _FORMAT = 0o170000  # S_IFMT: the kind of an entry
 _FS_IOC_FSGETXATTR = 0x801C581F
 # Flags, extent size, number of extents, project, extent size of shared ones; eight bytes are spare.
@@ -217,6 +218,24 @@ def fields_reader(layout: struct.Struct) -> Callable[[int, bytes], tuple[int, ..
         return unpack(buffer)
 
     return read
+
+
+def open_inotify() -> int:
+    """Opens an instance of inotify, which never blocks a read. Raises OSError."""
+    descriptor: int = _libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
+    if descriptor < 0:
+        _raise_errno(b"")
+    return descriptor
+
+
+def watch_directory(inotify: int, directory: int, mask: int) -> int:
+    """Watches an open directory, which may be closed then; returns the watch. Raises OSError."""
+    # By the descriptor: a path could lead elsewhere by now.
+    path = f"/proc/self/fd/{directory}/.".encode()
+    watch: int = _libc.inotify_add_watch(inotify, path, ctypes.c_uint32(mask | _IN_ONLYDIR))
+    if watch < 0:
+        _raise_errno(path)
+    return watch
 
 
 def sync_filesystem(descriptor: int) -> None:

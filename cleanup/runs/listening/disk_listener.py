@@ -15,7 +15,7 @@ from cleanup.runs.listening import watched_root
 from cleanup.runs.listening.due_paths import DuePaths, RunPlace
 from cleanup.runs.listening.watched_root import FolderKind, WatchedFolder, WatchedRoot
 from cleanup.storage import handles, inotify, run_paths
-from cleanup.storage.inotify import Change, FolderEvent, FolderWatches
+from cleanup.storage.inotify import FolderChange, FolderEvent, FolderWatches
 from cleanup.storage.staging import metadata
 
 logger = logging.getLogger(__name__)
@@ -96,14 +96,14 @@ class DiskListener:
                 continue
 
     def _hear(self, event: FolderEvent, now: float) -> None:
-        if event.change & Change.LOST:
+        if event.change & FolderChange.LOST:
             logger.warning("changes on the staging disks came faster than they were heard: all are looked at")
             self.ask_for_pass()
             return
         folder = self._folders.get(event.watch)
         if folder is None:
             return
-        if event.change & (Change.ENDED | Change.UNMOUNT):
+        if event.change & (FolderChange.ENDED | FolderChange.UNMOUNT):
             del self._folders[event.watch]
             self._survey_soon(now)
             return

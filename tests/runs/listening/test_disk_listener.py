@@ -15,7 +15,7 @@ from cleanup.runs import discovery
 from cleanup.runs.listening import disk_listener, due_paths, watched_root
 from cleanup.runs.listening.disk_listener import DiskListener
 from cleanup.storage import inotify
-from cleanup.storage.inotify import Change, FolderEvent, FolderWatches
+from cleanup.storage.inotify import FolderChange, FolderEvent, FolderWatches
 from tests.tools.lab import METADATA, RUN_PATH, Lab
 
 pytestmark = pytest.mark.django_db
@@ -87,7 +87,7 @@ def test_it_waits_at_most_five_seconds_by_its_own_clock() -> None:
 
 def test_events_that_were_lost_ask_for_a_pass(make: Made, root: StagingRoot, asked: list[str]) -> None:
     listener = make()
-    listener._hear(FolderEvent(-1, Change.LOST, b""), 0.0)
+    listener._hear(FolderEvent(-1, FolderChange.LOST, b""), 0.0)
     assert asked == ["a pass"]
 
 
@@ -126,4 +126,4 @@ def test_a_watch_keeps_no_disk_from_being_unmounted(tmp_path: Path) -> None:
         (tmp_path / "a").mkdir()
         assert [(event.watch, event.name) for event in watches.read(5)] == [(watch, b"a")]
         subprocess.run(["umount", str(tmp_path)], check=True)
-        assert [event.change for event in watches.read(5)] == [Change.UNMOUNT, Change.ENDED]
+        assert [event.change for event in watches.read(5)] == [FolderChange.UNMOUNT, FolderChange.ENDED]
