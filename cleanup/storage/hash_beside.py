@@ -9,6 +9,10 @@ from typing import Generic, Self
 from cleanup.storage import hash_pool
 from cleanup.storage.hash_pool import HashedFiles, T
 
+# Batches that wait for the caller, and how long the thread then rests.
+_MOST_WAITING = 32
+_PAUSE_SECONDS = 0.01
+
 
 class _NoLongerWanted(Exception):
     """The caller has left the block."""
@@ -66,6 +70,9 @@ class HashBeside(Generic[T]):
             with closing(hashed) as batches:
                 for batch in batches:
                     self._hashed.append(batch)
+                    # What the caller has not taken takes room.
+                    while len(self._hashed) >= _MOST_WAITING and not self._stopped.wait(_PAUSE_SECONDS):
+                        pass
         except BaseException as error:
             self._error = error
         self._ended.set()
