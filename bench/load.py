@@ -45,6 +45,7 @@ def main() -> None:
     if options.ask:
         _ask_all(json.loads(options.ask), options.people, options.seconds)
         return
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # so that what was started ends too
     place = Path(tempfile.mkdtemp(prefix="exlab-load-"))
     try:
         _measure(place, options)

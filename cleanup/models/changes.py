@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import DataError, connection, connections, models, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 # What pages show, and what decides who may see it. Not the heartbeats: they come each minute.
 TABLES = (
@@ -84,12 +85,15 @@ def forget_old(now: datetime) -> int:
 
 
 def install(*, using: str, **kwargs: Any) -> None:  # noqa: ANN401
-    """Lay the triggers; a handler of `post_migrate`, after each migration, for SQLite drops them with a table."""
+    """Lay the triggers that do not stand; a handler of `post_migrate`, for SQLite drops them with a table.
+
+    Those that stand stay: to lay one anew waits for everyone who uses its table.
+    """
     database = connections[using]
     existing = set(database.introspection.table_names())
-    lift(using=using)
     if Change._meta.db_table not in existing:
         return
+    standing = _standing(database)
     with database.cursor() as cursor:
         if database.vendor == "postgresql":
             cursor.execute(_POSTGRES_FUNCTION)
@@ -97,19 +101,30 @@ def install(*, using: str, **kwargs: Any) -> None:  # noqa: ANN401
             cursor.execute("INSERT OR IGNORE INTO cleanup_change (id, mark, at) VALUES (1, 1, '1970-01-01 00:00:00')")
         for table in sorted(existing.intersection(TABLES)):
             for verb in _VERBS:
-                cursor.execute(_statement(database.vendor, table, verb))
+                if f"{_PREFIX}{table}_{verb}" not in standing:
+                    cursor.execute(_statement(database.vendor, table, verb))
 
 
 def lift(*, using: str, **kwargs: Any) -> None:  # noqa: ANN401
-    """Take the triggers away: SQLite alters no table that another one's trigger names; handles `pre_migrate`."""
+    """Take the triggers away; a handler of `pre_migrate`. SQLite alters no table that another one's trigger names."""
     database = connections[using]
-    postgres = database.vendor == "postgresql"
-    existing = database.introspection.table_names()
+    if database.vendor == "sqlite":
+        with database.cursor() as cursor:
+            for name in _standing(database):
+                cursor.execute(f'DROP TRIGGER "{name}"')
+
+
+def _standing(database: BaseDatabaseWrapper) -> set[str]:
+    if database.vendor == "postgresql":
+        query = (
+            "SELECT t.tgname FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid "
+            "WHERE t.tgname LIKE %s AND c.relnamespace = current_schema()::regnamespace"
+        )
+    else:
+        query = "SELECT name FROM sqlite_master WHERE type = 'trigger' AND name LIKE %s"
     with database.cursor() as cursor:
-        for table in sorted(set(existing).intersection(TABLES)):
-            for verb in _VERBS:
-                on = f' ON "{table}"' if postgres else ""
-                cursor.execute(f'DROP TRIGGER IF EXISTS "{_PREFIX}{table}_{verb}"{on}')
+        cursor.execute(query, [f"{_PREFIX}%"])
+        return {str(name) for (name,) in cursor.fetchall()}
 
 
 def _statement(vendor: str, table: str, verb: str) -> str:

@@ -55,6 +55,8 @@ from cleanup.runs.orphans import orphans
 VIEW_SWEEP = "cleanup.view_sweep"
 # The reasons of the largest blocked runs, at most this many, are looked at.
 BLOCKED_LOOKED_AT = 5_000
+# Stands for one problem where others have a name: no reason and no host is called so.
+_ONE = "*"
 # The count stops here.
 MOST = 1_000
 # One page shows the most urgent alerts; the admin has them all.
@@ -191,19 +193,25 @@ def listed(
 
 def count(user: User, now: datetime, *, hindrances: tuple[Finding, ...] | None = None) -> int:
     """The number of problems with breakers and orphans, at most `MOST`."""
-    parts: list[QuerySet[Any, Any]] = [
-        alerts(user).order_by().values_list("reason"),
-        breakers(user).order_by().values_list("kind"),
-        roots_in_trouble(user).order_by().values_list("problem"),
-        visible_orphans(user).order_by().values_list("reason"),
-        nas_in_trouble(user, now).order_by().values_list("reason"),
-        *_blocked_reasons(user),
-        _silent_hosts(user, now).order_by().values_list("host").distinct(),
-        ClearBatch.objects.filter(pk__in=batches.forgotten(user, now).values("pk")).order_by().values_list("actor"),
+    others: list[QuerySet[Any, Any]] = [
+        alerts(user),
+        breakers(user),
+        roots_in_trouble(user),
+        visible_orphans(user),
+        nas_in_trouble(user, now),
+        ClearBatch.objects.filter(pk__in=batches.forgotten(user, now).values("pk")),
     ]
-    first, *others = parts
+    hosts = _silent_hosts(user, now).order_by().values_list("host", Value(1)).distinct()
+    single = (part.order_by().values_list(Value(_ONE), Value(1)) for part in others)
+    rows = _blocked_by_reason(user).union(_told_by_reason(user), hosts, *single, all=True)
+    by_reason: dict[str, int] = {}
+    found = 0
+    for reason, number in rows[: 2 * MOST]:
+        if reason == _ONE:
+            found += 1
+        by_reason[reason] = by_reason.get(reason, 0) + (0 if reason == _ONE else number)
     of_host = readiness.hindrances() if hindrances is None else hindrances
-    return int(first.union(*others, all=True)[:MOST].count()) + len(of_host)
+    return min(found + sum(number > 0 for number in by_reason.values()), MOST) + len(of_host)
 
 
 def checked(around: Surroundings) -> Checked:
@@ -368,12 +376,18 @@ def _blocked(user: User) -> Iterable[OpenProblem]:
     return sorted(told, key=lambda problem: -problem.bytes)
 
 
-def _blocked_reasons(user: User) -> list[QuerySet[Any, Any]]:
-    """For each reason of blocked runs one row, or none if all its runs are told apart."""
+def _blocked_by_reason(user: User) -> QuerySet[Any, Any]:
+    """(reason, number) of the blocked runs, from an index alone."""
     blocked = permissions.runs(user).here().filter(tone=Status.BLOCK).order_by()
-    reasons = list(blocked.values_list("reason", flat=True).distinct())
-    firsts = (_not_told(blocked.filter(reason=reason)).values("pk")[:1] for reason in reasons)
-    return [Run.objects.filter(pk__in=first).order_by().values_list("reason") for first in firsts]
+    return blocked.values("reason").annotate(number=Count("pk")).values_list("reason", "number")
+
+
+def _told_by_reason(user: User) -> QuerySet[Any, Any]:
+    """(reason, less than nothing) of those that are told apart."""
+    told = orphans.listed().exclude(run=None).exclude(kind=OrphanKind.SHELL).order_by().values("run")
+    alerted = Alert.objects.filter(kind=AlertKind.CONFLICT, ended_at=None).exclude(run=None).order_by().values("run")
+    blocked = permissions.runs(user).here().filter(tone=Status.BLOCK, pk__in=told.union(alerted)).order_by()
+    return blocked.values("reason").annotate(number=-Count("pk")).values_list("reason", "number")
 
 
 def _not_told(runs: RunQuerySet) -> RunQuerySet:

@@ -1,23 +1,33 @@
 """Runs by words of their path or of their project's title, without regard to case, the same on every database."""
 
+import functools
+import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from django.db.models import Q, Value
 
-from cleanup.models import Instrument, Project, Run, RunQuerySet
+from cleanup.models import Instrument, Project, RunQuerySet, RunWord
 from cleanup.models.base import RunKind
 from cleanup.models.search_words import WordKind, days, times
 
 # More days or times than these are no help.
 _MOST_TEXTS = 3_000
+# At most this many runs that may have all words are looked at; SQLite takes as many keys in one query.
+_LOOKED_AT = 30_000
 # What stands in every path, and in those of test runs.
 _IN_ALL, _IN_TESTS = "run_", ("testrun_", "testruns")
 
 
-# Conditions; what fulfils all of a part is in it.
-Parts = tuple[tuple[Q, ...], ...]
+@dataclass(frozen=True)
+class Parts:
+    """Runs that have a word, and perhaps others: by columns of their own, and by their search words.
+
+    Of search words in one group each run has one of each, so the smallest will do.
+    """
+
+    named: tuple[Q, ...]
+    kept: tuple[tuple[Q, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -69,16 +79,15 @@ def words_of(text: str, names: NamedCodes, most: int) -> list[Word]:
 
 
 def find(runs: RunQuerySet, words: Sequence[Word], names: NamedCodes, limit: int) -> FoundRuns:
-    """The runs with all words, asked for by the word that fewest have, then by two words together."""
+    """The runs with all words, asked for by one word and looked at for the others; at most `limit`."""
     texts = [word.text for word in words]
     quick = [word.parts for word in words if word.parts is not None]
-    together = [tuple((*one, *other) for one in quick[0] for other in quick[1])] if len(quick) > 1 else []
-    for parts in [*quick, *together]:
-        rows = _collect(runs, parts, limit)
+    for parts in quick:
+        rows = _collect(runs, parts)
         if rows is not None:
             keys = [key for key, path, project in rows if _has_all(texts, path, names.titles.get(project, ""))]
-            return FoundRuns(keys)
-    return FoundRuns(None, over=bool(quick))
+            return FoundRuns(keys) if len(keys) <= limit else FoundRuns(None, over=True)
+    return FoundRuns(None)
 
 
 def _has_all(texts: Iterable[str], path: str, title: str) -> bool:
@@ -86,19 +95,29 @@ def _has_all(texts: Iterable[str], path: str, title: str) -> bool:
     return all(text in folded or text in title for text in texts)
 
 
-def _collect(runs: RunQuerySet, parts: Parts, limit: int) -> list[tuple[int, str, str]] | None:
-    if not parts:
-        return []
-    first, *others = (_of_part(runs, part, limit) for part in parts)
-    found = list(first.union(*others)[: limit + 1])
-    return found if len(found) <= limit else None
+def _collect(runs: RunQuerySet, parts: Parts) -> list[tuple[int, str, str]] | None:
+    """(key, path, project) of the runs in any part; None if they are too many to look at."""
+    found: dict[int, tuple[int, str, str]] = {}
+    keys = [key for group in parts.kept if (key := _keys(group)) is not None]
+    if len(keys) < len(parts.kept) or sum(map(len, keys)) > _LOOKED_AT:
+        return None
+    some = [Q(pk__in=sorted(frozenset().union(*keys)))] if any(keys) else []
+    named = functools.reduce(operator.or_, parts.named) if parts.named else None
+    for condition in [*some, *([named] if named is not None else [])]:
+        rows = runs.filter(condition).order_by().values_list("pk", "run_path", "project")[: _LOOKED_AT + 1]
+        found |= {row[0]: row for row in rows}
+        if len(found) > _LOOKED_AT:
+            return None
+    return list(found.values())
 
 
-def _of_part(runs: RunQuerySet, part: tuple[Q, ...], limit: int) -> Any:  # noqa: ANN401
-    for condition in part:  # each with a join of its own
-        runs = runs.filter(condition)
-    keys = runs.order_by().values("pk")[: limit + 1]
-    return Run.objects.filter(pk__in=keys).order_by().values_list("pk", "run_path", "project")
+def _keys(group: tuple[Q, ...]) -> frozenset[int] | None:
+    """The runs of the first condition that few have; asked alone: with the runs no database sees where to begin."""
+    for condition in group:
+        keys = list(RunWord.objects.filter(condition).order_by().values_list("run", flat=True)[: _LOOKED_AT + 1])
+        if len(keys) <= _LOOKED_AT:
+            return frozenset(keys)
+    return None
 
 
 def _word(text: str, names: NamedCodes) -> Word:
@@ -109,13 +128,10 @@ def _word(text: str, names: NamedCodes) -> Word:
         asked |= Q(equipment__in=instruments)
     if codes:
         asked |= Q(project__in=codes)
-    named = tuple((Q(**{column: some}),) for column, some in _in((instruments, codes)) if some)
+    columns = (("equipment__in", instruments), ("project__in", codes))
+    named = tuple(Q(**{column: some}) for column, some in columns if some)
     parts = _of_steps(text, names) if "/" in text else _of_name(text)
-    return Word(text, asked, None if parts is None else (*named, *parts))
-
-
-def _in(found: tuple[list[str], list[str]]) -> list[tuple[str, list[str]]]:
-    return list(zip(("equipment__in", "project__in"), found, strict=True))
+    return Word(text, asked, None if parts is None else Parts((*named, *parts.named), parts.kept))
 
 
 def _of_steps(text: str, names: NamedCodes) -> Parts | None:
@@ -130,18 +146,17 @@ def _of_name(text: str) -> Parts | None:
     """By the last step of the path, and by the folder of its kind."""
     if text in _IN_ALL or text in "runs":
         return None
-    parts: list[tuple[Q, ...]] = []
-    if any(text in name for name in _IN_TESTS):
-        parts.append((Q(run_kind=RunKind.TEST),))
+    named = (Q(run_kind=RunKind.TEST),) if any(text in name for name in _IN_TESTS) else ()
     on_days = [day for day in days() if text in f"testrun_{day}t"]
     at_times = [time for time in times() if text in f"t{time}"]
-    pairs = [(WordKind.DAY, on_days), (WordKind.TIME, at_times)]
-    if any(len(texts) > _MOST_TEXTS for _kind, texts in pairs):
+    if max(len(on_days), len(at_times)) > _MOST_TEXTS:
         return None
-    parts += [(_is(kind, texts),) for kind, texts in pairs if texts]
-    parts += _across(text)
-    parts.append((Q(search_words__kind=WordKind.OTHER, search_words__text__contains=text),))
-    return tuple(parts)
+    any_of = Q(kind=WordKind.OTHER, text__contains=text)
+    if on_days:
+        any_of |= _is(WordKind.DAY, on_days)
+    if at_times:
+        any_of |= _is(WordKind.TIME, at_times)
+    return Parts(named, ((any_of,), *_across(text)))
 
 
 def _across(text: str) -> list[tuple[Q, ...]]:
@@ -159,4 +174,4 @@ def _across(text: str) -> list[tuple[Q, ...]]:
 
 
 def _is(kind: WordKind, texts: list[str]) -> Q:
-    return Q(search_words__kind=kind, search_words__text__in=texts)
+    return Q(kind=kind, text__in=texts)

@@ -90,7 +90,7 @@ def test_it_finds_what_a_plain_look_finds(lab_rows: list[Run]) -> None:
     assert quick > 120, "few words have no quick way"
 
 
-def test_too_many_are_said_to_be(lab_rows: list[Run]) -> None:
+def test_too_many_are_said_to_be(lab_rows: list[Run], monkeypatch: pytest.MonkeyPatch) -> None:
     names = search.read_names()
     words = search.words_of("confocal", names, 6)
     assert search.find(Run.objects.all(), words, names, 1) == search.FoundRuns(None, over=True)
@@ -98,6 +98,9 @@ def test_too_many_are_said_to_be(lab_rows: list[Run]) -> None:
     assert search.find(Run.objects.all(), words, names, 1).keys == [lab_rows[1].pk]
     both = search.words_of("confocal 04-17 proj-0042", names, 6)
     assert search.find(Run.objects.all(), both, names, 1).over
+    monkeypatch.setattr(search, "_LOOKED_AT", 1)
+    assert search.find(Run.objects.all(), words, names, 1).keys == [lab_rows[1].pk], "the rarer word is asked"
+    assert search.find(Run.objects.all(), both, names, 1) == search.FoundRuns(None), "all may be few"
     assert search.find(Run.objects.all(), search.words_of("run", names, 6), names, 1) == search.FoundRuns(None)
 
 
