@@ -303,12 +303,9 @@ def _of_nas(around: Surroundings, now: datetime) -> Iterable[OpenProblem]:
 
 def _unwatched(around: Surroundings) -> Iterable[OpenProblem]:
     seen = {root.host for root in around.mine}
-    for host in around.unwatched:
-        if host in seen:
-            since = around.watched_at.get(host)
-            yield OpenProblem(
-                urgency=Urgency.NOBODY_WORKS, reason="", host=host, since=since, kind=ProblemKind.UNWATCHED
-            )
+    for host in filter(seen.__contains__, around.unwatched):
+        since, kind = around.watched_at.get(host), ProblemKind.UNWATCHED
+        yield OpenProblem(urgency=Urgency.NOBODY_WORKS, reason="", host=host, since=since, kind=kind)
 
 
 def _silent_hosts(user: User, now: datetime) -> QuerySet[StagingRoot]:
