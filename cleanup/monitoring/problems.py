@@ -178,8 +178,7 @@ def listed(
     found += _unwatched(around)
     alerts = _of_alerts(user)
     found += alerts
-    found += _paused(user, now)
-    found += _blocked(user)
+    found += [*_paused(user, now), *_blocked(user)]
     left_out = _counted_alerts(user) if len(alerts) == SHOWN_ALERTS else {}
     for problem in alerts if left_out else ():
         left_out[problem.urgency] -= 1
