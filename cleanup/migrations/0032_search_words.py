@@ -45,12 +45,13 @@ class Migration(migrations.Migration):
 
     operations = [
         migrations.CreateModel(
-            name='Change',
+            name='NotedChange',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('mark', models.BigIntegerField(unique=True)),
                 ('at', models.DateTimeField()),
             ],
+            options={'db_table': 'cleanup_change'},
         ),
         migrations.CreateModel(
             name='RunWord',

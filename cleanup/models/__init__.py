@@ -6,7 +6,7 @@ from cleanup.models.anchors import AnchorPlace, LedgerAnchor
 from cleanup.models.announcements import Announcement, Forecast, MonthlyMail
 from cleanup.models.base import AppendOnly, RunKind
 from cleanup.models.chain import LedgerHead, LedgerLink
-from cleanup.models.changes import Change
+from cleanup.models.changes import NotedChange
 from cleanup.models.checks_here import AcceptedBytes, ByteCheck
 from cleanup.models.clears import (
     AttemptKind,
@@ -47,7 +47,6 @@ __all__ = [
     "AsideState",
     "AttemptKind",
     "ByteCheck",
-    "Change",
     "ClearAttempt",
     "ClearBatch",
     "DaySum",
@@ -73,6 +72,7 @@ __all__ = [
     "LikenessQuerySet",
     "MonthlyMail",
     "NasBreaker",
+    "NotedChange",
     "Orphan",
     "OrphanKind",
     "Outcome",

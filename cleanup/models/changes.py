@@ -43,11 +43,14 @@ SELECT pg_current_snapshot()::text, EXISTS (
 """
 
 
-class Change(models.Model):
+class NotedChange(models.Model):
     """SQLite: the only row counts changes. PostgreSQL: the number of a transaction that changed something."""
 
     mark = models.BigIntegerField(unique=True)
     at = models.DateTimeField()
+
+    class Meta:
+        db_table = "cleanup_change"
 
     def __str__(self) -> str:
         return str(self.mark)
@@ -81,7 +84,7 @@ def forget_old(now: datetime) -> int:
     """Remove what no page asks for any more; returns how many rows."""
     if connection.vendor != "postgresql":
         return 0
-    return Change.objects.filter(at__lt=now - KEPT_FOR).delete()[0]
+    return NotedChange.objects.filter(at__lt=now - KEPT_FOR).delete()[0]
 
 
 def install(*, using: str, **kwargs: Any) -> None:  # noqa: ANN401
@@ -91,7 +94,7 @@ def install(*, using: str, **kwargs: Any) -> None:  # noqa: ANN401
     """
     database = connections[using]
     existing = set(database.introspection.table_names())
-    if Change._meta.db_table not in existing:
+    if NotedChange._meta.db_table not in existing:
         return
     standing = _standing(database)
     with database.cursor() as cursor:

@@ -178,8 +178,7 @@ def listed(
     found += _unwatched(around)
     alerts = _of_alerts(user)
     found += alerts
-    found += _paused(user, now)
-    found += _blocked(user)
+    found += [*_paused(user, now), *_blocked(user)]
     left_out = _counted_alerts(user) if len(alerts) == SHOWN_ALERTS else {}
     for problem in alerts if left_out else ():
         left_out[problem.urgency] -= 1
@@ -204,12 +203,10 @@ def count(user: User, now: datetime, *, hindrances: tuple[Finding, ...] | None =
     hosts = _silent_hosts(user, now).order_by().values_list("host", Value(1)).distinct()
     single = (part.order_by().values_list(Value(_ONE), Value(1)) for part in others)
     rows = _blocked_by_reason(user).union(_told_by_reason(user), hosts, *single, all=True)
-    by_reason: dict[str, int] = {}
-    found = 0
+    by_reason, found = dict[str, int](), 0
     for reason, number in rows[: 2 * MOST]:
-        if reason == _ONE:
-            found += 1
-        by_reason[reason] = by_reason.get(reason, 0) + (0 if reason == _ONE else number)
+        found += reason == _ONE
+        by_reason[reason] = by_reason.get(reason, 0) + number * (reason != _ONE)
     of_host = readiness.hindrances() if hindrances is None else hindrances
     return min(found + sum(number > 0 for number in by_reason.values()), MOST) + len(of_host)
 
@@ -230,7 +227,7 @@ def alerts(user: User) -> QuerySet[Alert]:
     of_host = Q(root=None, run=None)
     of_root = Q(run=None) & places.q("root", "")
     seen = Q() if places.everywhere else of_host | of_root | places.q("run__root", "run__equipment")
-    return Alert.objects.filter(ended_at=None).exclude(shown_apart).filter(seen)
+    return Alert.objects.filter(seen, ended_at=None).exclude(shown_apart)
 
 
 def breakers(user: User) -> QuerySet[SweepBreaker]:

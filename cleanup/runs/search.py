@@ -39,7 +39,7 @@ class FoundRuns:
 
 
 @dataclass(frozen=True)
-class NamedCodes:
+class SearchedNames:
     """Names of instruments and codes of projects; `titles` by code, with their case folded."""
 
     instruments: list[str]
@@ -63,22 +63,22 @@ class Word:
         return Q(run_path__icontains=self.text) | self.asked
 
 
-def read_names() -> NamedCodes:
+def read_names() -> SearchedNames:
     """One short query."""
     instruments = Instrument.objects.order_by().values_list("equipment", Value(""), Value(0))
     found = list(instruments.union(Project.objects.order_by().values_list("code", "title", Value(1))))
-    return NamedCodes(
+    return SearchedNames(
         [name for name, _title, of in found if not of], {code: title.casefold() for code, title, of in found if of}
     )
 
 
-def words_of(text: str, names: NamedCodes, most: int) -> list[Word]:
+def words_of(text: str, names: SearchedNames, most: int) -> list[Word]:
     """The first `most` different words, those that fewest runs have first."""
     folded = list(dict.fromkeys(text.casefold().split()))[:most]
     return [_word(word, names) for word in sorted(folded, key=len, reverse=True)]
 
 
-def find(runs: RunQuerySet, words: Sequence[Word], names: NamedCodes, limit: int) -> FoundRuns:
+def find(runs: RunQuerySet, words: Sequence[Word], names: SearchedNames, limit: int) -> FoundRuns:
     """The runs with all words, asked for by one word and looked at for the others; at most `limit`."""
     texts = [word.text for word in words]
     quick = [word.parts for word in words if word.parts is not None]
@@ -120,7 +120,7 @@ def _keys(group: tuple[Q, ...]) -> frozenset[int] | None:
     return None
 
 
-def _word(text: str, names: NamedCodes) -> Word:
+def _word(text: str, names: SearchedNames) -> Word:
     instruments = [name for name in names.instruments if text in name.casefold()]
     codes = [code for code, title in names.titles.items() if text in title or text in code.casefold()]
     asked = Q(pk__in=[])
@@ -134,7 +134,7 @@ def _word(text: str, names: NamedCodes) -> Word:
     return Word(text, asked, None if parts is None else Parts((*named, *parts.named), parts.kept))
 
 
-def _of_steps(text: str, names: NamedCodes) -> Parts | None:
+def _of_steps(text: str, names: SearchedNames) -> Parts | None:
     """By its longest step: each step of the word is in a step of the path."""
     for step in sorted(filter(None, text.split("/")), key=len, reverse=True):
         if (parts := _word(step, names).parts) is not None:

@@ -7,7 +7,7 @@ import pytest
 from django.contrib.auth.models import Group, User
 from django.db import connection, transaction
 
-from cleanup.models import Access, Change, Heartbeat, Run, StagingRoot, changes
+from cleanup.models import Access, Heartbeat, NotedChange, Run, StagingRoot, changes
 from tests.tools.rows import run_row
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -86,9 +86,9 @@ def test_a_change_that_is_committed_after_a_later_one_is_news(run: Run) -> None:
 def test_old_changes_are_forgotten(run: Run, now: datetime) -> None:
     before = changes.mark()
     Run.objects.doubt()
-    rows = Change.objects.count()
+    rows = NotedChange.objects.count()
     changes.forget_old(now)
-    assert (Change.objects.count(), changes.nothing_since(before)) == (rows, False)
-    Change.objects.update(at=now - changes.KEPT_FOR - timedelta(seconds=1))
+    assert (NotedChange.objects.count(), changes.nothing_since(before)) == (rows, False)
+    NotedChange.objects.update(at=now - changes.KEPT_FOR - timedelta(seconds=1))
     changes.forget_old(now)
-    assert Change.objects.count() == (1 if connection.vendor == "sqlite" else 0)
+    assert NotedChange.objects.count() == (1 if connection.vendor == "sqlite" else 0)

@@ -118,3 +118,14 @@ def test_the_migration_writes_the_same_words(lab_rows: list[Run]) -> None:
     for _twice in range(2):
         migration.fill(apps, None)
         assert set(RunWord.objects.values_list("run", "kind", "text")) == kept
+
+
+def test_runs_that_discovery_finds_together_have_their_words(lab: Lab, root: StagingRoot, now: datetime) -> None:
+    for minute in range(3):
+        lab.run(f"CONFOCAL_01/PROJ-0042/Runs/Run_2026-04-17T14-{minute:02}")
+    discovery.discover(root, now=now)
+    kept = {run: set() for run in Run.objects.all()}
+    for word in RunWord.objects.select_related("run"):
+        kept[word.run].add((word.kind, word.text))
+    assert {run: set(search_words.words_of(run.leaf)) for run in kept} == kept
+    assert len(kept) == 3 and all(kept.values())

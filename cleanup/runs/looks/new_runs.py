@@ -6,7 +6,7 @@ from datetime import datetime
 
 from django.db import transaction
 
-from cleanup.models import IngestEvent, RecordSight, Run
+from cleanup.models import IngestEvent, RecordSight, Run, search_words
 from cleanup.rules.states import State
 from cleanup.runs import at_path, rows
 from cleanup.runs.looks.begun import BegunLook
@@ -43,6 +43,7 @@ def make(result: Discovered, begun: Iterable[BegunLook]) -> list[tuple[BegunLook
         for run in {(run.equipment, run.project): run for run in runs}.values():
             result.names.write(run)
         Run.objects.bulk_create(runs)
+        search_words.keep(runs)
         IngestEvent.objects.bulk_create([event for _each, row in made for event in row.events])
         RecordSight.objects.bulk_create([sight for _each, row in made for sight in row.sights])
         _entitle(runs)

@@ -152,7 +152,7 @@ def test_each_root_by_itself_and_no_query_more_for_many(
         sample(other, now - DAY, free=2 * TB)
         sample(other, now, free=TB - number)
         roots.append(other)
-    with django_assert_num_queries(3):
+    with django_assert_num_queries(2):
         found = disk_usage.outlooks(roots, now)
     assert root.pk not in found
     assert [found[other.pk].free_bytes for other in roots[1:]] == [TB - number for number in range(5)]
