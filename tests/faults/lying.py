@@ -13,7 +13,7 @@ import contextlib
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -268,11 +268,11 @@ SETTINGS = (DIRECT, ONE_DISK, SERVED, REMEMBERED, REUSED)
 class ReaderHere(means.ReaderHere):
     """Reads the NAS in this process, where a sign can be left out; the seam sees each question."""
 
-    def _ask(self, request: dict[str, Any]) -> None:
+    def _ask(self, request: dict[str, Any], more: Iterable[bytes] = ()) -> None:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.write(nowhere, b"?")
         os.close(nowhere)
-        super()._ask(request)
+        super()._ask(request, more)
         self._answers = iter(list(self._answers))  # or the mount would be held open until the next question
 
 

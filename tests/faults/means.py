@@ -10,7 +10,7 @@ import shutil
 import stat
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from django.conf import settings
 from cleanup.lab.nas.nas_transport import Reader
 from cleanup.lab.roots import opening
 from cleanup.models import Run
-from cleanup.storage.nas import client, server, way_to_twin
+from cleanup.storage.nas import client, server, wanted_files, way_to_twin
 from cleanup.storage.root_files import markers
 from cleanup.storage.staging import record_locks
 from tests.faults.scene import is_root
@@ -174,7 +174,9 @@ def _may_trace(strace: str) -> bool:
 
 
 class ReaderHere(client.NasReader):
-    def _ask(self, request: dict[str, Any]) -> None:
+    def _ask(self, request: dict[str, Any], more: Iterable[bytes] = ()) -> None:
+        if "wanted" in request:
+            request["wanted"] = wanted_files.WantedFiles(more)
         self._answers = self._look(request)
 
     def _answer(self, waits: Callable[[], None] = lambda: None) -> dict[str, Any]:
