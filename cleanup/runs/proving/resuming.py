@@ -9,6 +9,7 @@ from typing import Self
 
 from cleanup.lab.roots import opening
 from cleanup.models import Run
+from cleanup.runs.proofs import differences
 from cleanup.runs.proofs.digests import DigestsSoFar
 from cleanup.runs.proofs.proofs import PROOF_MAX_AGE
 from cleanup.storage.data_directory import kept_digests
@@ -52,14 +53,19 @@ class RunDigests:
     def resume(
         self, evidence: str, files: Sequence[Entry], twins: Mapping[bytes, TwinFile], now: datetime
     ) -> tuple[DigestsSoFar | None, datetime]:
-        """As `resumption.Resumption.resume`. What cannot be kept is read as if nothing had been kept."""
+        """As `resumption.Resumption.resume`. What cannot be kept is read as if nothing had been kept.
+
+        After a difference no byte counts that was read before: a failing disk changes bytes and no times.
+        """
         data = opening.data_dir()
         if not self._ahead and not (kept_digests.is_kept(data, self._run.pk) and self._take_lock()):
             return None, now
         paths = sorted(entry.path for entry in files)
+        found_at = differences.found_at(self._run)
+        longest = min(PROOF_MAX_AGE, now - found_at) if found_at is not None else PROOF_MAX_AGE
         try:
             kept = self._stack.enter_context(
-                kept_digests.opened(data, self._run.pk, evidence, paths, twins, now=now, longest=PROOF_MAX_AGE)
+                kept_digests.opened(data, self._run.pk, evidence, paths, twins, now=now, longest=longest)
             )
         except OSError as error:
             logger.warning("digests of %s are not kept: %s", self._run.run_path, error)

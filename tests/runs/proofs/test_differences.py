@@ -14,7 +14,7 @@ import pytest
 from django.core.management import call_command
 from django.test import Client
 
-from cleanup.clears import preparation, refusal
+from cleanup.clears import last_checks, refusal
 from cleanup.clears.clear_now import clear
 from cleanup.clears.run_action import Action, RunAction
 from cleanup.models import Difference, Proof, Run
@@ -199,7 +199,9 @@ def test_no_earlier_proof_counts_once_a_difference_was_found(
     twin.write_bytes((damaged.path / TILE).read_bytes())
     os.utime(twin, (LONG_AGO - 1, LONG_AGO - 1))
     with monkeypatch.context() as patch:
-        patch.setattr(preparation, "keep_plan", means.failing(refusal.Refused(Finding(Reason.STORAGE_ERROR))))
+        patch.setattr(
+            last_checks, "expect_no_own_storage", means.failing(refusal.Refused(Finding(Reason.STORAGE_ERROR)))
+        )
         swept(damaged.now)
     assert Proof.objects.get().evidence
     damage(twin)

@@ -16,7 +16,7 @@ from django.utils import timezone
 from django_q.models import OrmQ
 
 from cleanup import clear_run, tasks
-from cleanup.clears import preparation, protocol
+from cleanup.clears import last_checks, protocol
 from cleanup.clears.queue import ClearRequest
 from cleanup.clears.refusal import Refused
 from cleanup.lab.roots import opening
@@ -151,7 +151,7 @@ def test_what_it_finds_keeps_earlier_proofs_and_mere_sizes_from_counting(
 ) -> None:
     """The run was proven, and its twin has rotted since without a trace: the run must stay."""
     refused = Refused(Finding(Reason.STORAGE_ERROR))
-    with replaced(monkeypatch, preparation, "keep_plan", failing(refused)):
+    with replaced(monkeypatch, last_checks, "expect_no_own_storage", failing(refused)):
         place.clear()
     assert Proof.objects.get().evidence
     rewrite(place.twin)
