@@ -9,7 +9,8 @@ import pytest
 
 from cleanup.models import Instrument, Project, Run, RunWord, StagingRoot
 from cleanup.models.search_words import days, times, words_of
-from cleanup.runs import search
+from cleanup.runs import discovery, search
+from tests.tools.lab import Lab
 from tests.tools.rows import run_row
 
 pytestmark = pytest.mark.django_db
@@ -124,8 +125,8 @@ def test_runs_that_discovery_finds_together_have_their_words(lab: Lab, root: Sta
     for minute in range(3):
         lab.run(f"CONFOCAL_01/PROJ-0042/Runs/Run_2026-04-17T14-{minute:02}")
     discovery.discover(root, now=now)
-    kept = {run: set() for run in Run.objects.all()}
+    kept: dict[Run, set[tuple[str, str]]] = {run: set() for run in Run.objects.all()}
     for word in RunWord.objects.select_related("run"):
         kept[word.run].add((word.kind, word.text))
-    assert {run: set(search_words.words_of(run.leaf)) for run in kept} == kept
+    assert {run: set(words_of(run.leaf)) for run in kept} == kept
     assert len(kept) == 3 and all(kept.values())
