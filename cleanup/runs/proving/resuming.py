@@ -12,6 +12,7 @@ from cleanup.models import Run
 from cleanup.runs.proofs.digests import DigestsSoFar
 from cleanup.runs.proofs.proofs import PROOF_MAX_AGE
 from cleanup.storage.data_directory import kept_digests
+from cleanup.storage.staging import tree_entries
 from cleanup.storage.staging.run_tree import Entry
 
 logger = logging.getLogger(__name__)
@@ -53,7 +54,7 @@ class RunDigests:
         data = opening.data_dir()
         if not self._ahead and not (kept_digests.is_kept(data, self._run.pk) and self._take_lock()):
             return None, now
-        paths = sorted(entry.path for entry in files)
+        paths = tree_entries.paths_of(files)
         try:
             kept = self._stack.enter_context(
                 kept_digests.opened(data, self._run.pk, evidence, paths, now=now, longest=PROOF_MAX_AGE)
