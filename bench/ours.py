@@ -15,7 +15,6 @@ from cleanup.runs.facts import inspection
 from cleanup.runs.proofs import proofs
 from cleanup.storage import handles, hash_pool, linux
 from cleanup.storage.staging import manifest, removal, run_tree
-from cleanup.storage.staging.run_tree import Entry
 
 Counted = tuple[int, int]
 
@@ -92,11 +91,8 @@ def check_hashes(place: Path, expected: Counted) -> Work:
         assert listed is not None
         digests, right = listed.digests_of({entry.path for entry in files}), list[bytes]()
 
-        def take(entry: Entry, digest: bytes, _status: linux.FileStatus) -> None:
-            if digests[entry.path] == digest:
-                right.append(entry.path)
-
-        hash_pool.hash_all(run, files, take)
+        for batch in hash_pool.hash_batches(run, files):
+            right += [entry.path for entry, digest, _status in batch if digests[entry.path] == digest]
         _expect((len(right), run_tree.count(files).bytes), expected)
 
     return work

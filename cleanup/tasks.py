@@ -174,6 +174,7 @@ def _ask_later(done: reconciling.Reconciled | None, seconds: float) -> str:
 def prove() -> str:
     """Make proofs ahead of clicks, for some minutes; the next task goes on."""
     if not settings.EXLAB_PROVE:
+        proving_rows.forget_all(timezone.now())
         return "proofs are not made ahead (EXLAB_PROVE)"
     if _cluster() == settings.EXLAB_PROVE_CLUSTER:  # no other work of this process has to wait
         linux.come_last()

@@ -106,9 +106,9 @@ class NasBreakerAdmin(ReadOnly):
 class ProvingLeaseAdmin(ReadOnly):
     list_display = ("nas", "host", "busy", "until", "failures", "again_after", "trouble", "said")
 
-    @admin.display(description="proofs are being made", boolean=True)
-    def busy(self, lease: ProvingLease) -> bool:
-        return bool(lease.holder)
+    @admin.display(description="proofs are being made")
+    def busy(self, lease: ProvingLease) -> str:
+        return "yes" if lease.holder else "not now"
 
     @admin.display(description="detail")
     def said(self, lease: ProvingLease) -> str:

@@ -48,7 +48,7 @@ def keep(runs: Iterable[Run]) -> None:
 
 
 def keep_new(instance: Run, created: bool, **kwargs: Any) -> None:  # noqa: ANN401
-    """A handler of `post_save`: who makes a run need not think of its words. `bulk_create` sends no such signal."""
+    """A handler of `post_save`: code that makes a run need not write its words. `bulk_create` sends no such signal."""
     if created:
         keep([instance])
 

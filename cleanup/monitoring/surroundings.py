@@ -20,10 +20,9 @@ from cleanup.rules.facts import Finding
 class Surroundings:
     """The staging roots by name; `mine` are those that the user may view.
 
-    `beating`: the hosts of roots whose clearing cluster works; `any_beats`: also on a host without
-    roots. `unwatched`: those without a watchdog, which looked last
-    at `watched_at`. `breakers`: open ones by the root's key, with no
-    more than when and why. `next_sweeps`: the next timed one by host.
+    `beating`: the hosts of roots whose clearing cluster works; `any_beats`: whether one works, also on a host without
+    roots. `unwatched`: the hosts without a watchdog; `watched_at`: when one looked last. `breakers`: open ones by the
+    root's key, with no more than when and why. `next_sweeps`: the next timed one by host.
     """
 
     roots: list[StagingRoot]

@@ -18,7 +18,7 @@ def of_proof(row: ClearAttempt | ByteCheck) -> Callable[[int], None]:
     def progress(size: int) -> None:
         nonlocal compared, last
         if not size:
-            return  # nothing has come: who waits for a disk that hangs makes no progress
+            return  # nothing has come: to wait for a disk that hangs is no progress
         compared += size
         if time.monotonic() - last >= _PROGRESS_SECONDS:
             rows = type(row)._default_manager.filter(pk=row.pk)

@@ -4,7 +4,6 @@ import os
 import resource
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
 
@@ -40,20 +39,11 @@ class FileToHash(Protocol):
 
 T = TypeVar("T", bound=FileToHash)
 HashedFiles = list[tuple[T, bytes, linux.FileStatus]]
-Take = Callable[[T, bytes, linux.FileStatus], None]
 Beat = Callable[[int], None]
 
 
 class _Stopped(Exception):
     """The caller no longer waits for this file."""
-
-
-def hash_all(directory: int, files: Iterable[T], take: Take[T], *, beat: Beat = lambda count: None) -> None:
-    """Gives `take` each file with its SHA-256 and status; else as `hash_batches`."""
-    with closing(hash_batches(directory, files, beat=beat)) as batches:
-        for batch in batches:
-            for file, digest, status in batch:
-                take(file, digest, status)
 
 
 def hash_batches(

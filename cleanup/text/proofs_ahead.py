@@ -17,10 +17,10 @@ _WAITS = {
     Wait.INSTRUMENT: "the instrument is writing",
     Wait.PRESSURE: "the disk is busy",
     Wait.CLEAR: "a run is being cleared",
-    Wait.HOURS: "it is not allowed at this hour",
-    Wait.TAKEN_OVER: "a clear goes on with it",
+    Wait.HOURS: "an admin allows it only at other hours",
+    Wait.TAKEN_OVER: "a clear reads this run now",
     Wait.LEASE: "another worker reads this NAS",
-    Wait.SLOW: "the run is too large for the limit of this NAS",
+    Wait.SLOW: "at the speed that an admin allows, the run takes too long",
     Wait.FRESH: "the copy on the NAS was just written",
 }
 # A reading that gives no sign for so long has ended.

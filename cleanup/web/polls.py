@@ -23,8 +23,8 @@ _ASKED = "since"
 class AnswerUnchanged:
     """Answers 204 to a page that polls while nothing has changed at all; else the view answers, and gives a new mark.
 
-    It reads the session and one number. It tells everyone who is signed in only that: whether something has changed
-    somewhere, and a change of who may see what is one, too.
+    It reads the session and one number. It tells a signed-in user only whether something has changed somewhere, and
+    a change of who may see what is one, too.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:

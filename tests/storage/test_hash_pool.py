@@ -4,6 +4,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,15 @@ def entries_of(run: int) -> list[Entry]:
     return sorted(run_tree.scan(run).data_files)
 
 
+def hash_all(
+    run: int, files: list[Entry], take: Callable[..., None], *, beat: Callable[[int], None] = lambda size: None
+) -> None:
+    with closing(hash_pool.hash_batches(run, files, beat=beat)) as batches:
+        for batch in batches:
+            for hashed in batch:
+                take(*hashed)
+
+
 def test_every_file_is_taken_in_order_in_this_thread(tmp_path: Path, open_directory: Open) -> None:
     paths = lay(tmp_path, *[10] * 600, *[LARGE] * 9, HUGE, HUGE, *[5] * 3, HUGE, 0)
     run, taken, read, threads = open_directory(tmp_path), list[tuple[bytes, bytes, int]](), list[int](), set[int]()
@@ -50,7 +60,7 @@ def test_every_file_is_taken_in_order_in_this_thread(tmp_path: Path, open_direct
         threads.add(threading.get_ident())
         read.append(size)
 
-    hash_pool.hash_all(run, entries_of(run), take, beat=beat)
+    hash_all(run, entries_of(run), take, beat=beat)
     assert taken == [
         (path.name.encode(), hashlib.sha256(path.read_bytes()).digest(), path.stat().st_ino) for path in paths
     ]
@@ -73,7 +83,7 @@ def test_large_files_are_read_at_once_and_small_ones_are_not(
         return real(directory, path, **how)  # type: ignore[arg-type]
 
     monkeypatch.setattr(hashing, "hash_file", met)
-    hash_pool.hash_all(run, entries_of(run), lambda *taken: None)
+    hash_all(run, entries_of(run), lambda *taken: None)
     assert threads[b"000"] == threads[b"003"] == threading.get_ident()
     assert len({threads[b"001"], threads[b"002"], threading.get_ident()}) == 3
 
@@ -105,7 +115,7 @@ def test_the_first_error_in_order_is_raised_and_no_thread_goes_on(tmp_path: Path
     for path in paths[1:3]:
         path.unlink()
     with pytest.raises(FileNotFoundError) as missing:
-        hash_pool.hash_all(run, files, lambda entry, *hashed: taken.append(entry.path))
+        hash_all(run, files, lambda entry, *hashed: taken.append(entry.path))
     assert (missing.value.filename, taken) == ("001", [b"000"])
     assert threading.active_count() == threads
 
@@ -119,7 +129,7 @@ def test_the_first_error_among_small_files_is_raised_and_no_thread_goes_on(
     for number in (700, 710, 990):
         paths[number].unlink()
     with pytest.raises(FileNotFoundError) as missing:
-        hash_pool.hash_all(run, files, lambda entry, *hashed: taken.append(entry.path))
+        hash_all(run, files, lambda entry, *hashed: taken.append(entry.path))
     assert missing.value.filename == "700"
     assert taken == [b"%03d" % number for number in range(len(taken))]
     assert len(taken) in (500, 500 + 6 * hash_pool._PART)
@@ -137,6 +147,6 @@ def test_whatever_stops_the_caller_ends_every_read(where: str, tmp_path: Path, o
 
     how = {"take": lambda *taken: None, "beat": lambda size: None, where: stop}
     with pytest.raises(KeyboardInterrupt):
-        hash_pool.hash_all(run, files, how["take"], beat=how["beat"])
+        hash_all(run, files, how["take"], beat=how["beat"])
     assert threading.active_count() == threads
     assert len(os.listdir("/proc/self/fd")) == descriptors

@@ -39,7 +39,7 @@ def row(**fields: Any) -> ProvingRun:
         (row(phase="waiting", reason=Wait.INSTRUMENT), "Proving waits: the instrument is writing."),
         (
             row(phase="waiting", reason=Wait.HOURS, expected_at=NOW + 2 * HOUR),
-            "Proving waits: it is not allowed at this hour; tried again at about 10:00.",
+            "Proving waits: an admin allows it only at other hours; tried again at about 10:00.",
         ),
         (
             row(phase="put_off", reason="nas_timeout", again_after=NOW + HOUR),

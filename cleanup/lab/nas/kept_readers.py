@@ -24,7 +24,7 @@ class ReadRoot(NamedTuple):
 
 
 @dataclass
-class _KeptReader:
+class _KeptReaders:
     readers: dict[ReadRoot, NasReader] = field(default_factory=dict)
 
     def close(self) -> None:
@@ -32,8 +32,8 @@ class _KeptReader:
             self.readers.popitem()[1].__exit__()
 
 
-_keeping: ContextVar[_KeptReader | None] = ContextVar("kept_readers", default=None)
-_of_process = _KeptReader()
+_keeping: ContextVar[_KeptReaders | None] = ContextVar("kept_readers", default=None)
+_of_process = _KeptReaders()
 
 
 @contextlib.contextmanager
@@ -42,7 +42,7 @@ def keeping() -> Iterator[None]:
     if _keeping.get() is not None:
         yield
         return
-    kept = _KeptReader()
+    kept = _KeptReaders()
     token = _keeping.set(kept)
     try:
         yield

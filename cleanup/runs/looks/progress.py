@@ -1,4 +1,4 @@
-"""How far a pass is: on its root's row for the pages, in the log, and for who has asked for it."""
+"""How far a pass is: on its root's row for the pages, in the log, and for the caller."""
 
 import logging
 import time
@@ -21,7 +21,7 @@ _LOGGED_EVERY_SECONDS = 60.0
 
 
 def say_nothing(line: str) -> None:
-    """For a pass that nobody watches."""
+    """For a pass whose caller does not show its progress."""
 
 
 class LookProgress:

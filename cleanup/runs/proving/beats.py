@@ -1,4 +1,4 @@
-"""What a reading ahead does twice a second: it counts, gives a sign of life, and stops for whoever needs the disk."""
+"""What a reading ahead does twice a second: it counts, gives a sign of life, and stops for others who need the disk."""
 
 import os
 import time

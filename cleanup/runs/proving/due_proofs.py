@@ -20,7 +20,7 @@ from cleanup.runs.proofs.proofs import PROOF_MAX_AGE
 
 # A run is proven once. Again only if it is due within this time of now, or was asked for within it.
 SOON = timedelta(days=1)
-# Whom a person is looking at just now comes first.
+# Runs that a person is looking at just now come first.
 JUST_ASKED = timedelta(hours=1)
 # A proof is renewed so long before it may not be used any more.
 RENEWED_BEFORE = timedelta(hours=2)
@@ -45,7 +45,7 @@ class RunToProve:
 
     @property
     def order(self) -> tuple[bool, datetime, int, int]:
-        """Whom a person looks at first, then those due soonest, then the largest."""
+        """Runs that a person looks at come first, then those due soonest, then the largest."""
         return not self.just_asked, self.due, -self.bytes, self.run
 
 

@@ -26,7 +26,7 @@ from cleanup.runs.proving.due_proofs import RunToProve
 from cleanup.runs.proving.resuming import RunDigests
 from cleanup.runs.proving.waits import Stopped, Wait
 
-# A run that the limit of a NAS lets nobody read within this would be read for ever.
+# A run that cannot be read within this, at the limit of its NAS, would be read again and again.
 _READ_WITHIN = proofs.PROOF_MAX_AGE - timedelta(hours=4)
 _DAY = timedelta(days=1)
 # These concern the NAS, not one run.

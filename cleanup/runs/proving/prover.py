@@ -1,6 +1,6 @@
 """Proves runs ahead of a click, so that the click need not wait.
 
-It decides nothing and changes neither side. Whoever needs the disk or the NAS comes first, and its failures are counted
+It decides nothing and changes neither side. Others who need the disk or the NAS come first. Its failures are counted
 apart from those of clears.
 """
 

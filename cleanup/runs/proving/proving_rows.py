@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db import OperationalError
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 
 from cleanup.lab.nas.proving_leases import NasLease, pause_after
 from cleanup.models import ProvingRun, Run
@@ -140,6 +140,15 @@ def _waiting(each: RunToProve, expected: datetime, now: datetime) -> ProvingRun:
 def _forget_others(nas: str, planned: set[int], now: datetime) -> None:
     """A run that is not wanted any more does not wait; what was asked for within a day is remembered."""
     waiting = Q(phase__in=[Phase.WAITING, Phase.READING], nas=nas, host=settings.EXLAB_HOST)
-    others = ProvingRun.objects.filter(waiting).exclude(pk__in=planned)
-    others.filter(asked_at__gt=now - SOON).update(phase=Phase.ASKED, expected_at=None, reason="", detail="")
-    others.filter(Q(asked_at=None) | Q(asked_at__lte=now - SOON)).delete()
+    _forget(ProvingRun.objects.filter(waiting).exclude(pk__in=planned), now)
+
+
+def forget_all(now: datetime) -> None:
+    """No run of this host waits any more, for no proof is made ahead. What is proven stays."""
+    unproven = [Phase.WAITING, Phase.READING, Phase.PUT_OFF]
+    _forget(ProvingRun.objects.filter(host=settings.EXLAB_HOST, phase__in=unproven), now)
+
+
+def _forget(rows: "QuerySet[ProvingRun]", now: datetime) -> None:
+    rows.filter(asked_at__gt=now - SOON).update(phase=Phase.ASKED, expected_at=None, reason="", detail="")
+    rows.filter(Q(asked_at=None) | Q(asked_at__lte=now - SOON)).delete()

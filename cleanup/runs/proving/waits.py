@@ -79,9 +79,9 @@ def is_stalled() -> bool:
 
 
 def stalled_percent(seconds: float) -> float:
-    """The share of the next seconds in which some process waits for a disk, in percent; 0 where nobody measures.
+    """The share of the next seconds in which some process waits for a disk, in percent.
 
-    The prover reads nothing meanwhile, so its own waiting does not count.
+    It is 0 where the kernel does not measure that. The prover reads nothing meanwhile: its own waiting does not count.
     """
     before = disk_activity.io_pressure()
     began = time.monotonic()

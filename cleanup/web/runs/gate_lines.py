@@ -78,7 +78,10 @@ def _passed(gate: str, verdict: str, detail: str) -> str:
     if verdict != Verdict.PASS or gate not in PASSED:
         return ""
     if gate == Gate.PROOF and detail.startswith(AT_THE_CLEAR):
-        return "The NAS has every file with its name and size; every byte is read again at the clear."
+        return (
+            "The NAS has every file with its name and size. A clear compares every byte, unless that was done within a "
+            "day and nothing has changed since."
+        )
     if gate == Gate.PROOF and detail.startswith(ProofLevel.RECORD):
         return "Nothing is asked of the NAS."
     if gate == Gate.UNCHANGED and detail == BY_ACCEPTANCE:

@@ -88,7 +88,7 @@ class ToneTotal:
 
 @dataclass(frozen=True)
 class ChosenRuns:
-    """ChosenRuns runs; `few`: by their keys, `many`: a search looks at each, `over`: they are more than `COUNTED`."""
+    """Runs as chosen; `few`: by their keys, `many`: a search looks at each, `over`: they are more than `COUNTED`."""
 
     runs: RunQuerySet
     few: bool = False
@@ -263,7 +263,7 @@ def root_choices(user: AnyUser) -> list[str]:
 
 
 def choices(user: AnyUser) -> Choices:
-    """What a user may choose by: one query. Who does not see all sees only projects with staged runs."""
+    """What a user may choose by: one query. A user who does not see all sees only projects with staged runs."""
     seen = permissions.instruments(user).order_by().values("equipment").distinct().order_by("equipment")[:OFFERED]
     projects = Project.objects.order_by("code")
     if not permissions.places(user, permissions.VIEW).everywhere:

@@ -100,8 +100,12 @@ def test_the_task_can_be_turned_off_and_gives_a_sign_of_life(place: Place, setti
     place.add(files={"a.bin": b"x" * 4096, "b.bin": b"y"})
     place.look()
     settings.EXLAB_PROVE = False
+    shown = ProvingRun.objects.create(
+        run=place.run(), host=settings.EXLAB_HOST, phase="waiting", expected_at=timezone.now(), phase_at=timezone.now()
+    )
     assert "EXLAB_PROVE" in tasks.prove()
     assert not Proof.objects.exists()
+    assert not ProvingRun.objects.filter(pk=shown.pk).exists(), "no page may say that it will be proven"
     settings.EXLAB_PROVE = True
     monkeypatch.setattr(beats, "_LIFE_SECONDS", 0.0)
     assert tasks.prove() == f"{RUN_PATH}: proven"
