@@ -33,6 +33,7 @@ from cleanup.lab.roots.opening import OpenRun, Unreachable
 from cleanup.ledger import book, entries
 from cleanup.models import (
     ClearAttempt,
+    Difference,
     Hold,
     IngestEvent,
     LedgerKind,
@@ -320,9 +321,15 @@ def _write_commit(attempt: ClearAttempt, run: Run, prepared: Prepared, now: date
     # The update above locks the run's row, as laying a hold does, so none comes between. A hold file's row is only what
     # discovery saw; the fenced run has just been checked.
     holds = keeping_holds.holding(run, Hold.objects.in_force(now))
-    is_held, known = Run.objects.filter(pk=run.pk).values_list(Exists(holds), count_of_events()).get()
+    differs = Difference.objects.filter(run=run)
+    is_held, is_different, known = (
+        Run.objects.filter(pk=run.pk).values_list(Exists(holds), Exists(differs), count_of_events()).get()
+    )
     if is_held and (hold := holds.first()):
         raise Refused(Finding(Reason.HELD, keeping_holds.said(hold, run)))
+    # One that was known before was read again, and forgotten.
+    if is_different and not (attempt.proof and attempt.proof.accepted_id):
+        raise Refused(Finding(Reason.NOT_COMPARED, "a difference was found while it was cleared"))
     if attempt.proof and attempt.proof.accepted_id and not accepted_bytes.may_go(attempt.proof.accepted_id):
         raise Refused(Finding(Reason.ACCEPTANCE_VOID, "it was withdrawn while the run was cleared"))
     IngestEvent.objects.create(

@@ -254,10 +254,9 @@ def _explore(stage: Stage, operation: Operation, change: Change, *, committed: b
         stage.fresh()
     else:
         found += violations(point, _when_undone(stage, act.undo))
-        if stage.accepted or Difference.objects.exists():
-            # A change makes an acceptance void, and taking it back does not make it good. After a difference a clear
-            # takes other steps.
-            stage.fresh()
+        Difference.objects.all().delete()  # after one a clear takes other steps than those rehearsed
+        if stage.accepted:
+            stage.fresh()  # a change makes an acceptance void, and taking it back does not make it good
     return found
 
 

@@ -338,8 +338,7 @@ def _with_bytes(
     if earlier is not None:
         facts = replace(seen.facts, proof=_again(earlier))
         return replace(seen, facts=facts, evidence=evidence, reused=earlier, listing=listing)
-    resumed = so_far.resume(evidence, scan.data_files, listing.files, now) if so_far and evidence else None
-    digests, since = resumed or (None, now)
+    kept, since = so_far.resume(evidence, scan.data_files, listing.files, now) if so_far and evidence else (None, now)
     del listing
     compared = proofs.compare_bytes(
         run,
@@ -349,7 +348,7 @@ def _with_bytes(
         reader,
         progress,
         staging=opened.root,
-        so_far=digests,
+        so_far=kept,
         vouched=evidence if since < now else "",  # what was read earlier counts
         pace=pace,
     )

@@ -102,6 +102,10 @@ def _settle(run: Run, wanted: RunToProve, look: Look, decision: Decision, began:
     first, proof = look.since or began, look.facts.proof
     if look.read is not None and look.scan is not None:
         resuming.drop(run.pk)  # read to the end: proven, or not to be trusted
+        found_at = differences.found_at(run)
+        if found_at is not None and found_at >= first and not look.read.proof.findings:
+            found = Finding(Reason.NOT_COMPARED, "another comparison found a difference while it was read")
+            return _put_off(run, found, until=now + _DAY)
         differences.keep(run, look.read, look.scan, look.listed, now=first, until=now)
     finding = next(iter(proof.findings), None) if proof is not None else None
     if look.read is None or finding is not None or proof is None:

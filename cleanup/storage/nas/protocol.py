@@ -5,6 +5,7 @@ CRC-32, then the payload. Before the result or a `problem` come `beat` (bytes re
 """
 
 import binascii
+import errno
 import json
 import os
 import re
@@ -85,13 +86,16 @@ class FileBatch:
         return len(self._paths)
 
     def add(self, path: bytes, status: linux.FileStatus, digest: bytes = b"") -> None:
-        """Adds a file; `digest` in a batch with digests."""
+        """Adds a file; `digest` in a batch with digests. Raises OSError for a time after the year 2262."""
         marks = status.size, status.mtime_ns, status.ino
-        self._marks += (
-            _READ_MARKS.pack(*marks, digest, status.ctime_ns)
-            if self.with_digests
-            else _LISTED_MARKS.pack(*marks, status.ctime_ns)
-        )
+        try:
+            self._marks += (
+                _READ_MARKS.pack(*marks, digest, status.ctime_ns)
+                if self.with_digests
+                else _LISTED_MARKS.pack(*marks, status.ctime_ns)
+            )
+        except struct.error:
+            raise OSError(errno.EOVERFLOW, os.strerror(errno.EOVERFLOW), os.fsdecode(path)) from None
         self._paths.append(path)
 
     def files(self) -> Iterator[tuple[bytes, TwinFile]]:

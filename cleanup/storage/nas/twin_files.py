@@ -1,5 +1,6 @@
 """The files of a twin on their way to the reader: listed, or read and hashed."""
 
+import os
 import time
 from collections.abc import Callable, Container, Generator, Iterable, Iterator
 from contextlib import closing
@@ -93,7 +94,10 @@ class _Batches:
         self._since = time.monotonic()
 
     def add(self, path: bytes, status: linux.FileStatus, digest: bytes = b"") -> Iterator[Answer]:
-        self._batch.add(path, status, digest)
+        try:
+            self._batch.add(path, status, digest)
+        except OSError as error:  # no message carries its time: it counts only if it is wanted
+            yield {"unread": [os.fsdecode(path), error.errno]}
         if len(self._batch) >= _FILES:
             yield from self.rest()
 

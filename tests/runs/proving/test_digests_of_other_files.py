@@ -14,7 +14,7 @@ from cleanup import clear_run
 from cleanup.clears.refusal import Refused
 from cleanup.models import Difference, Proof, Run, StagingRoot
 from cleanup.runs import discovery, run_status
-from cleanup.runs.proofs import differences
+from cleanup.runs.proofs import differences, proofs
 from cleanup.runs.proving import prover, waits
 from cleanup.runs.proving.beats import ReadingBeat
 from cleanup.runs.proving.waits import Stopped, Wait
@@ -124,3 +124,30 @@ def test_after_a_difference_no_byte_is_taken_for_granted(
         assert (Proof.objects.count(), Difference.objects.count()) == (0, 1)
         write(b"a" * 1000)
         assert clear_run(run, now=timezone.now(), actor="ada")[0] > 0, "a click reads again"
+
+
+@pytest.mark.parametrize("by", ["prover", "click"])
+def test_a_difference_found_meanwhile_stands(
+    lab: Lab, root: StagingRoot, policy: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    """A comparison on request ends while another one, which has read the file before its disk failed, goes on."""
+    policy(proof="checksum")
+    path = lab.run(files={"a.bin": b"a" * 1000})
+    discovery.discover(root, now=timezone.now())
+    run_status.judge_stale(timezone.now())
+    run = Run.objects.with_root().get()
+    monkeypatch.setattr(waits, "STALLED_PERCENT", 101.0)
+
+    def found_meanwhile(*asked: Any) -> list[str]:
+        differences.note(run, ["a.bin"], now=timezone.now())
+        return staged(*asked)
+
+    staged = proofs._staged_differences
+    monkeypatch.setattr(proofs, "_staged_differences", found_meanwhile)
+    if by == "prover":
+        assert "another comparison found a difference" in prover.prove_due()[0]
+    else:
+        with pytest.raises(Refused, match="not_compared"):
+            clear_run(run, now=timezone.now(), actor="ada")
+    assert (path / "a.bin").exists()
+    assert Difference.objects.count() == 1

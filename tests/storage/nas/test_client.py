@@ -490,6 +490,18 @@ def test_an_unreadable_folder_is_an_error_and_not_a_missing_file(lab: Lab, token
         (lab.twin() / "tiles").chmod(0o700)
 
 
+@pytest.mark.parametrize("with_bytes", [False, True])
+def test_a_time_that_no_message_carries_is_an_error_that_names_the_file(
+    lab: Lab, reader: NasReader, with_bytes: bool
+) -> None:
+    lab.run(files={"a.bin": b"a", "b.bin": b"b"})
+    os.utime(lab.twin() / "a.bin", (9_300_000_000, 9_300_000_000))  # in the year 2264
+    assert problem_of(reader, with_bytes=with_bytes) == ("nas_io_error", f"a.bin: {os.strerror(errno.EOVERFLOW)}")
+    only_here = reader.read(RUN_PATH, with_bytes=with_bytes, wanted=[b"b.bin"])
+    assert b"b.bin" in only_here.files, "one that no staged file asks for is left out"
+    assert b"a.bin" not in only_here.files
+
+
 def test_open_nas_gives_the_right_root_and_leaks_nothing(lab: Lab, token: str) -> None:
     before = len(os.listdir("/proc/self/fd"))
     with handles.opened(server.open_nas(str(lab.nas), token)) as root:
