@@ -258,7 +258,10 @@ Q_CLUSTER = {
     "save_limit": 1000,
     "label": "Task queue",
     # A click waits for the next look at the queue of clears. A look costs 2 ms of processor time.
-    "ALT_CLUSTERS": {name: {"poll": 0.2} for name in ("exlab-clear", f"exlab-clear@{EXLAB_HOST}")},
+    "ALT_CLUSTERS": {
+        **{name: {"poll": 0.2} for name in ("exlab-clear", f"exlab-clear@{EXLAB_HOST}")},
+        "exlab-prove": {"workers": 2},
+    },
 }
 EXLAB_CLEAR_CLUSTER = "exlab-clear"
 EXLAB_PROVE_CLUSTER = "exlab-prove"

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cleanup.models import Difference
 from tests.faults.explorer import NEVER, At, Crash, Explored, clear, recover, rehearse, the_commit
 from tests.faults.invariants import (
     RECORD,
@@ -253,8 +254,10 @@ def _explore(stage: Stage, operation: Operation, change: Change, *, committed: b
         stage.fresh()
     else:
         found += violations(point, _when_undone(stage, act.undo))
-        if stage.accepted:
-            stage.fresh()  # a change makes an acceptance void, and taking it back does not make it good
+        if stage.accepted or Difference.objects.exists():
+            # A change makes an acceptance void, and taking it back does not make it good. After a difference a clear
+            # takes other steps.
+            stage.fresh()
     return found
 
 

@@ -44,7 +44,7 @@ def rows() -> dict[str, list[dict[str, Any]]]:
     """Every row of the program that is not of a person."""
     found = apps.get_app_config("cleanup").get_models()
     # The change of what pages show counts each deletion.
-    gone = OF_A_PERSON | {"Instrument", "Project", "Change"}
+    gone = OF_A_PERSON | {"Instrument", "Project", "NotedChange"}
     return {
         model.__name__: list(model._default_manager.order_by("pk").values())
         for model in found

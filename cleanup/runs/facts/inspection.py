@@ -338,8 +338,9 @@ def _with_bytes(
     if earlier is not None:
         facts = replace(seen.facts, proof=_again(earlier))
         return replace(seen, facts=facts, evidence=evidence, reused=earlier, listing=listing)
+    resumed = so_far.resume(evidence, scan.data_files, listing.files, now) if so_far and evidence else None
+    digests, since = resumed or (None, now)
     del listing
-    digests, since = so_far.resume(evidence, scan.data_files, now) if so_far and evidence else (None, now)
     compared = proofs.compare_bytes(
         run,
         opened.run,

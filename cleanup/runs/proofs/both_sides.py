@@ -112,7 +112,7 @@ class BothSides:
             self._digests.add(digest)
             if (status.ino, status.size) != (entry.ino, entry.size):
                 self._changed.add(entry.path)
-            elif self._so_far is not None:
+            elif self._so_far is not None and entry.is_unchanged(run_tree.entry_of(entry.path, status)):
                 self._so_far.note_staged(entry.path, digest)
         self._progress(size + self._beside.bytes_since())
 

@@ -56,6 +56,11 @@ def forget(run: Run) -> None:
     Difference.objects.filter(run=run).delete()
 
 
+def found_at(run: Run) -> datetime | None:
+    """Return when the latest comparison found a difference; None: it found none."""
+    return Difference.objects.filter(run=run).values_list("at", flat=True).first()
+
+
 def was_found(run: Run) -> bool:
     """Return whether the latest comparison found a difference, even if something changed since."""
     return may_differ(run) and Difference.objects.filter(run=run).exists()

@@ -2,6 +2,8 @@
 
 from typing import Protocol
 
+from cleanup.storage.nas.client import TwinFile
+
 
 class DigestsSoFar(Protocol):
     """Digests that an interrupted reading of the same bytes has left, and a place for those read now."""
@@ -11,9 +13,9 @@ class DigestsSoFar(Protocol):
         ...
 
     def note_staged(self, path: bytes, digest: bytes) -> None:
-        """Note a staged file as soon as it has been read."""
+        """Note a staged file as soon as it has been read; only one that is as the scan saw it."""
         ...
 
-    def note_nas(self, path: bytes, digest: bytes) -> None:
-        """Note a file of the NAS as soon as it has been read."""
+    def note_nas(self, path: bytes, twin: TwinFile) -> None:
+        """Note a file of the NAS, with its digest, as soon as it has been read."""
         ...

@@ -87,7 +87,8 @@ def perform(check: ByteCheck, *, now: datetime) -> ByteCheck:
         if answer.outcome == ByteCheck.Outcome.AS_MANIFEST:
             differences.forget(run)
         elif answer.named:
-            differences.note(run, [file["path"] for file in answer.named], now=now)
+            # By its end: an interrupted reading that goes on must not count what it read before.
+            differences.note(run, [file["path"] for file in answer.named], now=timezone.now())
         check.advance(Phase.RUNNING, Phase.DONE, now=timezone.now(), **asdict(answer))
         Run.objects.filter(pk=run.pk).doubt()
     logger.info("verified again %s: %s", run.run_path, check.outcome)

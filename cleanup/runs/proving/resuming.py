@@ -3,16 +3,17 @@
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Self
 
 from cleanup.lab.roots import opening
 from cleanup.models import Run
+from cleanup.runs.proofs import differences
 from cleanup.runs.proofs.digests import DigestsSoFar
 from cleanup.runs.proofs.proofs import PROOF_MAX_AGE
 from cleanup.storage.data_directory import kept_digests
-from cleanup.storage.staging import tree_entries
+from cleanup.storage.nas.client import TwinFile
 from cleanup.storage.staging.run_tree import Entry
 
 logger = logging.getLogger(__name__)
@@ -49,15 +50,22 @@ class RunDigests:
     def __exit__(self, *exc_info: object) -> None:
         self._stack.close()
 
-    def resume(self, evidence: str, files: Sequence[Entry], now: datetime) -> tuple[DigestsSoFar | None, datetime]:
-        """As `resumption.Resumption.resume`. What cannot be kept is read as if nothing had been kept."""
+    def resume(
+        self, evidence: str, files: Sequence[Entry], twins: Mapping[bytes, TwinFile], now: datetime
+    ) -> tuple[DigestsSoFar | None, datetime]:
+        """As `resumption.Resumption.resume`. What cannot be kept is read as if nothing had been kept.
+
+        After a difference no byte counts that was read before: a failing disk changes bytes and no times.
+        """
         data = opening.data_dir()
         if not self._ahead and not (kept_digests.is_kept(data, self._run.pk) and self._take_lock()):
             return None, now
-        paths = tree_entries.paths_of(files)
+        paths = sorted(entry.path for entry in files)
+        found_at = differences.found_at(self._run)
+        longest = min(PROOF_MAX_AGE, now - found_at) if found_at is not None else PROOF_MAX_AGE
         try:
             kept = self._stack.enter_context(
-                kept_digests.opened(data, self._run.pk, evidence, paths, now=now, longest=PROOF_MAX_AGE)
+                kept_digests.opened(data, self._run.pk, evidence, paths, twins, now=now, longest=longest)
             )
         except OSError as error:
             logger.warning("digests of %s are not kept: %s", self._run.run_path, error)

@@ -1,32 +1,35 @@
 """Digests of a reading that may be interrupted: a file for each run in the data directory, which outlives a crash.
 
 A header names what was read by its evidence, and the instant of the first byte. A record is one file of one side. A
-record that does not match its checksum ends the file: what follows was torn.
+record that does not match its checksum ends the file: what follows was torn. A record of the NAS has the marks of the
+file that was read: another one may have lain at its path for a while, and then no longer.
 """
 
 import contextlib
+import hashlib
 import os
 import struct
 import threading
 import time
 import zlib
 from array import array
-from collections.abc import Collection, Iterator
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
 
 from cleanup.storage import handles
 from cleanup.storage.data_directory.datadir import DataDir
-from cleanup.storage.packed_rows import COUNT, PackedRows, place_of
-from cleanup.storage.staging.tree_entries import Paths
+from cleanup.storage.nas.listed_twins import TwinFile
 
 _FOLDER = "proving"
 _MAGIC = b"EXLABD02"
 # Evidence, microseconds since 1970, number of files, checksum of these.
 _HEADER = struct.Struct("<8s32sqII")
-# Twice the file's place in the order of a scan, plus the side; digest; checksum of these, begun with the header's.
-_RECORD = struct.Struct("<I32sI")
-_KEY = struct.Struct("<I32s")
+# Twice the file's place among the sorted paths, plus the side; digest; marks on the NAS; checksum of these, begun with
+# the header's.
+_RECORD = struct.Struct("<I32s8sI")
+_KEY = struct.Struct("<I32s8s")
+_UNMARKED = bytes(8)
 _STAGED, _NAS = 0, 1
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _WRITE_SECONDS = 0.2
@@ -35,30 +38,21 @@ _BUFFERED = 64 << 10
 _READ_AT_ONCE = _RECORD.size * 20_000
 
 
-class _Numbered(NamedTuple):
-    path: bytes
-    number: int  # in the order of a scan
-
-
-def _numbered(paths: Collection[bytes]) -> PackedRows[_Numbered]:
-    is_ordered = isinstance(paths, Paths) and paths.is_ordered
-    in_order = paths if is_ordered else sorted(paths, key=place_of)
-    return PackedRows(_Numbered, COUNT, (_Numbered(path, at) for at, path in enumerate(in_order)), is_ordered=True)
-
-
 class KeptDigests:
-    """The digests of one run's files so far, durable every few seconds. A million files take 20 MB of memory.
+    """The digests of one run's files so far, durable every few seconds.
+
+    A million files take 20 MB of memory, beside their paths.
 
     Threads may note at once. A disk that takes no more ends the keeping, never the reading.
     """
 
-    def __init__(self, descriptor: int, paths: Collection[bytes], seed: int, first_byte_at: datetime) -> None:
+    def __init__(self, descriptor: int, paths: Sequence[bytes], seed: int, first_byte_at: datetime) -> None:
         self.first_byte_at = first_byte_at
         self.loaded = 0
         self._file = descriptor
-        self._files = _numbered(paths)
+        self._paths = paths
         self._seed = seed
-        self._places = array("I", [0]) * (2 * len(self._files))  # number of the record, from one on
+        self._places = array("I", [0]) * (2 * len(paths))  # number of the record, from one on
         self._number = 0
         self._unwritten = bytearray()
         self._written = self._synced = time.monotonic()
@@ -72,42 +66,53 @@ class KeptDigests:
             return (None, None) if at is None else (self._read(2 * at + _STAGED), self._read(2 * at + _NAS))
 
     def note_staged(self, path: bytes, digest: bytes) -> None:
-        self._note(path, _STAGED, digest)
+        self._note(path, _STAGED, digest, _UNMARKED)
 
-    def note_nas(self, path: bytes, digest: bytes) -> None:
-        self._note(path, _NAS, digest)
+    def note_nas(self, path: bytes, twin: TwinFile) -> None:
+        if twin.digest is not None:
+            self._note(path, _NAS, twin.digest, _marks(twin))
 
     def flush(self) -> None:
         """Hands everything to the kernel, where another process sees it."""
         with self._lock:
             self._write()
 
-    def load(self) -> None:
-        """Takes over the records of the file, and cuts it where the first is torn. Raises OSError."""
+    def load(self, twins: Mapping[bytes, TwinFile]) -> None:
+        """Takes over the records of the file, and cuts it where the first is torn. Raises OSError.
+
+        Of the NAS only those of files that are still as `twins` has them.
+        """
         at = _HEADER.size
         while part := os.pread(self._file, _READ_AT_ONCE, at):
             whole = len(part) - len(part) % _RECORD.size
-            for key, digest, check in _RECORD.iter_unpack(part[:whole]):
-                if key >= len(self._places) or check != _check(self._seed, key, digest):
+            for key, digest, marks, check in _RECORD.iter_unpack(part[:whole]):
+                if key >= len(self._places) or check != _check(self._seed, key, digest, marks):
                     break
                 self._number += 1
-                self._places[key] = self._number
                 at += _RECORD.size
+                if self._is_of(key, marks, twins):
+                    self.loaded += not self._places[key]
+                    self._places[key] = self._number
             else:
                 if whole == len(part):
                     continue
             break
         os.ftruncate(self._file, at)
         os.lseek(self._file, at, os.SEEK_SET)
-        self.loaded = self._number
 
-    def _note(self, path: bytes, side: int, digest: bytes) -> None:
+    def _is_of(self, key: int, marks: bytes, twins: Mapping[bytes, TwinFile]) -> bool:
+        if key % 2 == _STAGED:
+            return True
+        twin = twins.get(self._paths[key // 2])
+        return twin is not None and marks == _marks(twin)
+
+    def _note(self, path: bytes, side: int, digest: bytes, marks: bytes) -> None:
         with self._lock:
             at = self._index(path)
             if at is None or self._broken or self._places[2 * at + side]:
                 return
             key = 2 * at + side
-            self._unwritten += _RECORD.pack(key, digest, _check(self._seed, key, digest))
+            self._unwritten += _RECORD.pack(key, digest, marks, _check(self._seed, key, digest, marks))
             self._number += 1
             self._places[key] = self._number
             now = time.monotonic()
@@ -118,8 +123,8 @@ class KeptDigests:
                 self._sync()
 
     def _index(self, path: bytes) -> int | None:
-        found = self._files.get(path)
-        return None if found is None else found.number
+        at = bisect_left(self._paths, path)
+        return at if at < len(self._paths) and self._paths[at] == path else None
 
     def _read(self, key: int) -> bytes | None:
         number = self._places[key]
@@ -128,10 +133,11 @@ class KeptDigests:
         if self._unwritten:
             self._write()
         record = os.pread(self._file, _RECORD.size, _HEADER.size + (number - 1) * _RECORD.size)
-        if len(record) != _RECORD.size or _RECORD.unpack(record)[0] != key:
+        if len(record) != _RECORD.size:
             return None
-        found: bytes = _RECORD.unpack(record)[1]
-        return found if _RECORD.unpack(record)[2] == _check(self._seed, key, found) else None
+        of, digest, marks, check = _RECORD.unpack(record)
+        found: bytes = digest
+        return found if of == key and check == _check(self._seed, key, digest, marks) else None
 
     def _write(self) -> None:
         try:
@@ -151,11 +157,19 @@ class KeptDigests:
 
 @contextlib.contextmanager
 def opened(
-    data: DataDir, run: int, evidence: str, paths: Collection[bytes], *, now: datetime, longest: timedelta
+    data: DataDir,
+    run: int,
+    evidence: str,
+    paths: Sequence[bytes],
+    twins: Mapping[bytes, TwinFile],
+    *,
+    now: datetime,
+    longest: timedelta,
 ) -> Iterator[KeptDigests]:
     """The digests of a run for a block: those kept with this evidence at most `longest` ago, else none, from `now` on.
 
-    `paths`: of the data files. Digests with another evidence are dropped. Raises OSError. Hold the run's lock.
+    `paths`: of the data files, sorted. `twins`: the files on the NAS by which the evidence was made. Digests with
+    another evidence are dropped. Raises OSError. Hold the run's lock.
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
     with handles.opened(os.open(data.kept_digests(str(run)), flags, 0o600)) as file:
@@ -167,7 +181,7 @@ def opened(
             handles.write_all(file, header)
             os.fsync(file)
         kept = KeptDigests(file, paths, zlib.crc32(header), since if since is not None and usable else now)
-        kept.load()
+        kept.load(twins)
         try:
             yield kept
         finally:
@@ -212,5 +226,11 @@ def _header(evidence: str, since: datetime, number: int) -> bytes:
     return whole[:-4] + struct.pack("<I", zlib.crc32(whole[:-4]))
 
 
-def _check(seed: int, key: int, digest: bytes) -> int:
-    return zlib.crc32(_KEY.pack(key, digest), seed)
+def _marks(twin: TwinFile) -> bytes:
+    # What the evidence asks of it.
+    asked = twin.ino, twin.size, twin.mtime_ns, twin.ctime_ns
+    return hashlib.blake2b(repr(asked).encode(), digest_size=len(_UNMARKED)).digest()
+
+
+def _check(seed: int, key: int, digest: bytes, marks: bytes) -> int:
+    return zlib.crc32(_KEY.pack(key, digest, marks), seed)

@@ -31,13 +31,13 @@ class HowToRead:
     """How the bytes of a twin are read.
 
     `known`: wanted files whose digests are known, so they are only listed. `pace`: bytes a second at most, 0: no limit.
-    `threads`: large files at once. `note` gets each path and digest as soon as it is told.
+    `threads`: large files at once. `note` gets each file that was read, with its digest, as soon as it is told.
     """
 
     known: Collection[bytes] = ()
     pace: int = 0
     threads: int = 1
-    note: Callable[[bytes, bytes], None] | None = None
+    note: Callable[[bytes, TwinFile], None] | None = None
 
 
 AT_ONCE = HowToRead()
@@ -82,7 +82,7 @@ class NasReader(ReaderProcess):
         self,
         wanted: Collection[bytes] | None,
         progress: Callable[[int], None],
-        note: Callable[[bytes, bytes], None] | None,
+        note: Callable[[bytes, TwinFile], None] | None,
     ) -> Listing:
         files = ListedTwins()
         unread: list[extras.Unread] = []
@@ -181,8 +181,8 @@ class NasReader(ReaderProcess):
         return clock.Reading(*answer)
 
 
-def _take(batch: protocol.FileBatch, into: ListedTwins, note: Callable[[bytes, bytes], None] | None) -> None:
+def _take(batch: protocol.FileBatch, into: ListedTwins, note: Callable[[bytes, TwinFile], None] | None) -> None:
     into.extend(batch.files())
     for path, file in batch.files() if note is not None else ():
         if note is not None and file.digest is not None:
-            note(path, file.digest)
+            note(path, file)

@@ -15,7 +15,7 @@ import pytest
 
 from cleanup.runs.proofs.both_sides import BothSides
 from cleanup.storage import handles, hash_pool
-from cleanup.storage.nas.client import NasError, NasReader
+from cleanup.storage.nas.client import NasError, NasReader, TwinFile
 from cleanup.storage.root_files import tokens
 from cleanup.storage.staging import run_tree
 from cleanup.storage.staging.run_tree import Entry
@@ -40,8 +40,9 @@ class Noted:
     def note_staged(self, path: bytes, digest: bytes) -> None:
         self.here[path] = digest
 
-    def note_nas(self, path: bytes, digest: bytes) -> None:
-        self.there[path] = digest
+    def note_nas(self, path: bytes, twin: TwinFile) -> None:
+        assert twin.digest is not None
+        self.there[path] = twin.digest
 
 
 @dataclass

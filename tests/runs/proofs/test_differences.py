@@ -14,11 +14,10 @@ import pytest
 from django.core.management import call_command
 from django.test import Client
 
-from cleanup.clears import preparation, refusal
+from cleanup.clears import preparation
 from cleanup.clears.clear_now import clear
 from cleanup.clears.run_action import Action, RunAction
 from cleanup.models import Difference, Proof, Run
-from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery
 from cleanup.runs.proofs import differences, proofs
@@ -199,7 +198,7 @@ def test_no_earlier_proof_counts_once_a_difference_was_found(
     twin.write_bytes((damaged.path / TILE).read_bytes())
     os.utime(twin, (LONG_AGO - 1, LONG_AGO - 1))
     with monkeypatch.context() as patch:
-        patch.setattr(preparation, "keep_plan", means.failing(refusal.Refused(Finding(Reason.STORAGE_ERROR))))
+        patch.setattr(preparation, "keep_plan", means.failing(OSError(errno.ENOSPC, "planted")))
         swept(damaged.now)
     assert Proof.objects.get().evidence
     damage(twin)

@@ -3,6 +3,7 @@
 The NAS is a separate disk, which only root can mount: on one disk no bytes are accepted.
 """
 
+import errno
 import hashlib
 import os
 from collections.abc import Callable
@@ -16,14 +17,13 @@ from django.utils import timezone
 from django_q.models import OrmQ
 
 from cleanup import clear_run, tasks
-from cleanup.clears import preparation, protocol
+from cleanup.clears import protocol
 from cleanup.clears.queue import ClearRequest
 from cleanup.clears.refusal import Refused
 from cleanup.lab.roots import opening
 from cleanup.lab.roots.registration import register
 from cleanup.models import AcceptedBytes, ByteCheck, ClearAttempt, LedgerEntry, Proof, Requester, Run, StagingRoot
 from cleanup.rules.decisions import Gate
-from cleanup.rules.facts import Finding
 from cleanup.rules.policies.policy import Policy
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery
@@ -150,8 +150,8 @@ def test_what_it_finds_keeps_earlier_proofs_and_mere_sizes_from_counting(
     place: Place, policy: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, level: str
 ) -> None:
     """The run was proven, and its twin has rotted since without a trace: the run must stay."""
-    refused = Refused(Finding(Reason.STORAGE_ERROR))
-    with replaced(monkeypatch, preparation, "keep_plan", failing(refused)):
+    # As a full data directory refuses a plan: the proof is written down with the refusal.
+    with replaced(monkeypatch, preparation, "keep_plan", failing(OSError(errno.ENOSPC, "planted"))):
         place.clear()
     assert Proof.objects.get().evidence
     rewrite(place.twin)

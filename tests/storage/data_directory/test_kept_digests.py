@@ -4,7 +4,6 @@ import hashlib
 import os
 import stat
 import tracemalloc
-from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,8 +11,7 @@ import pytest
 
 from cleanup.storage.data_directory import kept_digests
 from cleanup.storage.data_directory.datadir import DataDir
-from cleanup.storage.staging import tree_entries
-from cleanup.storage.staging.tree_entries import ChosenEntries, Entry
+from cleanup.storage.nas.listed_twins import TwinFile
 
 pytestmark = pytest.mark.one_engine
 
@@ -22,6 +20,8 @@ DAY = timedelta(days=1)
 EVIDENCE, OTHER = hashlib.sha256(b"one").hexdigest(), hashlib.sha256(b"other").hexdigest()
 PATHS = [b"a", b"b/c", b"b\xff"]
 FIRST, SECOND = (hashlib.sha256(text).digest() for text in (b"1", b"2"))
+TWIN = TwinFile(size=1, mtime_ns=2, ino=3, digest=SECOND, ctime_ns=4)
+TWINS = dict.fromkeys(PATHS, TWIN._replace(digest=None))
 
 
 @pytest.fixture
@@ -29,16 +29,22 @@ def data(tmp_path: Path) -> DataDir:
     return DataDir(str(tmp_path))
 
 
-def opened(data: DataDir, now: datetime = NOW, evidence: str = EVIDENCE, paths: Collection[bytes] = PATHS):
-    return kept_digests.opened(data, 7, evidence, paths, now=now, longest=DAY)
+def opened(
+    data: DataDir,
+    now: datetime = NOW,
+    evidence: str = EVIDENCE,
+    paths: list[bytes] = PATHS,
+    twins: dict[bytes, TwinFile] = TWINS,
+):
+    return kept_digests.opened(data, 7, evidence, paths, twins, now=now, longest=DAY)
 
 
 def note_two(data: DataDir) -> Path:
     with opened(data) as kept:
         assert (kept.first_byte_at, kept.of(b"a")) == (NOW, (None, None))
         kept.note_staged(b"a", FIRST)
-        kept.note_nas(b"b\xff", SECOND)
-        kept.note_nas(b"of no run", SECOND)
+        kept.note_nas(b"b\xff", TWIN)
+        kept.note_nas(b"of no run", TWIN)
         assert (kept.of(b"a"), kept.of(b"b\xff")) == ((FIRST, None), (None, SECOND))
     return Path(data.path) / "proving" / "7"
 
@@ -71,13 +77,28 @@ def test_what_is_of_other_bytes_or_old_is_dropped(data: DataDir, how: dict) -> N
         assert kept.loaded == 0, "what was dropped does not come back"
 
 
-@pytest.mark.parametrize("cut", range(1, 41))
+@pytest.mark.parametrize(
+    "other",
+    [{"size": 9}, {"mtime_ns": 9}, {"ino": 9}, {"ctime_ns": 9}, None],
+    ids=["size", "mtime", "ino", "ctime", ""],
+)
+def test_a_digest_of_another_file_on_the_nas_is_read_again(data: DataDir, other: dict | None) -> None:
+    note_two(data)
+    now_there = {path: twin._replace(**other) for path, twin in TWINS.items()} if other else {}
+    with opened(data, twins=now_there) as kept:
+        assert (kept.loaded, kept.of(b"a"), kept.of(b"b\xff")) == (1, (FIRST, None), (None, None))
+        kept.note_nas(b"b\xff", TWIN._replace(**(other or {}), digest=FIRST))
+    with opened(data, twins=now_there) as kept:
+        assert kept.of(b"b\xff") == (None, FIRST if other else None)
+
+
+@pytest.mark.parametrize("cut", range(1, 49))
 def test_a_torn_end_is_cut_and_written_over(data: DataDir, cut: int) -> None:
     file = note_two(data)
     os.truncate(file, file.stat().st_size - cut)
     with opened(data) as kept:
         assert (kept.loaded, kept.of(b"a"), kept.of(b"b\xff")) == (1, (FIRST, None), (None, None))
-        kept.note_nas(b"b/c", SECOND)
+        kept.note_nas(b"b/c", TWIN)
     with opened(data) as kept:
         assert (kept.loaded, kept.of(b"b/c")) == (2, (None, SECOND))
 
@@ -105,25 +126,22 @@ def test_a_full_disk_ends_the_keeping_and_not_the_reading(data: DataDir, monkeyp
             patch.setattr(os, "write", full)
             kept.note_staged(b"b/c", SECOND)
             assert kept.of(b"b/c") == (None, None)
-        kept.note_nas(b"a", SECOND)
+        kept.note_nas(b"a", TWIN)
     with opened(data) as kept:
         assert (kept.loaded, kept.of(b"a")) == (1, (FIRST, None))
 
 
 @pytest.mark.exhaustive
 def test_a_million_files_take_little_memory(data: DataDir) -> None:
-    """Takes a minute. The paths are packed, as a scan gives them."""
-    found = (Entry(b"%08d" % number, True, number, 1, 1, 0, 0, 0) for number in range(1_000_000))
-    paths = ChosenEntries(tree_entries.packed(found, is_ordered=True), tree_entries.files_of).paths
+    """Takes half a minute. The sorted paths are the caller's. Two of them live at once here, 8 MB each."""
+    paths = [b"%08d" % number for number in range(1_000_000)]
     tracemalloc.start()
     for _ in range(2):
-        with opened(data, paths=paths) as kept:
+        with opened(data, paths=paths, twins=dict.fromkeys(paths, TWIN)) as kept:
             for path in paths:
                 kept.note_staged(path, FIRST)
-                kept.note_nas(path, SECOND)
-            assert kept.of(b"00999999") == (FIRST, SECOND)
-            loaded = kept.loaded
-        del kept
-    assert loaded == 2_000_000
+                kept.note_nas(path, TWIN)
+            assert kept.of(paths[-1]) == (FIRST, SECOND)
+    assert kept.loaded == 2_000_000
     assert tracemalloc.get_traced_memory()[1] < 20 << 20
     tracemalloc.stop()
