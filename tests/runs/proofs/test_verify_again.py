@@ -17,7 +17,7 @@ from django.utils import timezone
 from django_q.models import OrmQ
 
 from cleanup import clear_run, tasks
-from cleanup.clears import protocol
+from cleanup.clears import preparation, protocol
 from cleanup.clears.queue import ClearRequest
 from cleanup.clears.refusal import Refused
 from cleanup.lab.roots import opening
