@@ -91,6 +91,10 @@ class PackedRows(Sequence[R]):
         if self._tail:
             yield self._tail
 
+    def part(self, number: int) -> Sequence[R]:
+        """Returns the rows from `TOGETHER` times this number on, at most `TOGETHER`."""
+        return self._tail if number == len(self._parts) else self._unpacked(self._parts[number])
+
     def _unpacked(self, part: _Part) -> Sequence[R]:
         if part.plain is not None:
             return part.plain

@@ -14,6 +14,7 @@ from cleanup.runs.proofs.digests import DigestsSoFar
 from cleanup.runs.proofs.proofs import PROOF_MAX_AGE
 from cleanup.storage.data_directory import kept_digests
 from cleanup.storage.nas.client import TwinFile
+from cleanup.storage.staging import tree_entries
 from cleanup.storage.staging.run_tree import Entry
 
 logger = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ class RunDigests:
         data = opening.data_dir()
         if not self._ahead and not (kept_digests.is_kept(data, self._run.pk) and self._take_lock()):
             return None, now
-        paths = sorted(entry.path for entry in files)
+        paths = tree_entries.paths_of(files)
         found_at = differences.found_at(self._run)
         longest = min(PROOF_MAX_AGE, now - found_at) if found_at is not None else PROOF_MAX_AGE
         try:

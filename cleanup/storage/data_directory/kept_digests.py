@@ -13,19 +13,21 @@ import threading
 import time
 import zlib
 from array import array
-from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 from cleanup.storage import handles
 from cleanup.storage.data_directory.datadir import DataDir
 from cleanup.storage.nas.listed_twins import TwinFile
+from cleanup.storage.packed_rows import COUNT, TOGETHER, PackedRows, place_of
+from cleanup.storage.staging.tree_entries import Paths
 
 _FOLDER = "proving"
-_MAGIC = b"EXLABD02"
+_MAGIC = b"EXLABD03"
 # Evidence, microseconds since 1970, number of files, checksum of these.
 _HEADER = struct.Struct("<8s32sqII")
-# Twice the file's place among the sorted paths, plus the side; digest; marks on the NAS; checksum of these, begun with
+# Twice the file's place in the order of a scan, plus the side; digest; marks on the NAS; checksum of these, begun with
 # the header's.
 _RECORD = struct.Struct("<I32s8sI")
 _KEY = struct.Struct("<I32s8s")
@@ -38,21 +40,31 @@ _BUFFERED = 64 << 10
 _READ_AT_ONCE = _RECORD.size * 20_000
 
 
-class KeptDigests:
-    """The digests of one run's files so far, durable every few seconds.
+class _Numbered(NamedTuple):
+    path: bytes
+    number: int  # in the order of a scan
 
-    A million files take 20 MB of memory, beside their paths.
+
+def _numbered(paths: Collection[bytes]) -> PackedRows[_Numbered]:
+    is_ordered = isinstance(paths, Paths) and paths.is_ordered
+    in_order = paths if is_ordered else sorted(paths, key=place_of)
+    return PackedRows(_Numbered, COUNT, (_Numbered(path, at) for at, path in enumerate(in_order)), is_ordered=True)
+
+
+class KeptDigests:
+    """The digests of one run's files so far, durable every few seconds. A million files take 20 MB of memory.
 
     Threads may note at once. A disk that takes no more ends the keeping, never the reading.
     """
 
-    def __init__(self, descriptor: int, paths: Sequence[bytes], seed: int, first_byte_at: datetime) -> None:
+    def __init__(self, descriptor: int, paths: Collection[bytes], seed: int, first_byte_at: datetime) -> None:
         self.first_byte_at = first_byte_at
         self.loaded = 0
         self._file = descriptor
-        self._paths = paths
+        self._files = _numbered(paths)
+        self._near: tuple[int, list[bytes]] = -1, []
         self._seed = seed
-        self._places = array("I", [0]) * (2 * len(paths))  # number of the record, from one on
+        self._places = array("I", [0]) * (2 * len(self._files))  # number of the record, from one on
         self._number = 0
         self._unwritten = bytearray()
         self._written = self._synced = time.monotonic()
@@ -103,7 +115,7 @@ class KeptDigests:
     def _is_of(self, key: int, marks: bytes, twins: Mapping[bytes, TwinFile]) -> bool:
         if key % 2 == _STAGED:
             return True
-        twin = twins.get(self._paths[key // 2])
+        twin = twins.get(self._path_of(key // 2))
         return twin is not None and marks == _marks(twin)
 
     def _note(self, path: bytes, side: int, digest: bytes, marks: bytes) -> None:
@@ -122,9 +134,16 @@ class KeptDigests:
             if now - self._synced > _SYNC_SECONDS:
                 self._sync()
 
+    def _path_of(self, number: int) -> bytes:
+        # Records come nearly in the order of the files.
+        part, at = divmod(number, TOGETHER)
+        if part != self._near[0]:
+            self._near = part, [file.path for file in self._files.part(part)]
+        return self._near[1][at]
+
     def _index(self, path: bytes) -> int | None:
-        at = bisect_left(self._paths, path)
-        return at if at < len(self._paths) and self._paths[at] == path else None
+        found = self._files.get(path)
+        return None if found is None else found.number
 
     def _read(self, key: int) -> bytes | None:
         number = self._places[key]
@@ -160,7 +179,7 @@ def opened(
     data: DataDir,
     run: int,
     evidence: str,
-    paths: Sequence[bytes],
+    paths: Collection[bytes],
     twins: Mapping[bytes, TwinFile],
     *,
     now: datetime,
@@ -168,7 +187,7 @@ def opened(
 ) -> Iterator[KeptDigests]:
     """The digests of a run for a block: those kept with this evidence at most `longest` ago, else none, from `now` on.
 
-    `paths`: of the data files, sorted. `twins`: the files on the NAS by which the evidence was made. Digests with
+    `paths`: of the data files. `twins`: the files on the NAS by which the evidence was made. Digests with
     another evidence are dropped. Raises OSError. Hold the run's lock.
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW

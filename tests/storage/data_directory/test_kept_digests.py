@@ -4,6 +4,7 @@ import hashlib
 import os
 import stat
 import tracemalloc
+from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,6 +13,8 @@ import pytest
 from cleanup.storage.data_directory import kept_digests
 from cleanup.storage.data_directory.datadir import DataDir
 from cleanup.storage.nas.listed_twins import TwinFile
+from cleanup.storage.staging import tree_entries
+from cleanup.storage.staging.tree_entries import ChosenEntries, Entry
 
 pytestmark = pytest.mark.one_engine
 
@@ -33,7 +36,7 @@ def opened(
     data: DataDir,
     now: datetime = NOW,
     evidence: str = EVIDENCE,
-    paths: list[bytes] = PATHS,
+    paths: Collection[bytes] = PATHS,
     twins: dict[bytes, TwinFile] = TWINS,
 ):
     return kept_digests.opened(data, 7, evidence, paths, twins, now=now, longest=DAY)
@@ -133,15 +136,19 @@ def test_a_full_disk_ends_the_keeping_and_not_the_reading(data: DataDir, monkeyp
 
 @pytest.mark.exhaustive
 def test_a_million_files_take_little_memory(data: DataDir) -> None:
-    """Takes half a minute. The sorted paths are the caller's. Two of them live at once here, 8 MB each."""
-    paths = [b"%08d" % number for number in range(1_000_000)]
+    """Takes a minute. The paths are packed, as a scan gives them."""
+    found = (Entry(b"%08d" % number, True, number, 1, 1, 0, 0, 0) for number in range(1_000_000))
+    paths = ChosenEntries(tree_entries.packed(found, is_ordered=True), tree_entries.files_of).paths
+    twins = dict.fromkeys(paths, TWIN)
     tracemalloc.start()
     for _ in range(2):
-        with opened(data, paths=paths, twins=dict.fromkeys(paths, TWIN)) as kept:
+        with opened(data, paths=paths, twins=twins) as kept:
             for path in paths:
                 kept.note_staged(path, FIRST)
                 kept.note_nas(path, TWIN)
-            assert kept.of(paths[-1]) == (FIRST, SECOND)
-    assert kept.loaded == 2_000_000
+            assert kept.of(b"00999999") == (FIRST, SECOND)
+            loaded = kept.loaded
+        del kept
+    assert loaded == 2_000_000
     assert tracemalloc.get_traced_memory()[1] < 20 << 20
     tracemalloc.stop()
