@@ -340,17 +340,9 @@ def _with_bytes(
         return replace(seen, facts=facts, evidence=evidence, reused=earlier, listing=listing)
     kept, since = so_far.resume(evidence, scan.data_files, listing.files, now) if so_far and evidence else (None, now)
     del listing
+    vouched = evidence if since < now else ""  # what was read earlier counts
     compared = proofs.compare_bytes(
-        run,
-        opened.run,
-        scan,
-        listed,
-        reader,
-        progress,
-        staging=opened.root,
-        so_far=kept,
-        vouched=evidence if since < now else "",  # what was read earlier counts
-        pace=pace,
+        run, opened.run, scan, listed, reader, progress, staging=opened.root, so_far=kept, vouched=vouched, pace=pace
     )
     if compared.listing is not None and not compared.proof.findings:
         evidence = proofs.evidence(run, scan, listed, compared.listing, since)
