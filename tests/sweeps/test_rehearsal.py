@@ -21,6 +21,7 @@ from cleanup.models import (
     Requester,
     RetentionPolicy,
     Run,
+    RunWord,
     StagingRoot,
     Surprise,
     Sweep,
@@ -311,6 +312,7 @@ def test_passes_over_another_root_are_no_nights_of_this_one(
     assert rehearsal.nights_of(lab_wide, now + NIGHT) == 0
     assert lab_wide not in rehearsal.settle(now + NIGHT, root).promoted
     assert RetentionPolicy.objects.count() == 2
+    RunWord.objects.filter(run__root=other).delete()
     Run.objects.filter(root=other).delete()
     assert rehearsal.settle(now + NIGHT, other).promoted[0].note == "after 1 clean night"
 

@@ -19,11 +19,12 @@ from django.test import Client
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from cleanup.clears import protocol, settlement
+from cleanup.clears import settlement
 from cleanup.lab import policy_versions
 from cleanup.models import Outcome, StagingRoot, Sweep, SweepBreaker, SweptRun
 from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery
+from cleanup.storage.data_directory.datadir import DataDir
 from cleanup.sweeps import record
 from cleanup.sweeps.all_roots import sweep
 from cleanup.sweeps.taking import Taking
@@ -144,7 +145,7 @@ def befall(example: Example, root: StagingRoot, patch: pytest.MonkeyPatch) -> No
     if example.fault == "left":
         patch.setattr(settlement, "roll_forward", leave_a_file)
     if example.fault == "fails":
-        patch.setattr(protocol, "encode", fail)
+        patch.setattr(DataDir, "write_plan", fail)
 
 
 def check(example: Example, base: Path, client: Client) -> Counter[str]:
