@@ -37,6 +37,12 @@ def exists(usual):
     return 1970 <= year < 2100 and hour < 24 and minute < 60 and second < 60
 
 
+def forget_changes(apps, schema_editor):
+    """On the way back: a trigger that stays would write to a table that is gone."""
+    if schema_editor.connection.vendor == "postgresql":
+        schema_editor.execute("DROP FUNCTION IF EXISTS cleanup_changed() CASCADE")
+
+
 class Migration(migrations.Migration):
 
     dependencies = [
@@ -70,4 +76,5 @@ class Migration(migrations.Migration):
             model_name='runword',
             index=models.Index(fields=['kind', 'text', 'run'], name='run_word_by_text'),
         ),
+        migrations.RunPython(migrations.RunPython.noop, forget_changes),
     ]
