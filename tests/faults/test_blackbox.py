@@ -419,7 +419,7 @@ def test_a_commit_whose_answer_is_lost_is_not_undone(box: Box) -> None:
 
 
 @pytest.mark.exhaustive
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_killed_at_every_call(box: Box) -> None:
     calls = effective(box.calls())
     box.at_once = 20
@@ -427,7 +427,7 @@ def test_killed_at_every_call(box: Box) -> None:
 
 
 @pytest.mark.exhaustive
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_failing_once_at_every_call(box: Box) -> None:
     calls = some_of(box.calls(), STRIDES)
     box.at_once = 20
@@ -436,7 +436,7 @@ def test_failing_once_at_every_call(box: Box) -> None:
 
 
 @pytest.mark.exhaustive
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_failing_from_some_call_on(box: Box) -> None:
     calls = some_of(box.calls(), {"pwrite64": 10, "recvfrom": 4, "unlinkat": 2})
     faults = [at(call, error, on=True) for call in calls for error in errors_of(call, 1)]
