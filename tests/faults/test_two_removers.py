@@ -63,7 +63,7 @@ def test_killed_anywhere(stage: Stage) -> None:
 @pytest.mark.exhaustive
 @pytest.mark.timeout(900)
 def test_killed_everywhere_in_many_orders(stage: Stage) -> None:
-    for seed in range(10):
+    for seed in range(5):
         with Turns(seed).planted():
             expect_none(explorer.crashes(stage, since=REMOVAL_BEGINS), at_least=25)
 
@@ -71,7 +71,7 @@ def test_killed_everywhere_in_many_orders(stage: Stage) -> None:
 @pytest.mark.exhaustive
 @pytest.mark.timeout(900)
 def test_without_power_in_many_orders(stage: Stage) -> None:
-    for seed in range(4):
+    for seed in range(2):
         with Turns(seed).planted():
             expect_none(explorer.crashes(stage, lost=Lost(), since=REMOVAL_BEGINS, every=2, skip=skip()), at_least=12)
 
@@ -80,7 +80,7 @@ def test_without_power_in_many_orders(stage: Stage) -> None:
 @pytest.mark.timeout(900)
 def test_killed_twice_in_many_orders(stage: Stage) -> None:
     """Recovery has two removers as well."""
-    for seed in range(4):
+    for seed in range(2):
         with Turns(seed).planted():
             explored = explorer.crashes_twice(stage, since=REMOVAL_BEGINS, every=2, skip=skip(), exhaustive=False)
             expect_none(explored, at_least=12)
@@ -89,7 +89,7 @@ def test_killed_twice_in_many_orders(stage: Stage) -> None:
 @pytest.mark.exhaustive
 @pytest.mark.timeout(900)
 def test_failing_in_many_orders(stage: Stage) -> None:
-    for seed in range(3):
+    for seed in range(2):
         with Turns(seed).planted():
             begins = until_the_removal(stage)
             expect_none(explorer.faults(stage, every=2, skip=begins + skip(), exhaustive=False), at_least=12)

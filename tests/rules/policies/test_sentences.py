@@ -5,7 +5,7 @@ import pytest
 from cleanup.rules.policies.fields import LABELS, NAMES
 from cleanup.rules.policies.policy import Mode, Policy, ProofLevel, Scope, ScopedPolicy, Stage
 from cleanup.rules.policies.sentences import (
-    Change,
+    PolicyChange,
     describe,
     describe_stage,
     differences,
@@ -109,12 +109,12 @@ def test_tells_two_versions_apart_field_by_field():
     before = ScopedPolicy(scope=Scope(), version=1, retain_hours=24, max_share=0.5)
     after = ScopedPolicy(scope=Scope(), version=2, retain_hours=48, proof=ProofLevel.SIZE, stage=Stage.REHEARSING)
     assert differences(before, after) == [
-        Change("Kept after the verification", "24 h", "2 days"),
-        Change("Proof", "left to wider scopes", "size"),
-        Change("Stops and asks above this share of the staged bytes in a day", "50 %", "left to wider scopes"),
-        Change("Rehearsal", "never", "rehearsed first"),
+        PolicyChange("Kept after the verification", "24 h", "2 days"),
+        PolicyChange("Proof", "left to wider scopes", "size"),
+        PolicyChange("Stops and asks above this share of the staged bytes in a day", "50 %", "left to wider scopes"),
+        PolicyChange("Rehearsal", "never", "rehearsed first"),
     ]
-    assert differences(None, before)[0] == Change("Kept after the verification", "", "24 h")
+    assert differences(None, before)[0] == PolicyChange("Kept after the verification", "", "24 h")
 
 
 def test_every_field_has_its_name():
