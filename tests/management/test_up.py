@@ -159,7 +159,7 @@ def test_serves_the_demonstration_and_ends_without_a_trace(start: Callable[..., 
     assert "CONFOCAL_01" in page
     assert "Sign in" in sign_in(told["address"], "operator", "wrong")
 
-    assert len(running.sessions) == 5
+    assert len(running.sessions) == 6
     second = start()
     assert second.process.wait(PATIENCE) == 2
     assert f"running already on {data} (process {running.process.pid})" in second.errors.read_text()

@@ -21,6 +21,7 @@ from cleanup.runs.moved_or_gone.gone import NotGone, mark_gone
 from cleanup.runs.orphans import orphan_inspection, orphan_rows, orphans
 from cleanup.runs.orphans.orphan_rows import GRACE
 from cleanup.runs.orphans.orphans import MAX_AGE, Inspected, adopt, inspect, listed, look_again
+from cleanup.storage.staging import run_tree
 from cleanup.storage.staging.hold_file import HoldFile
 from cleanup.storage.staging.walk import Measure, measure
 from tests.faults import means
@@ -575,14 +576,14 @@ def test_a_folder_that_cannot_be_listed_keeps_its_rows(
     lab.run()
     put(lab.staging / FOLDER / "notes.txt", old)
     both(root, now)
-    listdir = os.listdir
+    names = run_tree.sorted_names
 
-    def fail(where: Any) -> Any:
-        if isinstance(where, int) and os.readlink(f"/proc/self/fd/{where}").endswith(FOLDER):
+    def fail(where: int) -> list[bytes]:
+        if os.readlink(f"/proc/self/fd/{where}").endswith(FOLDER):
             raise OSError(5, "Input/output error")
-        return listdir(where)
+        return names(where)
 
-    monkeypatch.setattr(os, "listdir", fail)
+    monkeypatch.setattr(run_tree, "sorted_names", fail)
     for at in (now + SECOND, now + SECOND + GRACE):
         done = both(root, at)
         assert done.kept == 1
