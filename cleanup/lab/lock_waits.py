@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from sqlite3 import sqlite_version_info
 from typing import Any
 
 from django.conf import settings
@@ -15,6 +16,8 @@ from django.db.transaction import TransactionManagementError
 
 # Users reload a page that takes longer. SQLite's `timeout` in the settings is the same.
 LONGEST_SECONDS = 10
+# SQLite always knows JSON from this version on.
+_JSON_SINCE = (3, 38)
 # A migration locks whole tables.
 _MIGRATION_SECONDS = 120
 # A program that stands still in a transaction keeps its locks, the ledger's head among them, until PostgreSQL ends its
@@ -65,10 +68,13 @@ def limit(*, connection: BaseDatabaseWrapper, **kwargs: Any) -> None:  # noqa: A
     """Let a new connection wait at most LONGEST_SECONDS; handles `connection_created`.
 
     On PostgreSQL a transaction may stand still for IDLE_SECONDS, and so may a network that takes nothing. There it also
-    names the connection for others to see.
+    names the connection for others to see. SQLite is told its limit when it is opened.
     """
     if connection.vendor != "postgresql":
-        return  # SQLite is told when it is opened
+        if sqlite_version_info >= _JSON_SINCE:
+            # Django asks the database itself, and takes a busy one for one without JSON as long as the process lives.
+            connection.features.supports_json_field = True
+        return
     name = "coalesce(nullif(current_setting('application_name'), ''), %s)"
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT set_config('application_name', {name}, false)", [_what_runs()])
