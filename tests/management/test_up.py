@@ -182,7 +182,7 @@ def test_clusters_and_watchdog_give_signs_of_life_under_the_names_that_are_liste
     running = start()
     running.wait_until_up()
     wanted = {child.beat for child in supervisors.children() if child.beat}
-    assert len(wanted) == 3
+    assert len(wanted) == 4
     wait_for(
         lambda: set(Heartbeat.objects.filter(host=settings.EXLAB_HOST).values_list("cluster", flat=True)) == wanted,
         "a heartbeat of each",
