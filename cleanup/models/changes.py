@@ -1,4 +1,4 @@
-"""Whether anything that pages show has changed: one question, whatever the page shows.
+"""Whether anything that pages show has changed: one question for every page.
 
 Triggers note it in the transaction of the change. In SQLite, where only one writes at a time, they count in one row.
 In PostgreSQL a counter would make all writers wait for each other, and a sequence would tell of a change before it is

@@ -144,7 +144,7 @@ def _judge_stale(now: datetime, limit: int | None, runs: RunQuerySet | None) -> 
 
 
 def _stale(among: RunQuerySet, now: datetime, number: int) -> list[int]:
-    """At most so many keys: runs in doubt first, then those whose gate may have opened; one query."""
+    """Return at most `number` keys: runs in doubt first, then those whose gate may have opened; one query."""
     doubted = among.doubted().order_by("pk").values("pk")[:number]
     due = among.filter(judge_after__lte=now).order_by("judge_after").values("pk")[:number]
     first, second = (Run.objects.filter(pk__in=keys).order_by() for keys in (doubted, due))

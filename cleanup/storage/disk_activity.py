@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 _DISKSTATS = "/proc/diskstats"
 _PRESSURE = "/proc/pressure/io"
-_SECTOR = 512  # in these counts, whatever the disk's own are
+_SECTOR = 512  # the unit of these counts, on every disk
 _WRITTEN = 9  # the field with the sectors written
 
 

@@ -73,7 +73,7 @@ class HashBeside(Generic[T]):
                     # What the caller has not taken takes room.
                     while len(self._hashed) >= _MOST_WAITING and not self._stopped.wait(_PAUSE_SECONDS):
                         pass
-        except BaseException as error:
+        except BaseException as error:  # of every kind: the caller waits, and raises it in its own thread
             self._error = error
         self._ended.set()
 

@@ -67,7 +67,7 @@ class FolderWatches:
             return linux.watch(self._descriptor, directory, _ASKED | _ONLYDIR)
 
     def read(self, seconds: float) -> Iterator[FolderEvent]:
-        """Yield what has happened, after at most so many seconds of waiting."""
+        """Yield what has happened; waits for it at most `seconds`."""
         ready, _, _ = select.select([self._descriptor], [], [], seconds)
         if not ready:
             return

@@ -74,7 +74,7 @@ def _work_through(
             if stopped.is_set():
                 break  # perhaps in the middle of it
             said.put(done)
-    except BaseException as error:
+    except BaseException as error:  # of every kind: the caller waits, and raises it in its own thread
         stopped.set()  # a death stops all
         ended = _Ended(error)
     said.put(ended)

@@ -63,7 +63,7 @@ class NasLease:
 
 
 def pause_after(failures: int) -> timedelta:
-    """How long a NAS, or a run, is left alone after so many failures in a row."""
+    """Return how long no proof is tried on a NAS, or of a run, by its number of failures in a row."""
     doublings = min(max(failures - 1, 0), 10)
     pause: timedelta = min(_FIRST_PAUSE * 2**doublings, LONGEST_PAUSE)
     return pause

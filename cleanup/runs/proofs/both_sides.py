@@ -23,7 +23,7 @@ class BothSides:
     """One reading of all bytes; in its block, and only there, a thread reads the staged files.
 
     `opened` is the staged run. `progress` gets the bytes read since its last call, several times a second, in the
-    caller's thread; whatever it raises ends both sides. `so_far` gets the digests; what it has is read again unless the
+    caller's thread; an exception from it ends both. `so_far` gets the digests; what it has is read again unless the
     reading `goes_on`. `pace` as for `proofs.compare_bytes`.
     """
 

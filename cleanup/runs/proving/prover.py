@@ -35,7 +35,7 @@ _WATCHED: dict[int, DiskWatch] = {}
 
 
 def prove_due(*, seconds: float = WORKS_FOR.total_seconds(), alive: Callable[[], None] = lambda: None) -> list[str]:
-    """Prove this host's runs until none is due, or for so many seconds; returns what was done, in words.
+    """Prove this host's runs until none is due, for at most `seconds`; returns what was done, in words.
 
     A NAS root on which another process makes proofs is left out. `alive` is called now and then.
     """

@@ -73,7 +73,7 @@ class NasReader(ReaderProcess):
         self._ask(asked, more)
         try:
             return self._listing(wanted, progress, how.note)
-        except BaseException:
+        except BaseException:  # of every kind, an interrupt too; it is raised again
             if self._answering:  # the caller stops it: nothing of this answer must be read later
                 self._kill()
             raise

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from cleanup.storage import hash_pool, linux
 from cleanup.storage.nas import protocol
 
-# In one frame: at most so many files, and none that was read longer ago.
+# The most files of one frame, and the most seconds that a file waits for its frame.
 _FILES = 500
 _SECONDS = 1.0
 # A paced reading gives a sign of life this often.
