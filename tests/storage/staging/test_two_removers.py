@@ -37,16 +37,32 @@ def large(lab: Lab, open_directory: Open) -> Scene:
     return Scene(run, open_directory(run.parent))
 
 
+class Meeting:
+    """Where two threads wait for one another at the first step of each, or one of them might do all the work."""
+
+    def __init__(self) -> None:
+        self.seen: set[int] = set()
+        self._both = threading.Barrier(2, timeout=30)
+
+    def come(self) -> int:
+        """Returns the thread's number."""
+        thread = threading.get_ident()
+        if thread not in self.seen:
+            self.seen.add(thread)
+            self._both.wait()
+        return thread
+
+
 def noting_threads(monkeypatch: pytest.MonkeyPatch) -> set[int]:
-    seen: set[int] = set()
-    unlink = removal._unlink
+    meeting, here, unlink = Meeting(), threading.get_ident(), removal._unlink
 
     def noted(directory: int, name: bytes) -> None:
-        seen.add(threading.get_ident())
+        if threading.get_ident() != here:
+            meeting.come()
         unlink(directory, name)
 
     monkeypatch.setattr(removal, "_unlink", noted)
-    return seen
+    return meeting.seen
 
 
 def removers_at_work() -> list[threading.Thread]:
@@ -75,7 +91,7 @@ def test_they_take_everything_once_and_count_it(proof: bool, large: Scene, monke
     assert removed == Removal(counted, ())
     assert counted.files == names - 70
     assert at_the_end == [([], here, [])]
-    assert len(seen - {here}) == 2
+    assert len(seen) == 2
     assert told == sorted(told)
     assert {thread for _, _, thread in told} == {here}
     assert told[-1][0] == names - 1  # the record goes last, by itself
@@ -180,14 +196,14 @@ def test_only_a_large_run_gets_several(entries: int, many: bool, monkeypatch: py
 
 def test_links_are_settled_by_one_thread(large: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     large.prepare()
-    threads: dict[int, set[int]] = {}
+    meeting, threads = Meeting(), dict[int, set[int]]()
     check: Callable[..., Any] = removal._unlink_planned
 
     def noted(directory: int, entry: run_tree.Entry, proven: removal.Proven) -> str:
-        threads.setdefault(entry.ino, set()).add(threading.get_ident())
+        threads.setdefault(entry.ino, set()).add(meeting.come())
         return str(check(directory, entry, proven))
 
     monkeypatch.setattr(removal, "_unlink_planned", noted)
     assert large.remove(removers=2).left == ()
-    assert len({thread for found in threads.values() for thread in found}) == 2
+    assert len(meeting.seen) == 2
     assert {len(found) for found in threads.values()} == {1}
