@@ -169,6 +169,7 @@ def slow_sshfs(place: Path, far: Path, is_slow: Callable[[bytes], bool]) -> Iter
 def _serve_slowly(server: socket.socket, is_slow: Callable[[bytes], bool], recalled: threading.Event) -> None:
     with contextlib.suppress(OSError):
         connection, _ = server.accept()
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # or answers wait 40 ms for one another
         with connection, subprocess.Popen([SFTP_SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as far:
             assert far.stdin is not None and far.stdout is not None
             opening: dict[bytes, bytes] = {}
@@ -267,6 +268,7 @@ def far_away_sshfs(place: Path, far: Path, *, seconds: float) -> Iterator[SftpTr
 def _serve_from_afar(server: socket.socket, seconds: float, traffic: SftpTraffic) -> None:
     with contextlib.suppress(OSError):
         connection, _ = server.accept()
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # or answers wait 40 ms for one another
         with connection, subprocess.Popen([SFTP_SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as far:
             assert far.stdin is not None and far.stdout is not None
             answers: queue.SimpleQueue[tuple[float, bytes]] = queue.SimpleQueue()
