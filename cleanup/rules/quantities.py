@@ -4,7 +4,8 @@ Parsers raise ValueError with a sentence. The words can be typed again.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from decimal import Decimal
 
 from cleanup.rules.policies.policy import MAX_BUDGET_MINUTES, MAX_RETAIN_HOURS
@@ -101,6 +102,47 @@ def say_about(size: int) -> str:
         units.pop(0)
     decimals = 2 if round(abs(value), 2) < 10 else 1
     return f"{value:.{decimals}f} {units[0]}"
+
+
+@dataclass(frozen=True)
+class Scale:
+    """One unit for sizes that stand together, so that they add up as they are read.
+
+    A size is shown in whole steps of `step` bytes, and a sum is that of the shown sizes, not of the bytes behind them.
+    """
+
+    unit: str
+    step: int
+    decimals: int
+
+    def say(self, size: int) -> str:
+        """`1,240 GB`, `12.40 TB`, `0 TB`; `< 0.01 TB` for what is there and less than a step."""
+        return self.say_sum([size])
+
+    def say_sum(self, sizes: Collection[int]) -> str:
+        steps = sum(self._steps(size) for size in sizes)
+        if not steps:
+            return f"< {self._shown(1)}" if any(sizes) else f"0 {self.unit}"
+        return self._shown(steps)
+
+    def _steps(self, size: int) -> int:
+        return (2 * size + self.step) // (2 * self.step)
+
+    def _shown(self, steps: int) -> str:
+        whole, part = divmod(steps, 10**self.decimals)
+        return f"{whole:,}{f'.{part:0{self.decimals}}' if self.decimals else ''} {self.unit}"
+
+
+def scale_of(total: int) -> Scale:
+    """The scale of sizes that come to about `total` bytes: this one is shown with four digits."""
+    units = [("B", 1), *((unit, factor) for unit, factor in reversed(_SAID_BYTES) if factor > 1)]
+    at = max((number for number, (_unit, factor) in enumerate(units) if total >= factor), default=0)
+    if at and total < 10 * units[at][1]:
+        unit, factor = units[at - 1]
+        return Scale(unit, factor, 0)
+    unit, factor = units[at]
+    decimals = (2 if total < 100 * factor else 1) if at else 0
+    return Scale(unit, factor // 10**decimals, decimals)
 
 
 def say_count(number: int, noun: str) -> str:
