@@ -12,6 +12,8 @@ HEADINGS = {
     "runs/<int:pk>/receipt": "receipts#what-it-says",
     "runs/<int:pk>/check_receipt.py": "receipts#how-to-check-one",
     "selection/": "selections",
+    "selected/": "selections",
+    "reminders/": "selections",
     "clear/": "free-the-disk-in-under-a-minute",
     "batches/": "free-the-disk-in-under-a-minute",
     "room/": "make-room",
@@ -27,12 +29,16 @@ HEADINGS = {
     "audit/": "admin#the-account-of-what-was-freed",
     "audit/runs/": "the-past",
     "roots/": "roots",
+    "roots/<int:pk>/alarm/": "alarm",
+    "first-admin/": "first-morning",
     "setup/": "first-morning",
     "people/": "people",
     "login/": "your-account",
     "logout/": "your-account",
     "account/": "your-account",
+    "account/names/": "whose-run",
     "guide/": "more-help",
+    "admin/": "admin#who-may-do-what-and-where",
 }
 
 
