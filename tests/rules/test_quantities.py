@@ -1,6 +1,7 @@
 """Durations, sizes, shares and counts, typed and printed."""
 
 import math
+from decimal import Decimal
 
 import pytest
 from hypothesis import given
@@ -189,7 +190,7 @@ def test_whole_seconds_that_are_said_can_be_typed(seconds):
 def read(said: str) -> int:
     """The hundredths of the unit that a person adds up; what is less than a step counts as nothing."""
     number, _unit = said.replace(",", "").rsplit(" ", 1)
-    return 0 if number.startswith("<") else round(float(number) * 100)
+    return 0 if number.startswith("<") else int(Decimal(number) * 100)
 
 
 @given(st.lists(st.integers(0, 10**16), min_size=1, max_size=30), st.integers(0, 10**16))

@@ -16,11 +16,7 @@ def test_a_bar_is_in_true_proportion_but_for_parts_too_small_to_be_seen(sizes):
     assert sum(widths) == (WIDTH if whole else 0)
     assert all(width >= NARROWEST for width, size in zip(widths, sizes, strict=True) if size)
     assert not any(width for width, size in zip(widths, sizes, strict=True) if not size)
-    lent = 0
-    for width, size in zip(widths, sizes, strict=True):
-        true = size * WIDTH / whole if whole else 0
-        if width == NARROWEST and true < NARROWEST:
-            lent += NARROWEST
-        elif width != max(widths):
-            assert abs(width - true) <= 1
-    assert max(widths) >= max(sizes) * WIDTH / (whole or 1) - lent - 1
+    true = [size * WIDTH / whole if whole else 0 for size in sizes]
+    lent = sum(NARROWEST for each, size in zip(true, sizes, strict=True) if size and each < NARROWEST + 1)
+    for width, each in zip(widths, true, strict=True):
+        assert each - lent - 1 <= width <= max(each + 1, NARROWEST)
