@@ -4,7 +4,7 @@ Parsers raise ValueError with a sentence. The words can be typed again.
 """
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -108,7 +108,8 @@ def say_about(size: int) -> str:
 class Scale:
     """One unit for sizes that stand together, so that they add up as they are read.
 
-    A size is shown in whole steps of `step` bytes, and a sum is that of the shown sizes, not of the bytes behind them.
+    A size is shown in whole steps of `step` bytes; one of less than ten steps in its own unit. A sum is that of the
+    shown sizes, not of the bytes behind them.
     """
 
     unit: str
@@ -116,21 +117,24 @@ class Scale:
     decimals: int
 
     def say(self, size: int) -> str:
-        """`1,240 GB`, `12.40 TB`, `0 TB`; `< 0.01 TB` for what is there and less than a step."""
-        return self.say_sum([size])
+        """`1,240 GB`, `12.40 TB`, `0 TB`, and among such ones `31.5 MB`."""
+        if 0 < size < 10 * self.step:
+            return say_about(size)
+        whole, part = divmod(self._steps(size), 10**self.decimals)
+        return f"{whole:,}{f'.{part:0{self.decimals}}' if self.decimals and size else ''} {self.unit}"
 
-    def say_sum(self, sizes: Collection[int]) -> str:
-        steps = sum(self._steps(size) for size in sizes)
-        if not steps:
-            return f"< {self._shown(1)}" if any(sizes) else f"0 {self.unit}"
-        return self._shown(steps)
+    def say_sum(self, sizes: Iterable[int]) -> str:
+        return self.say(round(sum(self._shown(size) for size in sizes)))
 
     def _steps(self, size: int) -> int:
         return (2 * size + self.step) // (2 * self.step)
 
-    def _shown(self, steps: int) -> str:
-        whole, part = divmod(steps, 10**self.decimals)
-        return f"{whole:,}{f'.{part:0{self.decimals}}' if self.decimals else ''} {self.unit}"
+    def _shown(self, size: int) -> Decimal:
+        """The bytes that the words say."""
+        if not 0 < size < 10 * self.step:
+            return Decimal(self._steps(size) * self.step)
+        number, unit = say_about(size).split()
+        return Decimal(number) * dict(_SAID_BYTES)[unit]
 
 
 def scale_of(total: int) -> Scale:

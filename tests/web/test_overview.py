@@ -309,7 +309,7 @@ def test_the_bar_is_full_from_left_to_right(now):
     assert all(area.width > 0 for area in bar.areas)
     assert bar.areas[0].bytes == 7 * TB - 6 * TB - 1
     assert not bar.crowded
-    assert [area.said for area in bar.areas] == ["1,000 GB", "2,000 GB", "< 1 GB", "4,000 GB", "1,000 GB"]
+    assert [area.said for area in bar.areas] == ["1,000 GB", "2,000 GB", "1 B", "4,000 GB", "1,000 GB"]
     assert (bar.used, bar.whole) == ("7,000 GB", "8,000 GB")
 
 
