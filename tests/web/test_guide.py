@@ -122,8 +122,8 @@ def test_only_people_who_are_signed_in_read_it(people):
 
 def test_a_page_names_the_zone_of_its_instants_once(people, runs):
     page = people.operator.get("/runs/").content.decode()
-    assert page.count("Times are in the lab's zone, ") == 1
-    assert f"lab's zone, {settings.TIME_ZONE}." in page
+    assert page.count("All times are in the time zone ") == 1
+    assert f"All times are in the time zone {settings.TIME_ZONE}." in page
     request = RequestFactory().get("/")
     request.user = AnonymousUser()
-    assert "lab's zone" not in render_to_string("404.html", {}, request)
+    assert "All times" not in render_to_string("404.html", {}, request)

@@ -1,7 +1,7 @@
 """Tables of a report as pages show them: words, units, and the address behind each number."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -85,18 +85,10 @@ def shown(table: Table, question: AuditQuestion, *, staged_runs: bool = False, h
         if held_runs and table.name == "holds":
             address = f"{reverse('hold-list')}?{urlencode({'owner': values['owner'], 'source': values['source']})}"
         cells = [_cell(column, values[column.name], dimension, address) for column in columns]
-        if table.name == "freed":
-            cells[1:] = _added_up(cells[1:], row[1:], scale_of(max(each[-1] for each in rows)))
         if "measured_of_bytes" in values:
             cells[-1] = _measured(columns[-1], values["measured_bytes"], values["measured_of_bytes"], address)
         lines.append(cells)
     return ShownTable(table.name, table.title, columns, lines, max(len(rows) - SHOWN, 0))
-
-
-def _added_up(cells: Sequence[Cell], sizes: Sequence[int], scale: Scale) -> list[Cell]:
-    """The cells of a row whose last one is the sum of the others, in one unit."""
-    said = [*(scale.say(size) for size in sizes[:-1]), scale.say_sum(sizes[:-1])]
-    return [replace(cell, text=text) for cell, text in zip(cells, said, strict=True)]
 
 
 def matrix(months: Table, question: AuditQuestion) -> Matrix:
