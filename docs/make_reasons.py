@@ -14,9 +14,9 @@ from cleanup.rules.remedies import REMEDIES, Remedy
 
 HEAD = """# Every reason, and its way out
 
-Made from the code by `docs/make_reasons.py`; a test compares them. Each reason is a stable code, the same on the pages,
-in the ledger, in JSON and on the command line. "Where" says on which page a person settles it and by which button, or
-why there is no button. The sentences are those that the pages show.
+A run stays for one of these reasons. The sentences are those that the pages show. "Where" says on which page a person
+settles it and by which button, or why there is no button. Each reason has a stable code, the same on the pages, in the
+ledger, in JSON and on the command line. (`docs/make_reasons.py` makes this list from the code; a test compares both.)
 """
 
 

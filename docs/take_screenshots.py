@@ -21,10 +21,11 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
+import make_guide
 from playwright.sync_api import Browser, Page, sync_playwright
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-PICTURES = CHECKOUT / "docs"
+PICTURES = CHECKOUT / "static/cleanup/guide"
 CHROMIUM = os.environ.get("CHROMIUM_PATH") or shutil.which("chromium") or shutil.which("google-chrome")
 # A demonstration whose runs really take their room has to be a small one.
 SMALLER = 16
@@ -93,6 +94,7 @@ def main(names: list[str]) -> None:
                 subprocess.run(["pngquant", "--force", "--ext", ".png", "--quality", "60-95", path], check=True)  # noqa: S607
             print(f"{path.name}: {path.stat().st_size // 1000} kB")  # noqa: T201
         browser.close()
+    make_guide.write()  # its pages name the sizes of the pictures
 
 
 @contextmanager

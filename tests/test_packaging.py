@@ -154,14 +154,15 @@ def test_what_a_document_names_of_the_code_is_there(document: str) -> None:
         assert (CHECKOUT / name).exists() or (CHECKOUT / "cleanup" / name).exists(), name
 
 
-@pytest.mark.parametrize("path", sorted((CHECKOUT / "docs").glob("*.png")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted((CHECKOUT / "static/cleanup/guide").glob("*.png")), ids=lambda path: path.stem)
 def test_the_screenshots_are_small_and_shown_in_a_document(path: Path) -> None:
     picture = path.read_bytes()
     assert picture.startswith(b"\x89PNG\r\n")
     assert int.from_bytes(picture[16:20], "big") >= 390  # pixels across, as its header says
     assert len(picture) < 100_000
     shown = "".join((CHECKOUT / "docs" / name).read_text() for name in ("guide.md", "admin.md"))
-    assert f"(docs/{path.name})" in README or f"({path.name})" in shown
+    address = path.relative_to(CHECKOUT).as_posix()
+    assert f"({address})" in README or f"(../{address})" in shown
 
 
 @pytest.mark.parametrize("script", [".ci/run", "docs/walkthrough.sh", "manage.py"])

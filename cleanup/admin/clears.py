@@ -17,7 +17,7 @@ from cleanup.models import (
     LedgerKind,
     LedgerLink,
 )
-from cleanup.text.values import count, exact_bytes, in_units, instant, sentence, visible
+from cleanup.text.values import count, exact_bytes, exact_instant, in_units, sentence, visible
 
 # Rows of these kinds say what a clear has freed.
 FREEING = (LedgerKind.COMPLETED, LedgerKind.PARTIAL)
@@ -41,7 +41,7 @@ class ClearAttemptAdmin(ReadOnly):
 
     @admin.display(description="the NAS was told", ordering="told_at")
     def told(self, attempt: ClearAttempt) -> str:
-        return instant(attempt.told_at) if attempt.told_at else sentence(attempt.tell_reason)
+        return exact_instant(attempt.told_at) if attempt.told_at else sentence(attempt.tell_reason)
 
 
 @admin.register(LedgerEntry)
@@ -88,7 +88,7 @@ class LedgerEntryAdmin(ReadOnly):
 
     @admin.display(description="at", ordering="at")
     def moment(self, entry: LedgerEntry) -> str:
-        return instant(entry.at)
+        return exact_instant(entry.at)
 
     @admin.display(description="run path")
     def path_shown(self, entry: LedgerEntry) -> str:

@@ -14,6 +14,10 @@ _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 _NAMES_ITS_ZONE = re.compile(r".*(?:Z|[+-]\d\d:?\d\d)")
 # The wizard's instants have seconds; operators leave them out.
 _TO_THE_MINUTE = re.compile(r"^(\d{4}-\d\d-\d\dT\d\d:\d\d)(Z|[+-]\d\d:?\d\d)?$")
+_MONTHS = (
+    *("January", "February", "March", "April", "May", "June"),
+    *("July", "August", "September", "October", "November", "December"),
+)
 # A zone by its name, after a blank or in brackets.
 _WITH_ZONE = re.compile(r"(?P<when>[^\s\[]+(?:\s+\d\d?:[^\s\[]*)?)(?:\s+(?P<zone>\S+)|\[(?P<bracketed>[^\]]*)\])?")
 
@@ -72,6 +76,21 @@ def say(at: datetime) -> str:
     """An instant to the minute in the lab's zone: `2027-01-06 00:00 CET`."""
     local = timezone.localtime(at)
     return f"{local:%Y-%m-%d %H:%M} {local.tzname()}"
+
+
+def say_end(at: datetime, now: datetime, *, with_zone: bool = False) -> str:
+    """An end as people mean it, in the lab's zone: `the end of 6 December`, `6 December 2027, 18:00`.
+
+    The year is left out where it is this one. `with_zone`: names the zone of a time.
+    """
+    local, last_day = timezone.localtime(at), timezone.localtime(at - timedelta(microseconds=1)).date()
+    whole_day = end_of(last_day) == at
+    day = last_day if whole_day else local.date()
+    year = "" if day.year == timezone.localtime(now).year else f" {day.year}"
+    said = f"{day.day} {_MONTHS[day.month - 1]}{year}"
+    if whole_day:
+        return f"the end of {said}"
+    return f"{said}, {local:%H:%M}{f' {local.tzname()}' if with_zone else ''}"
 
 
 def _is_neither(text: str) -> NoInstant:

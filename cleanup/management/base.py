@@ -159,7 +159,7 @@ def gone_as_text(run: Run) -> str:
     gone = history.gone(run)
     if gone is None:
         return ""
-    when = values.instant(gone.at) if gone.at else "at an unknown time"
+    when = values.exact_instant(gone.at) if gone.at else "at an unknown time"
     was = f"{values.files(gone.files)}, {values.in_units(gone.bytes or 0)}" if gone.files is not None else "unknown"
     freed = ""
     if gone.freed_files is not None and gone.freed_files != gone.files:

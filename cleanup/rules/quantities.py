@@ -4,7 +4,8 @@ Parsers raise ValueError with a sentence. The words can be typed again.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from decimal import Decimal
 
 from cleanup.rules.policies.policy import MAX_BUDGET_MINUTES, MAX_RETAIN_HOURS
@@ -101,6 +102,51 @@ def say_about(size: int) -> str:
         units.pop(0)
     decimals = 2 if round(abs(value), 2) < 10 else 1
     return f"{value:.{decimals}f} {units[0]}"
+
+
+@dataclass(frozen=True)
+class Scale:
+    """One unit for sizes that stand together, so that they add up as they are read.
+
+    A size is shown in whole steps of `step` bytes; one of less than ten steps in its own unit. A sum is that of the
+    shown sizes, not of the bytes behind them.
+    """
+
+    unit: str
+    step: int
+    decimals: int
+
+    def say(self, size: int) -> str:
+        """`1,240 GB`, `12.40 TB`, `0 TB`, and among such ones `31.5 MB`."""
+        if 0 < size < 10 * self.step:
+            return say_about(size)
+        whole, part = divmod(self._steps(size), 10**self.decimals)
+        return f"{whole:,}{f'.{part:0{self.decimals}}' if self.decimals and size else ''} {self.unit}"
+
+    def say_sum(self, sizes: Iterable[int]) -> str:
+        return self.say(round(sum(self._shown(size) for size in sizes)))
+
+    def _steps(self, size: int) -> int:
+        return (2 * size + self.step) // (2 * self.step)
+
+    def _shown(self, size: int) -> Decimal:
+        """The bytes that the words say."""
+        if not 0 < size < 10 * self.step:
+            return Decimal(self._steps(size) * self.step)
+        number, unit = say_about(size).split()
+        return Decimal(number) * dict(_SAID_BYTES)[unit]
+
+
+def scale_of(total: int) -> Scale:
+    """The scale of sizes that come to about `total` bytes: this one is shown with four digits."""
+    units = [("B", 1), *((unit, factor) for unit, factor in reversed(_SAID_BYTES) if factor > 1)]
+    at = max((number for number, (_unit, factor) in enumerate(units) if total >= factor), default=0)
+    if at and total < 10 * units[at][1]:
+        unit, factor = units[at - 1]
+        return Scale(unit, factor, 0)
+    unit, factor = units[at]
+    decimals = (2 if total < 100 * factor else 1) if at else 0
+    return Scale(unit, factor // 10**decimals, decimals)
 
 
 def say_count(number: int, noun: str) -> str:

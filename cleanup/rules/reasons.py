@@ -89,7 +89,7 @@ class Reason(enum.StrEnum):
     # path
     ROOT_NOT_MOUNTED = (
         "root_not_mounted",
-        "The staging root does not carry its token: is the disk mounted?",
+        "The staging disk does not carry the file that names it: is it mounted?",
         "Mount the staging disk. If the disk was replaced, an admin registers the root again (reregister).",
     )
     UNSAFE_PATH = (
@@ -248,7 +248,7 @@ class Reason(enum.StrEnum):
     )
     NAS_NOT_MOUNTED = (
         "nas_not_mounted",
-        "The NAS root does not carry its token: is the NAS mounted?",
+        "The NAS does not carry the file that names it: is it mounted?",
         "Mount the NAS on this host.",
     )
     NAS_IDENTITY_MISMATCH = (

@@ -1,9 +1,10 @@
 """Foretells from rows alone which runs the next timed sweep takes with a policy and without it; writes nothing."""
 
+import copy
 import hashlib
 import json
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 
 from django.db.models import Count
@@ -11,6 +12,7 @@ from django.db.models import Count
 from cleanup.clears.freed import Lately
 from cleanup.models import DiskUsage, RetentionPolicy, Run, StagingRoot, SweepBreaker
 from cleanup.models.aggregates import bytes_sum
+from cleanup.rules.anomalies import Anomaly
 from cleanup.rules.facts import Facts
 from cleanup.rules.policies.effective import effective_policy, limits_of
 from cleanup.rules.policies.no_retention import becomes_so
@@ -23,6 +25,8 @@ from cleanup.sweeps import breakers, record
 from cleanup.sweeps import outlook as outlook_of
 from cleanup.sweeps.anomaly_guard import AnomalyGuard
 from cleanup.sweeps.day import Foretold
+from cleanup.sweeps.stop_conditions import goes_on
+from cleanup.sweeps.sweep_forecast import SweepForecast, size_of
 
 # At most LOOKED_AT runs of a root are weighed gate by gate, the first verified first, and at most _SIGHTED are checked
 # for their time: more than one sweep takes, and few enough that the operator does not wait long.
@@ -30,52 +34,20 @@ LOOKED_AT = 2_000
 _SIGHTED = 50_000
 
 
-@dataclass
-class SweepForecast:
-    """The runs that a timed sweep clears (`going`), only notes (`rehearsed`) and leaves by a budget, each in its order.
-
-    With `sights` it stops before it takes any.
-    """
-
-    going: list[Run] = field(default_factory=list)
-    rehearsed: list[Run] = field(default_factory=list)
-    left_over: list[Run] = field(default_factory=list)
-    sights: list[str] = field(default_factory=list)
-
-    @property
-    def wanted(self) -> list[Run]:
-        return [*self.going, *self.rehearsed]
-
-    @property
-    def going_bytes(self) -> int:
-        return _size(self.going)
-
-    @property
-    def rehearsed_bytes(self) -> int:
-        return _size(self.rehearsed)
-
-    @property
-    def left_over_bytes(self) -> int:
-        return _size(self.left_over)
-
-    @property
-    def wanted_bytes(self) -> int:
-        return _size(self.wanted)
-
-
 @dataclass(frozen=True, kw_only=True)
 class PolicyPreview:
     """What a drafted version would change in its scope. Bytes are logical.
 
-    `stopped`: roots with an open breaker. `cut`: more runs exist than were weighed. `digest`: the same draft with the
-    same digest does what was shown. `at_once`: the draft lets runs go as soon as they are verified, and today's policy
-    does not.
+    `promoted`: the first sweep after the rehearsal of the draft, as things are; None if it is not rehearsed. `stopped`:
+    roots with an open breaker. `cut`: more runs exist than were weighed. `digest`: the same draft with the same digest
+    does what was shown. `at_once`: the draft lets runs go as soon as they are verified, and today's policy does not.
     """
 
     draft: RetentionPolicy
     policy: Policy
     today: SweepForecast
     then: SweepForecast
+    promoted: SweepForecast | None
     stopped: list[StagingRoot]
     seen_at: datetime | None
     cut: bool
@@ -85,6 +57,11 @@ class PolicyPreview:
     @property
     def rehearses(self) -> bool:
         return self.draft.rehearsal == Stage.REHEARSING
+
+    @property
+    def first(self) -> SweepForecast:
+        """The first sweep that clears by the draft."""
+        return self.then if self.promoted is None else self.promoted
 
     @property
     def nights(self) -> int:
@@ -107,7 +84,7 @@ class PolicyPreview:
 
     @property
     def kept_bytes(self) -> int:
-        return _size(self.kept)
+        return size_of(self.kept)
 
     @property
     def held_up(self) -> list[Run]:
@@ -126,6 +103,7 @@ class _Stock:
     lately: Lately
     cut: bool
     gone_on: list[SweepBreaker]
+    is_stopped: bool = False  # by an open breaker
     cursor: tuple[datetime, int] | None = None
     foretold: tuple[Foretold, ...] = ()
 
@@ -134,25 +112,39 @@ def preview(drafted: RetentionPolicy, now: datetime) -> PolicyPreview:
     """Returns what the next timed sweep takes with a drafted version, and without it."""
     today = RetentionPolicy.objects.scoped()
     value, then = drafted.as_value(), RetentionPolicy.objects.scoped(drafted=drafted)
+    promoted = _promoted(drafted)
     roots = [drafted.root] if drafted.root else list(StagingRoot.objects.order_by("name"))
-    now_taken, then_taken, cut = SweepForecast(), SweepForecast(), False
+    asked = [(today, SweepForecast()), (then, SweepForecast()), *([(promoted, SweepForecast())] if promoted else [])]
+    cut, stopped = False, [root for root in roots if breakers.standing(root)]
     for root in roots:
-        stock = _stock(root, value.scope, [today, then], now)
+        stock = _stock(root, value.scope, [policies for policies, _taken in asked], now)
+        stock = replace(stock, is_stopped=root in stopped)
         cut = cut or stock.cut
-        _weigh(stock, today, value.scope, now, into=now_taken, mind=False)
-        _weigh(stock, then, value.scope, now, into=then_taken, mind=True)
+        for policies, taken in asked:
+            _weigh(stock, policies, value.scope, now, into=taken)
+    now_taken, then_taken, *after = (taken for _policies, taken in asked)
     looked_at = [root.discovered_at for root in roots if root.discovered_at]
     return PolicyPreview(
         draft=drafted,
         policy=effective_policy(then, value.scope),
         today=now_taken,
         then=then_taken,
-        stopped=[root for root in roots if breakers.standing(root)],
+        promoted=after[0] if after else None,
+        stopped=stopped,
         seen_at=min(looked_at, default=None),
         cut=cut,
-        digest=_digest(drafted, value, now_taken, then_taken),
+        digest=_digest(drafted, value, [now_taken, then_taken, *after]),
         at_once=becomes_so(today, then, value.scope),
     )
+
+
+def _promoted(drafted: RetentionPolicy) -> list[ScopedPolicy] | None:
+    """The policies once the draft has been rehearsed: its promotion writes the same fields as a version of its own."""
+    if drafted.rehearsal != Stage.REHEARSING:
+        return None
+    after = copy.copy(drafted)
+    after.version, after.rehearsal = drafted.version + 1, Stage.PROMOTED
+    return RetentionPolicy.objects.scoped(drafted=after)
 
 
 def outlooks(
@@ -176,7 +168,7 @@ def outlooks(
         outlook, stock = SweepForecast(), replace(stock, foretold=(*stock.foretold, Foretold(at)))
         # If no sweep takes a run, only the last one has to note the rehearsed runs.
         if stock.runs and (something_goes or at == last):
-            stock = _weigh(stock, policies_at(at), Scope(), at, into=outlook, mind=True)
+            stock = _weigh(stock, policies_at(at), Scope(), at, into=outlook)
         found.append(outlook)
         if outlook.sights:
             break
@@ -206,7 +198,7 @@ def _without(stock: _Stock, gone: list[Run]) -> _Stock:
     if fill.free_bytes is not None:
         allocated = sum(facts.allocated_bytes or 0 for run, facts in stock.runs if run.pk in keys)
         fill = replace(fill, free_bytes=fill.free_bytes + allocated)
-    fill = replace(fill, staged_bytes=fill.staged_bytes - _size(gone), staged_runs=fill.staged_runs - len(keys))
+    fill = replace(fill, staged_bytes=fill.staged_bytes - size_of(gone), staged_runs=fill.staged_runs - len(keys))
     return replace(stock, runs=[(run, facts) for run, facts in stock.runs if run.pk not in keys], fill=fill)
 
 
@@ -265,9 +257,7 @@ def _latest_possible(found: Iterable[Policy], now: datetime) -> datetime | None:
     return now - timedelta(hours=min(hours)) if hours else None
 
 
-def _weigh(
-    stock: _Stock, policies: list[ScopedPolicy], scope: Scope, now: datetime, *, into: SweepForecast, mind: bool
-) -> _Stock:
+def _weigh(stock: _Stock, policies: list[ScopedPolicy], scope: Scope, now: datetime, *, into: SweepForecast) -> _Stock:
     """Adds to `into` what a sweep of one root takes from the scope; the returned stock still has these runs."""
     limits = limits_of(policies, stock.root.name)
     runs, candidates = {}, []
@@ -282,13 +272,15 @@ def _weigh(
     ordered = sorted(in_order(candidates, after=stock.cursor), key=lambda candidate: candidate.key not in let_go)
     pressure, unasked = outlook_of.pressures(limits, stock.fill, going_on=stock.going_on)
     picker = Picker(ordered, pressure, unasked=unasked, helps=stock.lately.helps)
-    plan, cursor = _take(picker, runs, budget_of(limits.unasked, limit=None), scope, into)
+    budget = budget_of(limits.unasked, limit=None)
+    into.minutes = min(filter(None, (into.minutes, budget.minutes)), default=None)
+    plan, cursor = _take(picker, runs, budget, scope, into)
     before = stock.foretold[:-1]
-    if mind and plan:
+    if plan:
         guard = AnomalyGuard(
             stock.root, policies, now=now, staged_bytes=stock.fill.staged_bytes, let_go=let_go, foretold=before
         )
-        into.sights += [f"{stock.root.name}: {sight.detail}" for sight in guard.look_at_plan(plan)]
+        _brake(stock, plan, guard.look_at_plan(plan), let_go, scope, into)
     takes = Foretold(now, [(run, candidate.size, candidate.key in let_go) for run, candidate in plan])
     return replace(
         stock,
@@ -299,6 +291,21 @@ def _weigh(
         cursor=cursor,
         foretold=(*before, takes),
     )
+
+
+def _brake(
+    stock: _Stock,
+    plan: Iterable[tuple[Run, Candidate]],
+    sights: list[Anomaly],
+    let_go: Container[int],
+    scope: Scope,
+    into: SweepForecast,
+) -> None:
+    """Adds what stops the sweep, and the runs that stay for it."""
+    into.sights += [f"{stock.root.name}: {sight.detail}" for sight in sights]
+    for run, candidate in plan:
+        stays = stock.is_stopped or (bool(sights) and not goes_on(candidate.key, sights, let_go))
+        into.stopped += [run] * (stays and scope.covers(run.scope))
 
 
 def _take(
@@ -346,15 +353,11 @@ def _let_go(
     return breakers.let_go_by(stock.gone_on, shown)
 
 
-def _digest(drafted: RetentionPolicy, value: ScopedPolicy, today: SweepForecast, then: SweepForecast) -> str:
+def _digest(drafted: RetentionPolicy, value: ScopedPolicy, foretold: Iterable[SweepForecast]) -> str:
     said = {**asdict(value), "version": 0, "nights": drafted.rehearsal_nights}
     taken = [
-        [sorted(run.pk for run in runs) for runs in (outlook.going, outlook.rehearsed, outlook.left_over)]
-        for outlook in (today, then)
+        [sorted(run.pk for run in runs) for runs in (one.going, one.rehearsed, one.left_over, one.stopped)]
+        for one in foretold
     ]
-    text = json.dumps([said, taken, bool(then.sights)], sort_keys=True, default=str)
+    text = json.dumps([said, taken], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _size(runs: Iterable[Run]) -> int:
-    return sum(run.bytes or 0 for run in runs)

@@ -1,5 +1,7 @@
 """What stops a sweep on its way: an open breaker, an abnormal sight, clears that fail one after the other."""
 
+from collections.abc import Container, Iterable
+
 from cleanup.clears.run_action import Action, RunAction
 from cleanup.models import Sweep, SweepBreaker
 from cleanup.rules.anomalies import Anomaly, AnomalyKind, too_many_failures
@@ -10,6 +12,11 @@ from cleanup.rules.reasons import Reason
 from cleanup.sweeps import breakers
 from cleanup.sweeps.anomaly_guard import AnomalyGuard
 from cleanup.sweeps.request import SweepRequest
+
+
+def goes_on(key: int, seen: Iterable[Anomaly], let_go: Container[int]) -> bool:
+    """Whether a run goes though its sweep has stopped: a go-on covers it, and the sights only count the others."""
+    return key in let_go and all(sight.kind.counts for sight in seen)
 
 
 class Brakes:
@@ -47,8 +54,7 @@ class Brakes:
         """Whether a candidate stays; a run of a go-on goes if only the number of the others has stopped the sweep."""
         if self.stopped is None:
             return False
-        counted = self.guard is not None and all(sight.kind.counts for sight in self._seen)
-        return not (counted and candidate.key in self.let_go)
+        return self.guard is None or not goes_on(candidate.key, self._seen, self.let_go)
 
     def was_sound(self, hindrances: tuple[Finding, ...]) -> bool:
         """Whether the next timed sweep may be compared with this one; failed clears do not matter."""

@@ -104,11 +104,11 @@ def pressed(pressure: dict[str, int] | None) -> str:
     found = pressure or {}
     parts = []
     if over := found.get("bytes_over", 0):
-        parts.append(f"{in_units(over)} (logical) more than max_bytes")
+        parts.append(f"{in_units(over)} (logical) more than the limit")
     if over := found.get("runs_over", 0):
-        parts.append(f"{runs(over)} more than max_runs")
+        parts.append(f"{runs(over)} more than the limit")
     if wanted := found.get("free_wanted", 0):
-        parts.append(f"{in_units(wanted)} of free space short of free_stop")
+        parts.append(f"{in_units(wanted)} of free space missing")
     return ", ".join(parts)
 
 

@@ -3,7 +3,10 @@
 from datetime import datetime, timedelta
 
 from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.text import Truncator
 
+from cleanup.lab import days
 from cleanup.lab.nas.nas_roots import twin_of
 from cleanup.models import ClearAttempt, LedgerEntry, Run, StagingRoot
 from cleanup.rules import visible_names
@@ -108,11 +111,26 @@ def ago(instant: datetime | None, now: datetime) -> str:
 
 
 def instant(moment: datetime | None) -> str:
-    """`2026-04-17 14:32:07 UTC`."""
+    """`2026-04-17 14:32`, in the lab's zone, which each page names once."""
+    return "never" if moment is None else f"{timezone.localtime(moment):%Y-%m-%d %H:%M}"
+
+
+def exact_instant(moment: datetime | None) -> str:
+    """`2026-04-17 14:32:07 UTC`, where no page names the zone, and where it is asked for exactly."""
     if moment is None:
         return "never"
     local = timezone.localtime(moment)
     return f"{local:%Y-%m-%d %H:%M:%S} {local.tzname() or ''}".rstrip()
+
+
+def dated(moment: datetime | None) -> str:
+    """An instant as HTML: to the minute, exactly where the mouse rests on it."""
+    return _timed(moment, instant(moment))
+
+
+def until(moment: datetime, now: datetime) -> str:
+    """The end of a hold as HTML: `the end of 6 December`."""
+    return _timed(moment, days.say_end(moment, now))
 
 
 def machine(moment: datetime | None) -> str:
@@ -122,6 +140,11 @@ def machine(moment: datetime | None) -> str:
 def visible(text: object) -> str:
     r"""The text with invisible characters spelled out, such as `\u202e`: instruments and open shares give names."""
     return visible_names.visible(str(text))
+
+
+def said(value: str | datetime) -> str:
+    """A text of at most 300 characters, or an instant as HTML."""
+    return dated(value) if isinstance(value, datetime) else Truncator(visible(value)).chars(300)
 
 
 def sentence(code: str) -> str:
@@ -137,6 +160,12 @@ def advice(code: str) -> str:
         return Reason(code).advice
     except ValueError:
         return ""
+
+
+def _timed(moment: datetime | None, words: str) -> str:
+    if moment is None:
+        return words
+    return format_html('<time datetime="{}" title="{}">{}</time>', machine(moment), exact_instant(moment), words)
 
 
 def _plural(number: int | None, noun: str) -> str:

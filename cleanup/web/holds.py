@@ -161,7 +161,7 @@ def hold_run(request: SignedIn, pk: int) -> HttpResponse:
         else:
             if request.htmx:  # the row shows it
                 return redirect("run-row", pk=run.pk)
-            messages.success(request, f"Held to the end of {form.cleaned_data['last_day']}, by {laid.owner}.")
+            messages.success(request, f"Held until {days.say_end(form.until, now)}, by {laid.owner}.")
             return redirect("run-detail", pk=run.pk)
     context = {"run": run, "form": form, "may_be_held": _may_be_held(run), "now": now}
     return _render(request, "hold", context, form)
@@ -177,7 +177,7 @@ def extend_hold(request: SignedIn, pk: int) -> HttpResponse:
     form = ExtendForm(request.POST if request.method == "POST" else None, hold=hold)
     if request.method == "POST" and form.is_valid():
         words, level = (
-            f"The hold of {hold.owner} lasts to the end of {form.cleaned_data['last_day']}.",
+            f"The hold of {hold.owner} lasts until {days.say_end(form.until, now)}.",
             messages.SUCCESS,
         )
         try:

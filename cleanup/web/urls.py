@@ -11,6 +11,7 @@ from cleanup.web.audit.past_runs import ask_nas, past_run_list
 from cleanup.web.audit.reconcile import reconcile
 from cleanup.web.clears.batches import batch_detail, batch_list, batch_progress, pause_batch, resume_batch, stop_batch
 from cleanup.web.clears.confirm import clear_run, clear_runs
+from cleanup.web.guide import guide
 from cleanup.web.holds import extend_hold, hold_list, hold_run, release_hold
 from cleanup.web.instruments import bench, bench_now, bench_qr, instrument_card, instrument_list
 from cleanup.web.notice import notice
@@ -92,6 +93,8 @@ urlpatterns = [
     path("audit/runs/", past_run_list, name="past-run-list"),
     path("audit/runs/<int:pk>/nas/", ask_nas, name="ask-nas"),
     path("audit/reconcile/", reconcile, name="reconcile"),
+    path("guide/", guide, name="guide"),
+    path("guide/<slug:page>/", guide, name="guide-page"),
     path("login/", SignIn.as_view(), name="login"),
     path("logout/", LogoutView.as_view(), name="logout"),
     path("account/", account, name="account"),

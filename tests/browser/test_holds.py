@@ -33,12 +33,14 @@ def test_a_hold_to_the_end_of_a_day_in_zurich(page: Page, live_server, runs, lab
     day = datetime.now(ZURICH).date() + timedelta(days=10)
     end = datetime.combine(day + timedelta(days=1), time.min, tzinfo=ZURICH)
 
+    year = "" if day.year == datetime.now(ZURICH).year else f" {day.year}"
+    said = f"the end of {day.day} {day:%B}{year}"
     page.goto(f"{live_server.url}/runs/{runs[SAFE].pk}/hold/")
     page.get_by_label("Hold to the end of").fill(day.isoformat())
     page.get_by_label("Reason").fill("the referees ask")
     page.get_by_role("button", name="Hold").click()
-    expect(page.get_by_text(f"Held to the end of {day}, by mkhan.")).to_be_visible()
-    expect(page.get_by_text(f"On hold until {end:%Y-%m-%d} 00:00:00 {end.tzname()}").first).to_be_visible()
+    expect(page.get_by_text(f"Held until {said}, by mkhan.")).to_be_visible()
+    expect(page.get_by_text(f"On hold until {said}").first).to_be_visible()
     assert Hold.objects.get().until == end
     all_roots.sweep(now=end - timedelta(minutes=1), timed=True, roots=[root])
     assert (lab.staging / SAFE).exists()

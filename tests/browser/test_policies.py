@@ -125,7 +125,7 @@ def test_an_operator_extends_a_hold_and_releases_it(page: Page, live_server, sig
     expect(page.get_by_role("link", name="Extend the hold of bob")).to_be_focused()
     page.get_by_role("link", name="Extend the hold of bob").click()
     dialog.get_by_role("button", name="Extend").click()
-    expect(page.get_by_text("The hold of bob lasts to the end of")).to_be_visible()
+    expect(page.get_by_text("The hold of bob lasts until the end of")).to_be_visible()
     page.get_by_role("button", name="Release the hold of bob").click()
     expect(page.get_by_text("Nothing is held.")).to_be_visible()
     assert trouble == []

@@ -174,3 +174,21 @@ def test_the_zone_is_the_setting(run: Run, subprocess_env: dict[str, str]) -> No
     env = {**os.environ, **subprocess_env, "EXLAB_TIME_ZONE": "America/Los_Angeles"}
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout)["hold"]["until"] == "2031-01-06T00:00:00-08:00"
+
+
+@pytest.mark.parametrize(
+    ("name", "until", "said"),
+    [
+        ("Europe/Zurich", "2026-12-06T23:00:00+00:00", "the end of 6 December"),
+        ("UTC", "2026-12-06T23:00:00+00:00", "6 December, 23:00"),
+        ("UTC", "2027-01-01T00:00:00+00:00", "the end of 31 December"),
+        ("Europe/Zurich", "2026-12-31T23:30:00+00:00", "1 January 2027, 00:30"),
+        ("Africa/Cairo", "2026-04-23T22:00:00+00:00", "the end of 23 April"),  # the next day has no midnight there
+    ],
+)
+def test_an_end_is_said_as_people_mean_it(zone: Any, name: str, until: str, said: str) -> None:
+    zone(name)
+    now = datetime.fromisoformat("2026-01-20T08:00:00+00:00")
+    assert days.say_end(datetime.fromisoformat(until), now) == said
+    of_a_mail = days.say_end(datetime.fromisoformat(until), now, with_zone=True)
+    assert of_a_mail == said or of_a_mail.startswith(f"{said} ")

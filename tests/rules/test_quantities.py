@@ -1,6 +1,7 @@
 """Durations, sizes, shares and counts, typed and printed."""
 
 import math
+from decimal import Decimal
 
 import pytest
 from hypothesis import given
@@ -181,3 +182,51 @@ def test_a_size_that_is_said_can_be_typed(size):
 @given(st.integers(0, int(MAX_RETAIN_HOURS) * 3600))
 def test_whole_seconds_that_are_said_can_be_typed(seconds):
     assert quantities.parse_hours(quantities.say_hours(seconds / 3600)) == pytest.approx(seconds / 3600)
+
+
+# Sizes that stand together
+
+
+def read(said: str) -> tuple[Decimal, Decimal]:
+    """The bytes that a person reads, and those of the last digit."""
+    number, unit = said.replace(",", "").split()
+    factor = Decimal(1000) ** ["B", "kB", "MB", "GB", "TB", "PB"].index(unit)
+    return Decimal(number) * factor, Decimal(10) ** Decimal(number).as_tuple().exponent * factor
+
+
+@given(st.lists(st.integers(0, 10**16), min_size=1, max_size=30), st.integers(1, 10**16))
+def test_shown_sizes_add_up_to_the_shown_sum(sizes, other):
+    for scale in (quantities.scale_of(sum(sizes)), quantities.scale_of(other)):
+        said = [scale.say(size) for size in sizes]
+        total, digit = read(scale.say_sum(sizes))
+        assert abs(sum(read(one)[0] for one in said) - total) <= digit / 2
+        for size, one in zip(sizes, said, strict=True):
+            shown, last = read(one)
+            assert abs(shown - size) <= last / 2
+            assert one.endswith(f" {scale.unit}") or size < 10 * scale.step
+
+
+@given(st.integers(1, 10**17))
+def test_a_sum_is_shown_with_four_digits(total):
+    digits = [each for each in quantities.scale_of(total).say(total) if each.isdigit()]
+    assert len(digits) >= 4 or total < 1_000
+    assert len(digits) <= 5 or total >= 10**16
+
+
+@pytest.mark.parametrize(
+    ("total", "size", "said"),
+    [
+        (0, 0, "0 B"),
+        (12, 12, "12 B"),
+        (1_500, 700, "700 B"),
+        (6_000_000, 3_000_000, "3,000 kB"),
+        (17 * 10**9, 9 * 10**9, "9.00 GB"),
+        (17 * 10**9, 4_000_000, "4.00 MB"),
+        (17 * 10**9, 99_999_999, "100.0 MB"),
+        (17 * 10**9, 100_000_000, "0.10 GB"),
+        (1_240 * 10**9, 0, "0 GB"),
+        (123_450 * 10**9, 123_450 * 10**9, "123.5 TB"),
+    ],
+)
+def test_a_scale(total, size, said):
+    assert quantities.scale_of(total).say(size) == said

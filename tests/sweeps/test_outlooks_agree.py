@@ -1,4 +1,4 @@
-"""A breaker's question, the forecast and the pass itself agree, after any policy changes."""
+"""A breaker's question, the forecast, a policy's preview and the pass itself agree, after any policy changes."""
 
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -15,6 +15,7 @@ from cleanup.models import DiskUsage, Outcome, RetentionPolicy, Run, StagingRoot
 from cleanup.rules import anomalies
 from cleanup.rules.anomalies import Clock
 from cleanup.rules.policies.policy import Stage
+from cleanup.rules.reasons import Reason
 from cleanup.runs.facts import stored_facts
 from cleanup.sweeps import breakers as sweep_breakers
 from cleanup.sweeps import one_root, outlook, policy_preview, rehearsal, taking
@@ -64,7 +65,8 @@ class Undo(Exception):
     """Rolls back an example."""
 
 
-def write(said: dict[str, Any], root: StagingRoot, now: datetime) -> None:
+def asked(said: dict[str, Any], root: StagingRoot) -> tuple[dict[str, Any], Any]:
+    """The fields of a version with its scope, such that it can be written; and its stage."""
     fields = dict(said)
     where, stage = fields.pop("where"), fields.pop("stage")
     if free := fields.pop("free", None):
@@ -82,10 +84,14 @@ def write(said: dict[str, Any], root: StagingRoot, now: datetime) -> None:
     if hours is not None and floor is not None and floor > hours:
         fields["min_retain_hours"] = hours
     scope: dict[str, Any] = {"root": root if where == "root" else None, "equipment": where if narrow else ""}
-    rehearse = False if stage is Stage.OFF else None
-    version = policy_versions.add_version(author="ada", now=now, rehearse=rehearse, **scope, **fields)
-    if stage == "promote" and version.rehearsal == Stage.REHEARSING:
-        rehearsal.promote(version, "ada", now)
+    return {**scope, **fields, "rehearse": False if stage is Stage.OFF else None}, stage
+
+
+def write(said: dict[str, Any], root: StagingRoot, now: datetime) -> None:
+    version, stage = asked(said, root)
+    written = policy_versions.add_version(author="ada", now=now, **version)
+    if stage == "promote" and written.rehearsal == Stage.REHEARSING:
+        rehearsal.promote(written, "ada", now)
 
 
 def frees(freed: list[int]) -> Any:
@@ -137,6 +143,33 @@ def check(root: StagingRoot, first: datetime, *, goes_on: bool) -> None:
     assert second == (set() if told[1].sights else {run.pk for run in told[1].going})
 
 
+def check_preview(said: dict[str, Any], root: StagingRoot, now: datetime) -> None:
+    """What a draft's preview shows of the first pass that clears by it, and what this pass does."""
+    version, _stage = asked(said, root)
+    before = RetentionPolicy.objects.newest_of(root=version["root"], equipment=version["equipment"], project="")
+    drafted = policy_versions.draft(before, author="ada", now=now, **version)
+    shown = policy_preview.preview(drafted, now)
+    written = policy_versions.add_version(author="ada", now=now, **version)
+    assert (shown.promoted is not None) == (written.rehearsal == Stage.REHEARSING)
+    if shown.promoted is not None:
+        rehearsal.promote(written, "ada", now)
+    scope = drafted.as_value().scope
+    told = sweep(now=now, timed=True, clock=Clock(wall=now, boot_id="a", boot_seconds=now.timestamp()))
+    of_scope = {run.run_path for run in Run.objects.with_root() if scope.covers(run.scope)}
+    gone = {run.run_path for run in told.runs if run.action is Action.CLEARED} & of_scope
+    left = {run.run_path for run in told.runs if run.reason == Reason.BUDGET_EXHAUSTED} & of_scope
+    assert {run.run_path for run in shown.first.cleared} == gone
+    assert stopped(now) == bool(shown.first.sights)
+    if shown.first.sights:
+        breaker = SweepBreaker.objects.get(closed_at=None)
+        assert breaker.detail in " ".join(shown.first.sights).replace(f"{root.name}: ", "")
+        kept = set(Run.objects.filter(pk__in=list(breaker.lets_go.runs)).values_list("run_path", flat=True))
+        assert {run.run_path for run in shown.first.stopped} == kept & of_scope
+    else:
+        assert not shown.first.stopped
+        assert {run.run_path for run in shown.first.left_over} == left
+
+
 def run_example(
     versions: list[dict[str, Any]],
     free: int,
@@ -146,6 +179,7 @@ def run_example(
     patch: pytest.MonkeyPatch,
     *,
     goes_on: bool,
+    previewed: dict[str, Any] | None = None,
 ) -> None:
     patch.setattr(anomalies, "MIN_RUNS", NEVER_ABNORMAL)
     freed: list[int] = []
@@ -161,7 +195,10 @@ def run_example(
             for number, said in enumerate(versions):
                 write(said, root, now - 3 * DAY + number * HOUR)
             traveller.move_to(now)
-            check(root, now, goes_on=goes_on)
+            if previewed is None:
+                check(root, now, goes_on=goes_on)
+            else:
+                check_preview(previewed, root, now)
             raise Undo
     except Undo:
         root.refresh_from_db()
@@ -180,6 +217,38 @@ def test_question_forecast_and_pass_agree(
 ) -> None:
     """Takes 1 s: eight small labs."""
     run_example(versions, free, lab, root, now, monkeypatch, goes_on=goes_on)
+
+
+@given(previewed=_version, **{**_examples, "versions": st.lists(_version, max_size=3)})
+@settings(max_examples=12, derandomize=True, phases=[Phase.generate], **_settings)  # type: ignore[arg-type]
+def test_a_preview_shows_what_breakers_and_budgets_stop_as_the_pass_does(
+    versions: Any,
+    previewed: Any,
+    free: int,
+    goes_on: bool,
+    lab: Lab,
+    root: StagingRoot,
+    now: datetime,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Takes 2 s: twelve small labs. A draft that is rehearsed first is promoted before the pass."""
+    run_example(versions, free, lab, root, now, monkeypatch, goes_on=goes_on, previewed=previewed)
+
+
+@pytest.mark.exhaustive
+@given(previewed=_version, **{**_examples, "versions": st.lists(_version, max_size=3)})
+@settings(max_examples=100, **_settings)  # type: ignore[arg-type]
+def test_a_preview_always_does(
+    versions: Any,
+    previewed: Any,
+    free: int,
+    goes_on: bool,
+    lab: Lab,
+    root: StagingRoot,
+    now: datetime,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run_example(versions, free, lab, root, now, monkeypatch, goes_on=goes_on, previewed=previewed)
 
 
 @pytest.mark.exhaustive

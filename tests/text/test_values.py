@@ -91,7 +91,12 @@ def test_ago_of_nothing():
 
 
 def test_an_instant_names_its_zone(settings):
-    assert values.instant(NOW) == "2026-04-17 12:00:00 UTC"
+    assert values.instant(NOW) == "2026-04-17 12:00"
+    assert values.exact_instant(NOW) == "2026-04-17 12:00:00 UTC"
+    shown = '<time datetime="2026-04-17T12:00:00+00:00" title="2026-04-17 12:00:00 UTC">2026-04-17 12:00</time>'
+    assert values.dated(NOW) == values.said(NOW) == shown
+    assert values.said("<b>\u202e" + "x" * 300) == "<b>\\u202e" + "x" * 290 + "…"
+    assert values.dated(None) == values.exact_instant(None) == "never"
     assert values.instant(None) == "never"
 
 

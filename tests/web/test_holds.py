@@ -92,8 +92,8 @@ def test_holds_to_the_end_of_the_day_in_the_zone_of_the_pages(people, runs, sett
     assert (hold.run_id, hold.owner, hold.reason) == (runs[SAFE].pk, "operator", "the referees ask")
     assert hold.until.isoformat() == "2026-07-31T22:00:00+00:00"
     text = text_of(answer)
-    assert "Held to the end of 2026-07-31, by operator." in text
-    assert "On hold until 2026-08-01 00:00:00 CEST" in text
+    assert "Held until the end of 31 July, by operator." in text
+    assert "On hold until the end of 31 July" in text
     assert "By operator: the referees ask" in text
     assert 'id="clear"' not in text
 
@@ -185,7 +185,7 @@ def test_a_hold_is_extended_by_all_who_may_hold(people, runs, now):
     assert 'value="2026-07-02"' in text_of(people.operator.get(where))  # a week after its last day
     answer = people.operator.post(where, {"last_day": "2026-07-31"}, follow=True)
     assert answer.redirect_chain == [("/holds/", 302)]
-    assert "The hold of ada lasts to the end of 2026-07-31." in text_of(answer)
+    assert "The hold of ada lasts until the end of 31 July." in text_of(answer)
     hold.refresh_from_db()
     assert (hold.until.isoformat(), hold.owner, hold.reminded_at) == ("2026-08-01T00:00:00+00:00", "ada", None)
     assert text_of(people.operator.get(where, HTTP_HX_REQUEST="true")).startswith("<dialog")

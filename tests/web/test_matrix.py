@@ -146,6 +146,8 @@ NEEDS: dict[str, Need] = {
     "ask-nas": Need(LOOK, of="cleared", methods=POST, audited=(200,)),
     "audit-charts": Need(LOOK, audited=(200,)),
     "reconcile": Need(AUDIT),
+    "guide": Need(None),
+    "guide-page": Need(None, words={"page": "words"}),
     # These have rules of their own, and tests of their own below or beside.
     "audit-chart": Need(None, of="chart"),
     "audit-chart-page": Need(None, of="chart"),

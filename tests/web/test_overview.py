@@ -309,6 +309,13 @@ def test_the_bar_is_full_from_left_to_right(now):
     assert all(area.width > 0 for area in bar.areas)
     assert bar.areas[0].bytes == 7 * TB - 6 * TB - 1
     assert not bar.crowded
+    assert [area.said for area in bar.areas] == ["1,000 GB", "2,000 GB", "1 B", "4,000 GB", "1,000 GB"]
+    assert (bar.used, bar.whole) == ("7,000 GB", "8,000 GB")
+
+
+def test_a_bar_says_where_it_is_not_to_scale(now):
+    assert draw(outlook(now), {Status.GO: amount(4 * TB), Status.WAIT: amount(1)}).widened
+    assert not draw(outlook(now), {Status.GO: amount(4 * TB), Status.WAIT: amount(2 * TB)}).widened
 
 
 def test_a_bar_of_runs_larger_than_the_disk_has_no_negative_part(now):

@@ -192,7 +192,7 @@ def _clear_line(clear: dict[str, Any]) -> str:
     left = ", files are left" if clear["outcome"] == "partial" else ""
     proof = clear["proof_level"] or "no"
     path = f"{clear['root_name']}:{clear['run_path']}"
-    return values.visible(f"{values.instant(clear['cleared_at'])}  {path}  {size}{left}; {who}, {proof} proof")
+    return values.visible(f"{values.exact_instant(clear['cleared_at'])}  {path}  {size}{left}; {who}, {proof} proof")
 
 
 def _typed_by(entries: LedgerQuerySet) -> list[dict[str, Any]]:

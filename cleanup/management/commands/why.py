@@ -48,7 +48,7 @@ class Command(LabCommand):
             "cleared": gone_as_json(run),
             "answers": [_as_json(answer) for answer in answers],
         }
-        first = [f"{run.run_path}  as of {values.instant(at)}", gone_as_text(run)]
+        first = [f"{run.run_path}  as of {values.exact_instant(at)}", gone_as_text(run)]
         lines = [*filter(None, first), *(_as_text(run, answer) for answer in answers)]
         self.report(options["json"], answer, "\n".join(lines))
 
@@ -85,7 +85,7 @@ def _as_text(run: Run, answer: SweepAnswer) -> str:
     sweep, said = answer.sweep, answer.said
     if sweep is None:
         return f"{answer.kind.label}: no such pass by then"
-    began = f"{answer.kind.label}, {values.instant(sweep.started_at)}"
+    began = f"{answer.kind.label}, {values.exact_instant(sweep.started_at)}"
     if said is None:
         return f"{began}: {history.silence(run, sweep)}"
     why = " ".join(part for part in (sweeps.because(said.reason), said.detail) if part)

@@ -74,7 +74,7 @@ def _claim(hold: Hold, now: datetime) -> bool:
 def _reminder(hold: Hold) -> Reminder:
     by_file = hold.source == HoldSource.FILE
     since = f"by the file .exlab-hold of {hold.owner}, seen since {days.say(hold.created_at)}"
-    until = f"by {hold.owner}, until {days.say(hold.until)}" if hold.until else ""
+    until = f"by {hold.owner}, until {days.say_end(hold.until, hold.created_at, with_zone=True)}" if hold.until else ""
     said = f": {hold.reason}" if hold.reason else ""
     return Reminder(
         subject=f"hold:{hold.pk}",

@@ -1,6 +1,6 @@
 """Pictures of the audit at their own addresses, and the pages that show each with its numbers."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -19,6 +19,7 @@ from cleanup.ledger import period
 from cleanup.ledger.period import NoPeriod, Period
 from cleanup.ledger.tables import Kind, Table
 from cleanup.models import StagingRoot
+from cleanup.rules.quantities import Scale, scale_of
 from cleanup.text.values import count, in_units, visible
 from cleanup.web.audit import disk_figures, figures, questions
 from cleanup.web.audit.figures import Figure
@@ -146,8 +147,16 @@ def _with(address: str, query: dict[str, Any]) -> str:
 
 
 def _cells(table: Table) -> list[list[tuple[str, bool]]]:
+    if table.name == "freed" and table.rows:
+        scale = scale_of(max(row[-1] for row in table.rows))
+        return [[_cell(row[0], Kind.TEXT), *_added_up(row[1:-1], scale)] for row in table.rows]
     kinds = [column.kind for column in table.columns]
     return [[_cell(value, kind) for value, kind in zip(row, kinds, strict=True)] for row in _rows(table)]
+
+
+def _added_up(sizes: Sequence[int], scale: Scale) -> list[tuple[str, bool]]:
+    """Sizes in one unit, and their sum as it is read."""
+    return [*((scale.say(size), True) for size in sizes), (scale.say_sum(sizes), True)]
 
 
 def _rows(table: Table) -> Iterable[tuple[Any, ...]]:

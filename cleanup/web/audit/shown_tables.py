@@ -1,6 +1,6 @@
 """Tables of a report as pages show them: words, units, and the address behind each number."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -11,6 +11,7 @@ from django.utils.http import urlencode
 from cleanup.ledger.period import of_month
 from cleanup.ledger.tables import Column, Kind, Table
 from cleanup.models import Dimension, Status
+from cleanup.rules.quantities import Scale, scale_of
 from cleanup.text import audit
 from cleanup.text.values import UNKNOWN, count, duration, exact_bytes, in_units, visible
 from cleanup.web.audit.questions import AuditQuestion
@@ -60,7 +61,7 @@ class ShownTable:
 
 @dataclass(frozen=True)
 class Matrix:
-    """Logical bytes of months by instruments; the last column and the last row add up."""
+    """Logical bytes of months by instruments, in one unit; the last column and the last row add up as they are read."""
 
     instruments: Sequence[str]
     rows: Sequence[tuple[Cell, Sequence[Cell]]]
@@ -101,9 +102,11 @@ def matrix(months: Table, question: AuditQuestion) -> Matrix:
         sizes.setdefault(month, {})[name] = size
         by_instrument[name] = by_instrument.get(name, 0) + size
     order = sorted(by_instrument, key=lambda name: (-by_instrument[name], name))
-    rows = [(_month(question, month), _line(question, month, order, sizes[month])) for month in sorted(sizes)]
-    totals = [_size(by_instrument[name], _list(question, equipment=name)) for name in order]
-    totals.append(_size(sum(by_instrument.values()), _list(question)))
+    scale = scale_of(sum(by_instrument.values()))
+    rows = [(_month(question, month), _line(question, month, order, sizes[month], scale)) for month in sorted(sizes)]
+    columns = {name: [row[name] for row in sizes.values() if name in row] for name in order}
+    totals = [_sum(found, scale, _list(question, equipment=name)) for name, found in columns.items()]
+    totals.append(_sum([size for found in columns.values() for size in found], scale, _list(question)))
     return Matrix([visible(name) for name in order], rows, totals)
 
 
@@ -112,12 +115,13 @@ def _month(question: AuditQuestion, month: str) -> Cell:
     return Cell(month, address=reverse("audit-month", args=[month]) if "month" in _within(question, month) else "")
 
 
-def _line(question: AuditQuestion, month: str, order: Sequence[str], sizes: dict[str, int]) -> list[Cell]:
+def _line(question: AuditQuestion, month: str, order: Sequence[str], sizes: dict[str, int], scale: Scale) -> list[Cell]:
     within = _within(question, month)
     cells = [
-        _size(sizes[name], _list(question, **within, equipment=name)) if name in sizes else Cell("") for name in order
+        _size(sizes[name], scale, _list(question, **within, equipment=name)) if name in sizes else Cell("")
+        for name in order
     ]
-    return [*cells, _size(sum(sizes.values()), _list(question, **within))]
+    return [*cells, _sum(sizes.values(), scale, _list(question, **within))]
 
 
 def _within(question: AuditQuestion, month: str) -> dict[str, str]:
@@ -132,8 +136,12 @@ def _list(question: AuditQuestion, **values: str) -> str:
     return f"{reverse('audit-entries')}?{question.address(**values)}"
 
 
-def _size(size: int, address: str) -> Cell:
-    return Cell(in_units(size), Kind.BYTES, exact_bytes(size), address)
+def _size(size: int, scale: Scale, address: str) -> Cell:
+    return Cell(scale.say(size), Kind.BYTES, exact_bytes(size), address)
+
+
+def _sum(sizes: Collection[int], scale: Scale, address: str) -> Cell:
+    return Cell(scale.say_sum(sizes), Kind.BYTES, exact_bytes(sum(sizes)), address)
 
 
 def _measured(column: Column, size: int, of: int, address: str) -> Cell:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from cleanup.clears.nas_questions import REOPENING
+from cleanup.lab import days
 from cleanup.models import ClearAttempt, Phase, Run, Status
 from cleanup.rules.decisions import Decision, Gate, GateResult, Verdict
 from cleanup.rules.facts import Finding
@@ -112,7 +113,7 @@ def _refused(refusal: GateResult, decision: Decision, judgement: RunStatus) -> S
     if refusal.reason is Reason.NOT_SYNC_VERIFIED:
         return StatusText(tone=judgement.tone, headline="Not verified yet", because=because, detail=detail)
     if refusal.reason is Reason.HELD and refusal.opens_at:
-        headline = f"On hold until {instant(refusal.opens_at)}"
+        headline = f"On hold until {days.say_end(refusal.opens_at, decision.now)}"
         return StatusText(tone=judgement.tone, headline=headline, because=_capital(detail), advice=advice(Reason.HELD))
     if refusal.verdict is Verdict.WAIT:
         left = f" {duration(refusal.opens_at - decision.now)}" if refusal.opens_at else ""

@@ -8,6 +8,7 @@ from typing import Any
 
 from django.db.models import Q
 
+from cleanup.lab import days
 from cleanup.models import (
     ClearAttempt,
     Hold,
@@ -23,7 +24,7 @@ from cleanup.models import (
 from cleanup.rules.states import State
 from cleanup.storage.staging import records
 from cleanup.text.sweeps import action, because, tone
-from cleanup.text.values import count, exact_bytes, files, given_back, in_units, instant, sentence
+from cleanup.text.values import count, exact_bytes, files, given_back, in_units, sentence
 
 # A page tells at most this many of each kind; the admin has all.
 LONGEST = 200
@@ -39,9 +40,12 @@ _NOTHING_DONE = (Phase.REFUSED, Phase.ABORTED)
 _TONES = {"pass": "go", "wait": "wait", "block": "block"}
 
 
+Said = tuple[str, str | datetime]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Moment:
-    """One event; without a usable instant `at` is None and `at_text` its text. `said`: (label, text)."""
+    """One event; without a usable instant `at` is None and `at_text` its text. `said`: (label, text or instant)."""
 
     source: str
     title: str
@@ -50,7 +54,7 @@ class Moment:
     tone: str = ""
     who: str = ""
     host: str = ""
-    said: tuple[tuple[str, str], ...] = ()
+    said: tuple[Said, ...] = ()
     batch: str = ""
 
 
@@ -131,9 +135,9 @@ def _of_record(run: Run, events: Iterable[IngestEvent]) -> Iterator[tuple[dateti
     place = None
     for event in events:
         place = event.at or place or event.first_seen_at
-        said = [_extra(name, value) for name, value in list(event.extra.items())[:EXTRAS]]
+        said: list[Said] = [_extra(name, value) for name, value in list(event.extra.items())[:EXTRAS]]
         if event.at is None:
-            said.append(("first seen here", instant(event.first_seen_at)))
+            said.append(("first seen here", event.first_seen_at))
         yield (
             place,
             Moment(
@@ -158,7 +162,7 @@ def _of_sights(run: Run) -> Iterator[tuple[datetime, Moment]]:
     if run.record_format == records.INGEST.name and not run.cleared_by:
         return
     for sight in run.record_sights.order_by("-first_seen_at", "-pk")[:LONGEST]:
-        said = (("latest verification", instant(sight.verified_at)),) if sight.verified_at else ()
+        said = (("latest verification", sight.verified_at),) if sight.verified_at else ()
         title = "The record lists the files so"
         yield sight.first_seen_at, Moment(source="record", title=title, at=sight.first_seen_at, said=said)
     if run.cleared_by and run.cleared_at and not run.events.filter(state=State.CLEARED).exists():
@@ -226,11 +230,11 @@ def _batch(attempt: ClearAttempt) -> str:
 
 
 def _ended(attempt: ClearAttempt) -> Moment:
-    said = [("", sentence(attempt.reason))] if attempt.reason else []
+    said: list[Said] = [("", sentence(attempt.reason))] if attempt.reason else []
     if attempt.detail:
         said.append(("", attempt.detail))
     if attempt.phase in _NOTHING_DONE:
-        said += [("asked for", instant(attempt.created_at)), *_wish(attempt)]
+        said += [("asked for", attempt.created_at), *_wish(attempt)]
     titles = {
         Phase.COMMITTED: ("Removal begun", "work"),
         Phase.DONE: ("Cleared, removal incomplete", "block") if attempt.incomplete else ("Cleared", "go"),
@@ -261,7 +265,7 @@ def _of_holds(holds: Iterable[Hold], now: datetime) -> Iterator[Moment]:
         by_file = hold.source == HoldSource.FILE
         said = [*_typed(hold.typed_by), *([("reason", hold.reason)] if hold.reason else [])]
         if hold.until:
-            said.append(("until", instant(hold.until)))
+            said.append(("until", days.say_end(hold.until, now)))
         title = "Held by the file .exlab-hold" if by_file else "Held"
         yield Moment(source="hold", title=title, at=hold.created_at, tone="wait", who=hold.owner, said=tuple(said))
         of_whom = (("hold of", hold.owner),)
@@ -308,11 +312,11 @@ def _of_passes(run: Run) -> Iterator[Moment]:
     said = passes.order_by("-last_id", "-pk").first()
     if said is None:
         return
-    words = [("", because(said.reason))] if said.reason else []
+    words: list[Said] = [("", because(said.reason))] if said.reason else []
     if said.detail:
         words.append(("", said.detail))
     if said.first_id != said.last_id:
-        words.append(("said so since", instant(said.first.started_at)))
+        words.append(("said so since", said.first.started_at))
     yield Moment(
         source="automatic clearing",
         title=f"The timed pass: {action(said.action)}",

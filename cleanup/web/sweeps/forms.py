@@ -6,7 +6,7 @@ from typing import Any
 from django import forms
 
 from cleanup.models import SweepBreaker, SweepKind
-from cleanup.text.sweeps import action
+from cleanup.text.sweeps import action, because
 from cleanup.text.values import count, visible
 
 
@@ -30,7 +30,7 @@ def sweeps_filter(data: Any, root_names: Iterable[str]) -> Filter:  # noqa: ANN4
 
 
 def said_filter(data: Any, said: Iterable[tuple[str, str, int]]) -> Filter:  # noqa: ANN401
-    """`said`: (action, reason, how often) of the pass."""
+    """`said`: (action, reason, how often) of the pass. People choose a sentence; addresses keep the reason's code."""
     actions: dict[str, int] = {}
     reasons: dict[str, int] = {}
     for code, reason, number in said:
@@ -38,7 +38,8 @@ def said_filter(data: Any, said: Iterable[tuple[str, str, int]]) -> Filter:  # n
         if reason:
             reasons[reason] = reasons.get(reason, 0) + number
     by_action = [(code, f"{action(code)} ({count(number)})") for code, number in sorted(actions.items())]
-    by_reason = [(code, f"{visible(code)} ({count(number)})") for code, number in sorted(reasons.items())]
+    by_sentence = sorted((because(code), code, number) for code, number in reasons.items())
+    by_reason = [(code, f"{words} ({count(number)})") for words, code, number in by_sentence]
     return Filter(data, action=[("", "Every action"), *by_action], reason=[("", "Every reason"), *by_reason])
 
 

@@ -361,7 +361,7 @@ def test_people_are_reminded_three_days_before_the_end(run: Run, now: datetime) 
     assert reminders.reminders(now + 7 * DAY - timedelta(seconds=1)) == []
     (reminder,) = reminders.reminders(now + 7 * DAY)
     assert (reminder.subject, reminder.run, reminder.reason) == (f"hold:{hold.pk}", run, Reason.HOLD_ENDING)
-    assert reminder.detail == "by ada, until 2026-06-25 08:00 UTC: referees"
+    assert reminder.detail == "by ada, until 25 June, 08:00 UTC: referees"
     assert reminders.reminders(now + 10 * DAY) == []
 
 
@@ -417,7 +417,7 @@ def test_a_reminder_stands_as_long_as_it_is_true_and_is_mailed_once(run: Run, no
     (letter,) = mail.outbox
     assert letter.to == ["ada@lab.example"]
     assert RUN_PATH in letter.body
-    assert "until 2026-06-25 08:00 UTC: referees" in letter.body
+    assert "until 25 June, 08:00 UTC: referees" in letter.body
     assert Hold.objects.get().reminded_at == now + 8 * DAY
 
 

@@ -720,7 +720,7 @@ def test_two_roots_that_were_swapped(
     other.staging.rename(full.staging)
     (tmp_path / "aside").rename(other.staging)
     for mine, path in ((root, full.staging), (other_root, other.staging)):
-        refused(mine, order, "does not carry its token")
+        refused(mine, order, "does not carry the file that names it")
         refused(mine, order, "it is that very disk", path=str(path))
         assert discover(mine, now).problems == [("", Reason.ROOT_NOT_MOUNTED, f"it carries {token_of(path)}")]
     refused(root, order, "lie one in the other", path=str(other.staging))
@@ -749,7 +749,7 @@ def test_an_unmounted_disk_changes_no_row(
             discover(root, later)
             all_roots.sweep(now=later)
             recovery.recover(now=later)
-            with pytest.raises(RegistrationError, match="does not carry its token"):
+            with pytest.raises(RegistrationError, match="does not carry the file that names it"):
                 move(root, order)
             for run in Run.objects.with_root():
                 outcome = one(run, replace(order, replaced=True))
@@ -842,7 +842,7 @@ def test_a_nas_can_move_while_the_disk_is_away(full: Lab, root: StagingRoot, ord
     full.nas.rename(nas)
     full.staging.rename(full.base / "away")
     move(root, order, nas_path=str(nas), with_runs=False)
-    refused(root, order, "does not carry its token", nas_path=str(nas))
+    refused(root, order, "does not carry the file that names it", nas_path=str(nas))
 
 
 # The command
@@ -895,7 +895,7 @@ def test_the_command_for_a_whole_root(full: Lab, root: StagingRoot) -> None:
     unmount(full)
     status, answer = manage("--root", "lab", "--all")
     assert (status, answer["root"], answer["runs"]) == (1, None, [])
-    assert "does not carry its token" in answer["problem"]
+    assert "does not carry the file that names it" in answer["problem"]
     status, answer = manage("--root", "lab", "--all", "--path", new)
     assert (status, answer["reregistered"], answer["problem"]) == (0, 3, None)
     nas = {"nas_root": root.nas_path, "nas_token": root.nas_token}

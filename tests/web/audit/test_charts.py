@@ -96,12 +96,12 @@ def test_what_was_freed_by_month_and_instrument(scene):
     rows = rows_of(auditor, "freed", year="2026")
     assert [row[0] for row in rows] == [f"2026-{month:02}" for month in range(1, 13)]
     # The six largest of nine, the others as one, and all of the month.
-    assert rows[2] == ["2026-03", "9.00 GB", "8.00 GB", *["0 B"] * 5, "17.0 GB"]
-    assert rows[5] == ["2026-06", *["0 B"] * 6, "1.00 GB", "1.00 GB"]
+    assert rows[2] == ["2026-03", "9.00 GB", "8.00 GB", *["0 GB"] * 5, "17.00 GB"]
+    assert rows[5] == ["2026-06", *["0 GB"] * 6, "1.00 GB", "1.00 GB"]
     picture = picture_of(auditor, "freed", year="2026")
     assert "all others" in texts_of(picture)
     assert bars_in(picture) == 7 * 12
-    assert rows_of(auditor, "freed", since="2026-05-20", until="2026-06-30")[-1][-1] == "1.00 GB"
+    assert rows_of(auditor, "freed", since="2026-05-20", until="2026-06-30")[-1][-1] == "1,000 MB"
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def test_the_page_says_what_was_freed(auditor: Client, freed: None) -> None:
     assert "3 runs , 6 files, 6.00 MB" in text
     assert "0 at checksum, 0 at size, 0 at record, 3 without a proof that is kept" in text
     assert "half of the runs at most 1 day 12 h, nine of ten at most 1 day 12 h" in text
-    assert "2026-03 3.00 MB 3.00 MB" in text and "2026-05 3.00 MB 3.00 MB" in text
+    assert "2026-03 3,000 kB 3,000 kB" in text and "2026-05 3,000 kB 3,000 kB" in text
     for words in ("a click on a page", "the disk was too full", "not recorded", "automatic clearing, no person"):
         assert words in text, words
 

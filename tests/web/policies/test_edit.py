@@ -11,6 +11,7 @@ from django.test import Client
 
 from cleanup.lab import policy_versions
 from cleanup.models import Access, RetentionPolicy, StagingRoot
+from cleanup.rules import anomalies
 from cleanup.rules.policies.fields import ROOT_FIELDS, SWEEP_FIELDS
 from cleanup.runs.holds import holds
 from tests.tools.pages import SAFE
@@ -484,6 +485,20 @@ def test_a_rehearsal_is_said_in_words(people, runs):
     assert "nothing goes until an admin promotes it" in people.admin.post(ADDRESS, sent).content.decode()
     response = people.admin.post(ADDRESS, filled(people.admin, LAB, mode="manual"))
     assert "Nothing goes by itself" in response.content.decode()
+
+
+def test_a_rehearsal_says_what_its_first_pass_leaves_and_what_stops_it(people, runs, root, now, monkeypatch):
+    asked = {"mode": "scheduled", "retain_hours": "1h", "budget_runs": "2", "budget_minutes": "30"}
+    asked["max_share"] = "5%"
+    text = " ".join(people.admin.post(ADDRESS, filled(people.admin, LAB, **asked)).content.decode().split())
+    assert re.search(r"As things are, <strong>2 runs, .{1,80} would go with the first pass after that", text)
+    assert re.search(r"<p>1 run, .{1,80}, more would be left to later passes", text)
+    assert "One pass takes at most 30 minutes." in text
+    monkeypatch.setattr(anomalies, "MIN_RUNS", 1)
+    text = " ".join(people.admin.post(ADDRESS, filled(people.admin, LAB, **asked)).content.decode().split())
+    assert re.search(r"As things are, <strong>0 runs, .{1,80} would go with the first pass after that", text)
+    assert re.search(r"<strong>A safety stop keeps 2 runs, .{1,80} in that pass,</strong>", text)
+    assert "more than 5% of the" in text
 
 
 def test_what_has_changed_since_it_was_shown_is_shown_again(people, runs, policy, now):

@@ -94,7 +94,7 @@ def test_every_gate_and_the_whole_history(people, safe):
     assert "policy_manual" in text
     assert "This is for the schedule only" in text
     assert text.count('<time datetime="2026-04-17T') >= 4
-    assert "2026-04-17 16:15:43 UTC" in text
+    assert 'title="2026-04-17 16:15:43 UTC">2026-04-17 16:15</time>' in text
     assert "files_received: 7" in text
     assert f"nas_path: {SAFE}" in text
     assert "2 min ago" in text
@@ -144,7 +144,7 @@ def test_a_waiting_gate_tells_when_it_opens(people, safe, policy):
     policy(mode="scheduled", retain_hours=24 * 60)
     text = page(people.viewer, safe)
     assert "Opens in 1 day 9 h" in text
-    assert "2026-06-16 16:15:43 UTC" in text
+    assert 'title="2026-06-16 16:15:43 UTC">2026-06-16 16:15</time>' in text
 
 
 @pytest.mark.parametrize(("path", "reason"), [(EXTRA, Reason.NOT_IN_MANIFEST), (BROKEN, Reason.INGEST_UNREADABLE)])
@@ -259,13 +259,13 @@ def test_one_line_joins_record_holds_attempts_and_what_people_said(people, safe,
         "staging",
     ]
     life = card(text, "life")
-    assert "Held by jlee hold 2026-06-15 03:00:00 UTC 5 h ago reason: read again until: 2026-06-15 09:00:00 UTC" in life
+    assert "Held by jlee hold 2026-06-15 03:00 5 h ago reason: read again until: 15 June, 09:00" in life
     assert "Hold released by mkhan hold" in life
     assert "The NAS does not hold all files of the run. 1 of 7 asked for:" in life
     assert "reason given: disk is full" in life
     assert "The staging root held more bytes than it may." in life
     assert "1:2:3 is now 4:5:6" in life
-    assert "2026-04-17 16:09:00 UTC 58 days ago · on labpc-04" in life
+    assert "2026-04-17 16:09 58 days ago · on labpc-04" in life
 
 
 def test_an_instant_that_cannot_be_read_is_shown_in_its_place(people, runs, now):
@@ -276,7 +276,7 @@ def test_an_instant_that_cannot_be_read_is_shown_in_its_place(people, runs, now)
     assert titles(text)[1:4] == ["sync verified", "sync queued", "complete"]
     life = card(text, "life")
     assert "no usable time: yester\\u202eday" in life
-    assert "first seen here: 2026-06-15 08:00:00 UTC" in life
+    assert "first seen here: 2026-06-15 08:00" in life
     assert "bytes_more: 1.50 MB (1,500,000 bytes)" in life
 
 

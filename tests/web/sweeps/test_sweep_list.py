@@ -160,7 +160,7 @@ def test_one_pass_with_every_run_action_reason_and_gates(people, runs, swept, sa
     assert Reason.RETENTION_NOT_ELAPSED.sentence in text
     assert "retention_not_elapsed</code>" in text
     assert "Every check (1 not passed)" in text
-    assert "Opens 2026-06-20 16:15:43 UTC." in text
+    assert re.search(r'Opens <time [^>]* title="2026-06-20 16:15:43 UTC">2026-06-20 16:15</time>', text)
     assert "The time that the policy keeps it was over. The staging root held more bytes than it may." in text
     assert "1.00 kB" in text
     assert EXTRA not in page(people.viewer, f"/sweeps/{first.pk}/")
@@ -177,6 +177,18 @@ def test_runs_of_a_pass_are_filtered_by_action_and_reason(people, runs, swept, s
     assert SAFE in both
     assert EXTRA in both
     assert "No run of this pass" in page(people.viewer, f"/sweeps/{sweep.pk}/?action=skipped&reason=retention")
+
+
+def test_people_choose_a_reason_by_its_sentence_and_addresses_keep_its_code(people, runs, swept, said):
+    sweep = swept()
+    said(runs[SAFE], sweep, action="cleared", reason="retention+max_bytes")
+    said(runs[EXTRA], sweep, reason=Reason.HELD)
+    text = page(people.viewer, f"/sweeps/{sweep.pk}/?reason=held")
+    offered = re.findall(r'<option value="([^"]*)"( selected)?>([^<]*)</option>', text)
+    assert ("held", " selected", f"{Reason.HELD.sentence} (1)") in offered
+    by_time = "The time that the policy keeps it was over. The staging root held more bytes than it may. (1)"
+    assert ("retention+max_bytes", "", by_time) in offered
+    assert all(words.endswith(" (1)") or words.startswith("Every ") for _code, _chosen, words in offered)
 
 
 def test_a_large_pass_is_paged_in_few_queries(people, runs, many, root, swept, django_assert_max_num_queries):
@@ -211,14 +223,14 @@ def test_the_pressure_of_a_pass_is_told_with_units(people, swept):
     left = {"bytes_over": 0, "runs_over": 1, "free_wanted": 0}
     text = page(people.viewer, f"/sweeps/{swept(pressure={'wanted': wanted, 'left': left}).pk}/")
     for words in (
-        "1.50 GB (logical) more than max_bytes, 3 runs more than max_runs, 2.00 MB of free space short of free_stop",
-        "at its end: 1 run more than max_runs",
+        "1.50 GB (logical) more than the limit, 3 runs more than the limit, 2.00 MB of free space missing",
+        "at its end: 1 run more than the limit",
     ):
         assert words in text
     relieved = {"wanted": wanted, "left": dict.fromkeys(wanted, 0)}
-    assert "at its end: none any more" in page(people.viewer, f"/sweeps/{swept(pressure=relieved).pk}/")
+    assert "at its end: nothing any more" in page(people.viewer, f"/sweeps/{swept(pressure=relieved).pk}/")
     none = page(people.viewer, f"/sweeps/{swept(pressure={'wanted': left | {'runs_over': 0}, 'left': {}}).pk}/")
-    assert re.search(r"<dt>Pressure</dt>\s*<dd>none</dd>", none)
+    assert re.search(r"<dt>Too full by</dt>\s*<dd>nothing</dd>", none)
     assert "not recorded" in page(people.viewer, f"/sweeps/{swept(outcome=Outcome.INTERRUPTED).pk}/")
 
 
@@ -256,7 +268,7 @@ def test_why_was_it_not_cleared_last_tuesday(people, runs, swept, said):
     assert f'href="/sweeps/{tuesday.pk}/"' in text
     assert f'href="/sweeps/{today.pk}/"' not in text
     assert 'value="2026-06-09"' in text
-    assert "As of 2026-06-09 23:59:59 UTC" in text
+    assert re.search(r'As of <time [^>]* title="2026-06-09 23:59:59 UTC">2026-06-09 23:59</time>', text)
 
 
 def test_a_day_without_a_pass_says_so(people, runs, swept, said):
