@@ -301,6 +301,8 @@ LOGOUT_REDIRECT_URL = "login"
 
 LANGUAGE_CODE = "en-gb"
 USE_I18N = False
+# As pages write instants; Django's admin takes these.
+DATE_FORMAT, TIME_FORMAT, DATETIME_FORMAT = "Y-m-d", "H:i", "Y-m-d H:i"
 USE_TZ = True
 
 STATIC_URL = "static/"

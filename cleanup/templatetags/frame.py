@@ -26,6 +26,7 @@ PLACES = {
     "instruments": "instruments",
     "bench": "instruments",
     "audit": "freed",
+    "admin": "admin",
 }
 
 

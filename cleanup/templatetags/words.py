@@ -1,8 +1,11 @@
-"""Template filters of `cleanup.text.values`."""
+"""Template filters of `cleanup.text.values`, and the names of the checks."""
+
+from collections.abc import Mapping
+from typing import Any
 
 from django import template
 
-from cleanup.text import values
+from cleanup.text import check_names, short_paths, values
 
 register = template.Library()
 
@@ -27,3 +30,11 @@ register.filter("machine", values.machine)
 register.filter("visible", values.visible)
 register.filter("sentence", values.sentence)
 register.filter("advice", values.advice)
+register.filter("check_name", check_names.check_name)
+register.filter("short_path", short_paths.short_path)
+
+
+@register.filter
+def result(line: Mapping[str, Any]) -> str:
+    """The result of a check as it is stored, in words."""
+    return check_names.result_of(line["gate"], line["verdict"], line["reason"])

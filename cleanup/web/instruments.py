@@ -2,17 +2,15 @@
 
 import io
 import uuid
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import datetime
 from urllib.parse import urlsplit
 
 import segno
 from django.contrib.auth.decorators import login_not_required
 from django.contrib.auth.views import redirect_to_login
 from django.core.paginator import Paginator
-from django.db.models import Case, Count, F, Max, OuterRef, Q, QuerySet, Subquery, When
+from django.db.models import Case, Count, F, Max, OuterRef, Q, Subquery, When
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
@@ -20,40 +18,24 @@ from django.utils import timezone
 from django.utils.cache import patch_cache_control
 from django.views.decorators.http import require_safe
 
-from cleanup.lab import readiness
 from cleanup.lab.people import permissions
-from cleanup.models import Instrument, Orphan, OrphanKind, Run, RunQuerySet, StagingRoot, Status
+from cleanup.models import Alert, AlertKind, Instrument, Orphan, OrphanKind, Run, RunQuerySet, Status
 from cleanup.models.aggregates import bytes_sum
-from cleanup.rules.liveness import AHEAD
-from cleanup.rules.reasons import Reason
 from cleanup.runs import run_status
-from cleanup.text.values import duration, in_units, runs, sentence
+from cleanup.web import bench_signs
+from cleanup.web.bench_signs import RunTally, Sign
 from cleanup.web.caching import reload_page, wants_fragment
 from cleanup.web.decorators import JUDGED_AT_ONCE, may_look
 from cleanup.web.requests import SignedIn
 
-# An older look is no ground for a green light.
-OLD = timedelta(minutes=30)
 SHOWN = 20
-# As many reasons as can be read from a distance.
-REASONS = 3
 PAGE_SIZE = 50
 # The list counts the runs of an instrument up to this number.
 MANY = 1000
-# Reasons whose end is not known.
-WITHOUT_END = (Reason.HELD, Reason.NOT_SYNC_VERIFIED)
-BLOCK = Status.BLOCK.code
 # A phone that scans such an address opens itself.
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 # Error correction of the QR code: a scratched card can still be read.
 CORRECTION = "m"
-
-
-@dataclass(frozen=True)
-class Sign:
-    tone: str
-    word: str
-    because: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -94,10 +76,11 @@ def _show(request: SignedIn, instrument: Instrument, template: str) -> HttpRespo
     staged = Run.objects.here().filter(root=instrument.root, equipment=instrument.equipment)
     run_status.judge_stale(now, limit=JUDGED_AT_ONCE, runs=staged)
     latest = staged.defer("facts").order_by("-first_seen_at", "-pk")[:SHOWN]
+    stalled = _stalled(instrument)
     context = {
         "instrument": instrument,
-        "sign": _sign(instrument, staged, now),
-        "lines": [BenchLine(run, _sign_of_run(run, now)) for run in latest],
+        "sign": _sign(instrument, staged, len(stalled), now),
+        "lines": [BenchLine(run, bench_signs.of_run(run, now, stalled=run.pk in stalled)) for run in latest],
         "shown": SHOWN,
         "listed": request.user.has_perm(permissions.VIEW),
         "now": now,
@@ -167,89 +150,30 @@ def _address(request: HttpRequest, instrument: Instrument) -> str:
     return request.build_absolute_uri(reverse("bench", args=[instrument.token]))
 
 
-def _sign(instrument: Instrument, staged: RunQuerySet, now: datetime) -> Sign:
-    """One word for all runs; anything unknown, old or not settled says: do not touch."""
-    if trouble := _trouble(instrument.root, now):
-        return _closed(trouble)
-    tally = list(
+def _sign(instrument: Instrument, staged: RunQuerySet, stalled: int, now: datetime) -> Sign:
+    tally = (
         staged.order_by()
         .values("tone", "reason")
         .annotate(
             runs=Count("pk"),
             bytes=bytes_sum("bytes"),
             until=Max("opens_at"),
+            ends=Count("opens_at"),
             doubted=Count("pk", filter=Q(judged__lt=F("doubts"))),
         )
     )
-    if any(row["doubted"] for row in tally):
-        return _closed("How the runs stand is being worked out just now.")
-    signs = [(row, _judged_sign(row["tone"], row["reason"], row["until"], now)) for row in tally]
-    against = sorted((row for row, sign in signs if sign.tone == BLOCK), key=lambda row: -row["runs"])
-    strangers = _strangers(instrument).count()
-    if against or strangers:
-        return _closed(*_against(strangers, against, of=sum(row["runs"] for row, _ in signs)))
-    if not signs:
-        return Sign("done", "NOTHING HERE", ("No run of this instrument is on the staging disk.",))
-    what = _what(sum(row["runs"] for row, _ in signs), sum(row["bytes"] or 0 for row, _ in signs))
-    if waits := [row["until"] for row, sign in signs if sign.tone == "wait"]:
-        return Sign("wait", f"WAIT {duration(max(waits) - now)}", (f"{what}: by then every one of them may go.",))
-    settled = f"{what}: verified on the NAS, and nothing speaks against clearing."
-    return Sign("go", "SAFE TO CLEAR", (settled, "They are cleared in ExLab staging; delete nothing by hand."))
+    tallies = [RunTally.of(row) for row in tally]
+    return bench_signs.of_instrument(instrument.root, tallies, _strangers(instrument), stalled, now)
 
 
-def _closed(*because: str) -> Sign:
-    return Sign(BLOCK, "DO NOT TOUCH", because)
+def _stalled(instrument: Instrument) -> set[int]:
+    """Keys of its runs that the watchdog calls stalled, at most `MANY` + 1."""
+    alerts = Alert.objects.filter(kind=AlertKind.STALLED_RUN, ended_at=None, root=instrument.root)
+    of_it = alerts.filter(run__equipment=instrument.equipment, run__here=True).order_by()
+    return set(of_it.values_list("run", flat=True)[: MANY + 1])
 
 
-def _against(strangers: int, rows: Sequence[Any], *, of: int) -> Iterator[str]:
-    if strangers:
-        things = "1 thing" if strangers == 1 else f"{strangers:,} things"
-        yield f"{things} in the instrument's folder: no known run, perhaps one that is being written."
-    if rows and of > 1:
-        yield f"{sum(row['runs'] for row in rows):,} of {runs(of)} must stay."
-    for row in rows[:REASONS]:
-        yield f"{runs(row['runs'])}: {_why(row['tone'], row['reason'])}"
-    if len(rows) > REASONS:
-        yield "And others, for other reasons."
-
-
-def _sign_of_run(run: Run, now: datetime) -> Sign:
-    if run.judged < run.doubts:
-        return Sign(BLOCK, "Do not touch", ("How it stands is being worked out just now.",))
-    return _judged_sign(run.tone, run.reason, run.opens_at, now)
-
-
-def _judged_sign(tone: int, reason: str, until: datetime | None, now: datetime) -> Sign:
-    if tone == Status.GO:
-        return Sign("go", "Safe to clear")
-    if tone == Status.WAIT and reason not in WITHOUT_END and until is not None and until > now:
-        return Sign("wait", f"Wait {duration(until - now)}", (sentence(reason),))
-    return Sign(BLOCK, "Do not touch", (_why(tone, reason),))
-
-
-def _why(tone: int, reason: str) -> str:
-    if tone == Status.WORK:
-        return "It is being cleared just now."
-    return sentence(reason) if reason else "It is not settled yet."
-
-
-def _trouble(root: StagingRoot, now: datetime) -> str:
-    if root.problem:
-        return f"Nothing is done on this staging disk. {sentence(root.problem)}"
-    if root.discovered_at is None:
-        return "This staging disk was not looked at yet."
-    if not now - OLD <= root.discovered_at <= now + AHEAD:
-        return f"This staging disk was not looked at for {duration(abs(now - root.discovered_at))}."
-    if hindrances := readiness.hindrances():
-        return sentence(hindrances[0].reason)
-    return ""
-
-
-def _strangers(instrument: Instrument) -> "QuerySet[Orphan]":
+def _strangers(instrument: Instrument) -> list[Orphan]:
     """Things in the instrument's folder that belong to no run; one may be written just now."""
     here = Orphan.objects.filter(root=instrument.root, gone_at=None, path__startswith=f"{instrument.equipment}/")
-    return here.exclude(kind=OrphanKind.MISSING)
-
-
-def _what(number: int, size: int) -> str:
-    return f"{runs(number) if number == 1 else f'All {runs(number)}'}, {in_units(size)} logical"
+    return list(here.exclude(kind=OrphanKind.MISSING).order_by()[: bench_signs.MANY_THINGS + 1])

@@ -1,8 +1,10 @@
 """Records of the past are read-only in the admin, and the ledger adds up."""
 
+import re
 import uuid
 
 import pytest
+from django.contrib import admin
 from django.urls import reverse
 from django_q.models import Failure, OrmQ, Schedule
 from django_q.tasks import async_task
@@ -11,6 +13,8 @@ from cleanup.clears import protocol
 from cleanup.ledger import book
 from cleanup.models import ClearAttempt, LedgerEntry, LedgerKind, StagingRoot
 from cleanup.runs import discovery
+from cleanup.templatetags.tables import PAGES
+from tests.tools.checkout import CHECKOUT
 from tests.tools.lab import census
 from tests.tools.pages import EXTRA, SAFE, TEST_RUN
 
@@ -216,3 +220,34 @@ def test_a_failed_task_is_shown_and_not_submitted_again(people, db, now):
     assert people.admin.get(reverse("admin:django_q_ormq_change", args=[waiting.pk])).status_code == 200
     (schedule, *_rest) = Schedule.objects.all()
     assert people.admin.get(reverse("admin:django_q_schedule_change", args=[schedule.pk])).status_code == 200
+
+
+def test_the_first_page_tells_what_has_no_page_of_its_own(people):
+    text = people.admin.get(reverse("admin:index")).content.decode()
+    here, elsewhere = (text.split(f'id="{part}"')[1].split("</section>")[0] for part in ("only-here", "on-pages"))
+    assert reverse("admin:cleanup_heartbeat_changelist") in here
+    assert reverse("admin:cleanup_hold_changelist") not in here
+    for page in set(PAGES.values()):
+        assert f'href="{reverse(page)}"' in elsewhere
+
+
+def test_the_tables_without_a_page_stand_in_the_document():
+    section = (CHECKOUT / "docs/admin.md").read_text().partition("## What is only in Django's admin\n")[2]
+    rows = re.findall(r"^\| ([A-Z][^|]*) \|", section.partition("\n## ")[0], re.M)
+    told = {name.strip().lower() for row in rows for name in row.split(",")}
+    without = {
+        str(model._meta.verbose_name_plural).lower()
+        for model in admin.site._registry
+        if model._meta.model_name not in PAGES
+    }
+    assert told <= without
+    assert {"heartbeats", "ledger links", "queued tasks"} <= told
+
+
+def test_the_admin_wears_the_frame_and_the_times_of_the_pages(people, ledger):
+    text = people.admin.get(reverse("admin:cleanup_ledgerentry_changelist")).content.decode()
+    assert f'<a class="brand" href="{reverse("overview")}">' in text
+    assert 'cleanup/admin.css"' in text
+    assert "admin/css/dark_mode.css" not in text
+    assert "2026-06-15 08:00" in text
+    assert "Times are those of UTC." in text

@@ -46,7 +46,7 @@ def test_every_light_is_good_to_read(page: Page, live_server, instrument):
     later = timezone.now() + timedelta(hours=3)
     for word, changes in {
         "WAIT 3 h": {"tone": Status.WAIT, "reason": "not_quiet", "opens_at": later},
-        "DO NOT TOUCH": {"tone": Status.BLOCK, "reason": "not_in_manifest", "opens_at": None},
+        "NEEDS ATTENTION": {"tone": Status.BLOCK, "reason": "not_in_manifest", "opens_at": None},
         "NOTHING HERE": {"here": False},
     }.items():
         Run.objects.update(**changes)
@@ -65,8 +65,8 @@ def test_it_asks_again_and_says_what_has_changed(page: Page, live_server, instru
     expect(page.locator("#bench .word")).to_have_text("SAFE TO CLEAR")
     Run.objects.update(tone=Status.BLOCK, reason="not_in_manifest")
     page.clock.run_for(31_000)
-    expect(page.locator("#bench .word")).to_have_text("DO NOT TOUCH")
-    expect(page.locator("#announce")).to_have_text("DO NOT TOUCH")
+    expect(page.locator("#bench .word")).to_have_text("NEEDS ATTENTION")
+    expect(page.locator("#announce")).to_have_text("NEEDS ATTENTION")
 
 
 @pytest.mark.browser_context_args

@@ -113,7 +113,7 @@ def test_the_place_of_the_keyboard_is_kept_while_a_batch_renews_itself(
     preview(page, live_server)
     yes(page).click()
     page.wait_for_url("**/batches/**")
-    link = page.locator("#batch").get_by_role("link", name=SAFE)
+    link = page.locator("#batch").get_by_role("link", name=runs[SAFE].leaf)
     link.focus()
     with page.expect_response("**/batches/**"):
         pass

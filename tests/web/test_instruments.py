@@ -11,7 +11,7 @@ from django.contrib.auth.models import Permission, User
 from django.test import Client
 from django.urls import reverse
 
-from cleanup.models import Access, Hold, Instrument, Orphan, Run, StagingRoot, Status
+from cleanup.models import Access, Alert, Hold, Instrument, Orphan, Run, StagingRoot, Status
 from cleanup.runs import run_status
 from tests.tools.pages import EXTRA, QUEUED, SAFE, TEST_RUN
 
@@ -72,13 +72,15 @@ def test_safe_when_every_run_is(people, instrument):
 
 def test_never_safe_while_one_run_is_not_verified(people, runs):
     said, why = word(people.viewer, Instrument.objects.get(equipment=CONFOCAL))
-    assert said == "DO NOT TOUCH"
-    assert why == "1 of 3 runs must stay. 1 run: The data wizard has not verified this run on the NAS yet."
+    assert said == "WAIT"
+    assert why == "1 of 3 runs must wait. 1 run: The data wizard has not verified this run on the NAS yet."
 
 
 @pytest.mark.parametrize("equipment", ["FLOW_01", "PLATE_READER_02"])
-def test_never_safe_while_one_run_is_blocked(people, runs, equipment):
-    assert word(people.viewer, Instrument.objects.get(equipment=equipment))[0] == "DO NOT TOUCH"
+def test_a_blocked_run_needs_a_person(people, runs, equipment):
+    said, why = word(people.viewer, Instrument.objects.get(equipment=equipment))
+    assert said == "NEEDS ATTENTION"
+    assert why.endswith("Delete nothing by hand.")
 
 
 def test_a_held_run_is_not_touched(people, runs, now):
@@ -89,7 +91,7 @@ def test_a_held_run_is_not_touched(people, runs, now):
     assert word(people.viewer, Instrument.objects.get(equipment=CONFOCAL))[0] == "SAFE TO CLEAR"
     Run.objects.filter(pk=run.pk).doubt()
     said, why = word(people.viewer, Instrument.objects.get(equipment=CONFOCAL))
-    assert (said, "jlee" in why) == ("DO NOT TOUCH", False)
+    assert (said, "jlee" in why) == ("WAIT", False)
 
 
 def test_the_longest_wait_counts(people, instrument, now):
@@ -99,11 +101,33 @@ def test_the_longest_wait_counts(people, instrument, now):
     assert word(people.viewer, instrument)[0] == "WAIT 3 h"
 
 
-def test_a_wait_without_an_end_is_none(people, instrument, now):
-    Run.objects.filter(equipment="CRYOEM_K3").update(
-        tone=3, reason="clock_untrusted", opens_at=None, doubts=1, judged=1
-    )
-    assert word(people.viewer, instrument)[0] == "DO NOT TOUCH"
+def test_a_wait_without_an_end_names_none(people, instrument, now):
+    waits = {"tone": Status.WAIT, "reason": "not_quiet", "opens_at": now + timedelta(hours=1)}
+    row(instrument.root, f"{OTHER_SAFE}-1", now, **waits)
+    assert word(people.viewer, instrument)[0] == "WAIT 1 h"
+    row(instrument.root, f"{OTHER_SAFE}-2", now, tone=Status.WAIT, reason="clock_untrusted")
+    assert word(people.viewer, instrument)[0] == "WAIT"
+
+
+@pytest.mark.parametrize("reason", ["not_looked_at", "writer_active"])
+def test_a_run_that_is_being_written_waits(people, instrument, reason):
+    Run.objects.filter(run_path=OTHER_SAFE).update(tone=Status.BLOCK, reason=reason)
+    answer = people.viewer.get(address(instrument))
+    assert (answer.context["sign"].tone, answer.context["sign"].word) == ("wait", "WAIT")
+    assert [line.sign.word for line in answer.context["lines"]] == ["Wait"]
+
+
+def test_a_run_that_stands_still_needs_a_person(people, instrument, now):
+    run = Run.objects.get(run_path=OTHER_SAFE)
+    Run.objects.filter(pk=run.pk).update(tone=Status.WAIT, reason="not_sync_verified")
+    assert word(people.viewer, instrument)[0] == "WAIT"
+    told = {"subject": f"run:{run.pk}", "reason": "stalled", "since": now, "seen_at": now}
+    Alert.objects.create(kind="stalled_run", root=instrument.root, run=run, **told)
+    answer = people.viewer.get(address(instrument))
+    assert (answer.context["sign"].tone, answer.context["sign"].word) == ("block", "NEEDS ATTENTION")
+    assert [line.sign.word for line in answer.context["lines"]] == ["Needs attention"]
+    Alert.objects.update(ended_at=now)
+    assert word(people.viewer, instrument)[0] == "WAIT"
 
 
 def test_what_is_being_cleared_is_not_touched(people, instrument, now):
@@ -111,7 +135,7 @@ def test_what_is_being_cleared_is_not_touched(people, instrument, now):
 
     queue.request_clear(Run.objects.get(run_path=OTHER_SAFE), actor="mkhan", note="", now=now)
     said, why = word(people.viewer, instrument)
-    assert (said, why) == ("DO NOT TOUCH", "1 run: It is being cleared just now.")
+    assert (said, why) == ("WAIT", "1 run: It is being cleared just now.")
 
 
 def test_nothing_here(people, instrument):
@@ -119,8 +143,7 @@ def test_nothing_here(people, instrument):
     assert word(people.viewer, instrument)[0] == "NOTHING HERE"
 
 
-def test_what_belongs_to_no_run_is_not_touched(people, instrument, now):
-    """The instrument may be writing it just now."""
+def test_what_belongs_to_no_run_waits_while_it_may_be_written(people, instrument, now):
     Run.objects.filter(equipment="CRYOEM_K3").update(here=False)
     stranger = Orphan.objects.create(
         root=instrument.root,
@@ -130,25 +153,27 @@ def test_what_belongs_to_no_run_is_not_touched(people, instrument, now):
         first_seen_at=now,
         seen_at=now,
     )
-    assert word(people.viewer, instrument)[0] == "DO NOT TOUCH"
+    assert word(people.viewer, instrument)[0] == "WAIT"
+    Orphan.objects.filter(pk=stranger.pk).update(modified_at=now - timedelta(days=2))
+    assert word(people.viewer, instrument)[0] == "NEEDS ATTENTION"
     Orphan.objects.filter(pk=stranger.pk).update(gone_at=now)
     assert word(people.viewer, instrument)[0] == "NOTHING HERE"
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "expected"),
     [
-        {"problem": "root_not_mounted"},
-        {"discovered_at": None},
-        {"looked": timedelta(minutes=31)},
-        {"looked": timedelta(minutes=-10)},
+        ({"problem": "root_not_mounted"}, "NEEDS ATTENTION"),
+        ({"discovered_at": None}, "WAIT"),
+        ({"looked": timedelta(minutes=31)}, "NEEDS ATTENTION"),
+        ({"looked": timedelta(minutes=-10)}, "NEEDS ATTENTION"),
     ],
 )
-def test_an_unknown_state_says_do_not_touch(people, instrument, now, change):
+def test_an_unknown_state_is_never_green(people, instrument, now, change, expected):
     if "looked" in change:
         change = {"discovered_at": now - change["looked"]}
     StagingRoot.objects.update(**change)
-    assert word(people.viewer, instrument)[0] == "DO NOT TOUCH"
+    assert word(people.viewer, instrument)[0] == expected
 
 
 def test_a_look_of_half_an_hour_ago_still_counts(people, instrument, now):
@@ -156,27 +181,27 @@ def test_a_look_of_half_an_hour_ago_still_counts(people, instrument, now):
     assert word(people.viewer, instrument)[0] == "SAFE TO CLEAR"
 
 
-def test_a_host_that_cannot_clear_says_do_not_touch(people, instrument, monkeypatch):
+def test_a_host_that_cannot_clear_needs_a_person(people, instrument, monkeypatch):
     from cleanup.lab import readiness
     from cleanup.rules.facts import Finding
     from cleanup.rules.reasons import Reason
 
     monkeypatch.setattr(readiness, "hindrances", lambda: (Finding(Reason.DATABASE_NOT_DURABLE, "fsync is off"),))
-    assert word(people.viewer, instrument)[0] == "DO NOT TOUCH"
+    assert word(people.viewer, instrument)[0] == "NEEDS ATTENTION"
 
 
 def test_a_judgement_that_is_not_made_yet_is_no_green_light(people, instrument, monkeypatch):
     monkeypatch.setattr(run_status, "judge_stale", lambda *args, **kwargs: 0)
     Run.objects.filter(run_path=OTHER_SAFE).update(doubts=2)
     answer = people.viewer.get(address(instrument))
-    assert answer.context["sign"].word == "DO NOT TOUCH"
-    assert [line.sign.word for line in answer.context["lines"]] == ["Do not touch"]
+    assert answer.context["sign"].word == "WAIT"
+    assert [line.sign.word for line in answer.context["lines"]] == ["Wait"]
 
 
 def test_each_run_has_its_own_word(people, runs):
     answer = people.viewer.get(address(Instrument.objects.get(equipment=CONFOCAL)))
     words = {line.run.run_path: line.sign.word for line in answer.context["lines"]}
-    assert words == {SAFE: "Safe to clear", TEST_RUN: "Safe to clear", QUEUED: "Do not touch"}
+    assert words == {SAFE: "Safe to clear", TEST_RUN: "Safe to clear", QUEUED: "Wait"}
 
 
 def test_the_latest_twenty_in_as_many_queries_as_one(people, instrument, now, django_assert_max_num_queries):

@@ -24,6 +24,7 @@ from cleanup.monitoring import surroundings
 from cleanup.rules.policies.policy import ProofLevel
 from cleanup.runs import run_status
 from cleanup.runs.proving import proving_counts, proving_rows
+from cleanup.text import clear_proofs
 from cleanup.text.values import count
 from cleanup.web.caching import wants_fragment
 from cleanup.web.clears.forms import ClearForm
@@ -220,6 +221,7 @@ def _show(
         "preview": shown,
         "in_sight": shown.going[:IN_SIGHT],
         "folded": shown.going[IN_SIGHT:],
+        "common": clear_proofs.common_proof(shown.going),
         "root": root,
         **(_rest_of(root, request.user, asked, some_left) if root else {}),
         "most": preview.MAX_RUNS,

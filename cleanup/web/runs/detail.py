@@ -118,7 +118,7 @@ def _body(head: dict[str, Any]) -> dict[str, Any]:
     attempts = head["attempts"] if len(head["attempts"]) < SHOWN_ATTEMPTS else None
     told = entries if len(entries) <= SHOWN_ENTRIES else None
     return {
-        "gates": list(gates),
+        "checks": gate_lines.Checks.of(gates),
         "facts": facts,
         "seen_at": facts.gathered_at if run.facts else None,
         "silence": _silence(facts),

@@ -1,14 +1,15 @@
 """The gates of one run on its page."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
 from cleanup.models import ClearAttempt
-from cleanup.rules.decisions import SCHEDULE_ONLY, Decision, Gate, GateResult, Verdict
+from cleanup.rules.decisions import Decision, Gate, GateResult, Verdict
 from cleanup.rules.facts import Facts
 from cleanup.rules.gates import AT_THE_CLEAR, BY_ACCEPTANCE
 from cleanup.rules.policies.policy import ProofLevel
+from cleanup.text import check_names
 
 # What a gate that passes means.
 PASSED = {
@@ -42,7 +43,44 @@ class GateLine:
 
     @property
     def schedule_only(self) -> bool:
-        return self.gate in SCHEDULE_ONLY and self.verdict != Verdict.PASS
+        return check_names.binds_schedule_only(self.gate, self.verdict)
+
+    @property
+    def name(self) -> str:
+        return check_names.check_name(self.gate)
+
+    @property
+    def result(self) -> str:
+        return check_names.result_of(self.gate, self.verdict, self.reason)
+
+
+@dataclass(frozen=True)
+class Checks:
+    """The checks of a run as its page shows them: those that have not passed first, the others folded.
+
+    `by_schedule` bind automatic clearing alone; they do not count among the checks of a click.
+    """
+
+    stopping: tuple[GateLine, ...]
+    by_schedule: tuple[GateLine, ...]
+    passed: tuple[GateLine, ...]
+
+    @classmethod
+    def of(cls, lines: Iterable[GateLine]) -> "Checks":
+        every = tuple(lines)
+        return cls(
+            stopping=tuple(line for line in every if line.verdict != Verdict.PASS and not line.schedule_only),
+            by_schedule=tuple(line for line in every if line.schedule_only),
+            passed=tuple(line for line in every if line.verdict == Verdict.PASS),
+        )
+
+    @property
+    def open(self) -> tuple[GateLine, ...]:
+        return self.stopping + self.by_schedule
+
+    @property
+    def asked(self) -> int:
+        return len(self.stopping) + len(self.passed)
 
 
 def lines(decision: Decision, facts: Facts) -> Iterator[GateLine]:

@@ -15,9 +15,11 @@ from cleanup.rules.reasons import Reason
 from cleanup.runs import run_status
 from cleanup.runs.facts import identity
 from cleanup.runs.run_status import JudgedRun, RunStatus, Source
+from cleanup.text import check_names
 from cleanup.text.values import advice, ago, count, duration, files, in_units, instant, sentence
 
 PARKED = "Parked"
+BY_A_CLICK = "It waits for a click."
 
 
 class StatusAction(enum.StrEnum):
@@ -41,6 +43,12 @@ class StatusText:
     @property
     def clears_now(self) -> bool:
         return self.action is StatusAction.CLEAR
+
+    @property
+    def in_full(self) -> str:
+        """All that a row says, in one line."""
+        said = (f"{self.headline}.", self.because, self.detail, self.schedule)
+        return " ".join(part for part in said if part)
 
 
 def stand(run: Run, attempt: ClearAttempt | None, judged: JudgedRun, now: datetime) -> StatusText:
@@ -136,9 +144,9 @@ def _refused(refusal: GateResult, decision: Decision, judgement: RunStatus) -> S
 
 def _schedule(decision: Decision) -> str:
     policy = decision.policy
-    if policy.mode is not Mode.SCHEDULED:
-        return ""
     result = decision.gate(Gate.RETENTION)
+    if policy.mode is not Mode.SCHEDULED or result.reason in check_names.BY_HAND:
+        return BY_A_CLICK
     if result.reason is Reason.REHEARSAL:
         return "Scheduled, rehearsed: would go with the next pass, once the policy is promoted."
     if result.verdict is Verdict.PASS and decision.gate(Gate.BREAKER).verdict is not Verdict.PASS:

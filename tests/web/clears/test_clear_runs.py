@@ -92,7 +92,8 @@ def test_every_safe_run_of_a_root_is_shown_and_why_the_rest_stays(people, runs, 
     files, size = (sum(getattr(runs[path], name) for path in (SAFE, TEST_RUN)) for name in ("files", "bytes"))
     assert f"{files} files" in text
     assert f"{size:,} bytes" in text
-    assert "Every byte is read again." in text
+    assert "The same for all: Every byte is read again." in text
+    assert text.count("Every byte is read again.") == 1
     assert not ClearAttempt.objects.exists()
 
 
@@ -111,6 +112,9 @@ def test_the_selected_runs_are_shown_with_those_that_stay(people, runs):
     text = text_of(people.operator.get("/clear/"))
     assert "Clear 2 runs?" in text
     assert "go only if every byte is still the same" in text
+    assert "The same for all" not in text
+    assert "Every byte is compared: files are newer than the verification." in text
+    assert text.count("Every byte is read again.") == 1
     assert "What stays of what you asked for: 1 run" in text
     assert Reason.NOT_IN_MANIFEST.sentence in text
 

@@ -29,6 +29,7 @@ from cleanup.rules.reasons import Reason
 from cleanup.runs import discovery
 from cleanup.runs.holds import holds
 from cleanup.sweeps import all_roots
+from cleanup.text.check_names import check_name
 from cleanup.web.runs import timeline
 from tests.tools.pages import BROKEN, EXTRA, QUEUED, SAFE, TEST_RUN
 
@@ -90,9 +91,9 @@ def test_only_people_with_a_role_may_look(people, safe):
 def test_every_gate_and_the_whole_history(people, safe):
     text = page(people.viewer, safe)
     for gate in Gate:
-        assert f'scope="row">{gate}</th>' in text
+        assert f'scope="row">{check_name(gate)} <code class="muted code">{gate}</code></th>' in text
     assert "policy_manual" in text
-    assert "This is for the schedule only" in text
+    assert "Only automatic clearing asks for this" in text
     assert text.count('<time datetime="2026-04-17T') >= 4
     assert 'title="2026-04-17 16:15:43 UTC">2026-04-17 16:15</time>' in text
     assert "files_received: 7" in text
@@ -102,12 +103,39 @@ def test_every_gate_and_the_whole_history(people, safe):
 
 def test_a_gate_says_when_it_was_seen_what_it_goes_by(people, safe):
     text = page(people.viewer, safe)
-    rows = [words(row) for row in text.split('id="gates"')[1].split("</section>")[0].split("<tr ")[2:]]
+    rows = re.findall(r'<tr role="row" class.*?</tr>', text.split('id="gates"')[1].split("</section>")[0], re.S)
     assert len(rows) == len(Gate)
-    by_gate = {Gate(re.search(r">\s*(\w+) (pass|wait|block)", row)[1]): row.split("seen ")[-1] for row in rows}
+    by_gate = {Gate(re.search(r"code\">(\w+)<", row)[1]): words(row).split("seen ")[-1] for row in rows}
     on_disk = {Gate.STATE, Gate.PATH, Gate.UNCHANGED, Gate.PROOF}
     assert {gate for gate, age in by_gate.items() if age == "2 min ago"} == on_disk
     assert {gate for gate, age in by_gate.items() if age == "now"} == set(Gate) - on_disk
+
+
+def test_a_run_that_waits_for_a_click_is_not_called_blocked(people, safe):
+    """A manual policy is no trouble: its check stands apart, and all others have passed and are folded."""
+    text = page(people.viewer, safe)
+    checks = text.split('id="gates"')[1].split("</section>")[0]
+    shown, _details, folded = checks.partition('<details id="passed">')
+    assert "10 of 10 checks passed" in words(folded.split("</summary>")[0])
+    assert re.findall(r'<span class="mark (\w+)">([^<]+)<', shown) == [("rest", "only by a click")]
+    assert "It waits for a click." in card(text, "head")
+    assert not re.search(r'class="mark block"', text)
+
+
+def test_what_has_not_passed_stands_open(people, runs):
+    text = page(people.viewer, runs[EXTRA])
+    checks = text.split('id="gates"')[1].split("</section>")[0]
+    shown, _details, folded = checks.partition('<details id="passed">')
+    assert re.findall(r'<span class="mark block">([^<]+)<', shown) == ["blocked", "blocked"]
+    assert Reason.NOT_IN_MANIFEST.sentence in words(shown)
+    assert "8 of 10 checks passed" in words(folded.split("</summary>")[0])
+    assert "blocked" not in words(folded)
+
+
+def test_the_verdict_comes_before_all_else(people, safe):
+    text = page(people.viewer, safe)
+    main = words(text.split('<main id="main"')[1].split('id="head"')[1])
+    assert main.index("Safe to clear") < main.index("7 files") < main.index("Time line")
 
 
 def test_at_record_no_gate_speaks_of_the_nas(people, safe, policy):
