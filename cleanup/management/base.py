@@ -108,10 +108,10 @@ def user_named(name: str | None) -> str:
 
 
 def find_roots(name: str | None) -> list[StagingRoot]:
-    """The roots of this host, or the named one. Raises UsageError."""
+    """The active roots of this host, or the named one, which may be retired. Raises UsageError."""
     roots = StagingRoot.objects.filter(host=settings.EXLAB_HOST)
     if name is None:
-        return list(roots)
+        return list(roots.active())
     if not (named := list(roots.filter(name=name))):
         known = ", ".join(roots.values_list("name", flat=True)) or "none"
         raise UsageError(f"No staging root {name} is registered on this host; known: {known}.")

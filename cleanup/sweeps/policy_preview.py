@@ -134,7 +134,7 @@ def preview(drafted: RetentionPolicy, now: datetime) -> PolicyPreview:
     """Returns what the next timed sweep takes with a drafted version, and without it."""
     today = RetentionPolicy.objects.scoped()
     value, then = drafted.as_value(), RetentionPolicy.objects.scoped(drafted=drafted)
-    roots = [drafted.root] if drafted.root else list(StagingRoot.objects.order_by("name"))
+    roots = [drafted.root] if drafted.root else list(StagingRoot.objects.active().order_by("name"))
     now_taken, then_taken, cut = SweepForecast(), SweepForecast(), False
     for root in roots:
         stock = _stock(root, value.scope, [today, then], now)
