@@ -23,6 +23,7 @@ PLACES = {
     "instruments": "instruments",
     "bench": "instruments",
     "audit": "freed",
+    "roots": "roots",
 }
 
 

@@ -79,9 +79,9 @@ def _look(request: RootRequest, now: datetime) -> Answer:
 
 def _look_at_nas(request: RootRequest, path: str) -> Answer:
     assert request.root is not None  # noqa: S101
-    equipment = str(request.asked.get("equipment", ""))
+    equipment, own = (str(request.asked.get(name, "")) for name in ("equipment", "own_layout"))
     seen = nas_lines.as_it_would_be(request.root, path, equipment, dict(request.asked.get("flags", {})))
-    wanted = nas_lines.twins(seen, nas_lines.verified(request.root, equipment))
+    wanted = nas_lines.twins(seen, nas_lines.verified(request.root, equipment), own)
     look = _ask(path, twins=sorted({twin for paths in wanted.values() for twin in paths}))
     layouts = nas_lines.counts(wanted, look, seen.nas_layout)
     lines = nas_lines.of_nas(look, seen, equipment, layouts)

@@ -85,18 +85,24 @@ def _move(request: RootRequest, now: datetime) -> Answer:
         _refuse_links(path)
     order = RegisterOrder(now=now, actor=request.actor, note=asked.get("note", ""), dry_run=bool(asked.get("dry_run")))
     moved = reregistration.reregister_root(root, order, path=path, nas_path=asked.get("nas_path", ""))
-    counted = Counter(outcome.action for outcome in moved.runs)
-    would = order.dry_run
-    again = counted[RegisterAction.WOULD_REREGISTER if would else RegisterAction.REREGISTERED]
-    done = f"{root.name} {'would lie' if would else 'lies'} in {moved.root.path}: {say_count(again, 'run')} "
-    done += f"{'would be' if would else 'were'} registered again, {counted[RegisterAction.UNCHANGED]} as before, "
-    done += f"{counted[RegisterAction.REFUSED]} refused."
+    done = _say_moved(root, moved, would=order.dry_run)
     refused = [outcome for outcome in moved.runs if outcome.action is RegisterAction.REFUSED]
     warnings = [*moved.warnings, *(_why(outcome) for outcome in refused[:20])]
-    if not would:
+    if not order.dry_run:
         queue = task_queues.common_queue_for(root.host)
         async_task("cleanup.tasks.discover", cluster=queue, task_name=f"look at {root.name}"[:100])
-    return {"done": done, "root": root.pk, "problems": [], "warnings": warnings, "dry_run": would}
+    return {"done": done, "root": root.pk, "problems": [], "warnings": warnings, "dry_run": order.dry_run}
+
+
+def _say_moved(root: StagingRoot, moved: reregistration.Moved, *, would: bool) -> str:
+    counted = Counter(outcome.action for outcome in moved.runs)
+    again = counted[RegisterAction.WOULD_REREGISTER if would else RegisterAction.REREGISTERED]
+    verb = "would be" if would else "was" if again == 1 else "were"
+    return (
+        f"{root.name} {'would lie' if would else 'lies'} in {moved.root.path}: "
+        f"{say_count(again, 'run')} {verb} registered again, {counted[RegisterAction.UNCHANGED]} as before, "
+        f"{counted[RegisterAction.REFUSED]} refused."
+    )
 
 
 def _why(outcome: reregistration.Reregistration) -> str:

@@ -40,10 +40,10 @@ def verified(root: StagingRoot, equipment: str) -> list[Run]:
     return list(runs.defer("facts").order_by("-verified_at")[:MOST_RUNS])
 
 
-def twins(seen: StagingRoot, runs: list[Run]) -> dict[str, list[str]]:
+def twins(seen: StagingRoot, runs: list[Run], own_layout: str = "") -> dict[str, list[str]]:
     """By layout: the paths below the NAS root at which these runs would have their copies."""
     found = {}
-    for layout in dict.fromkeys([*NAMED, seen.nas_layout]):
+    for layout in filter(None, dict.fromkeys([own_layout, *NAMED, seen.nas_layout])):
         for run in runs:
             run.root = seen
         found[layout] = [twin_of(run, nas_layout=layout).path for run in runs]
