@@ -70,6 +70,11 @@ def queue_for(host: str) -> str:
     return queue_of(settings.EXLAB_CLEAR_CLUSTER, host)
 
 
+def clusters_that_answer() -> tuple[str, ...]:
+    """The clusters whose heartbeats say that a host's workers are alive."""
+    return _COMMON, settings.EXLAB_CLEAR_CLUSTER
+
+
 def common_queue_for(host: str) -> str:
     """The queue of short work on a host."""
     return queue_of(_COMMON, host)

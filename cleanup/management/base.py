@@ -275,7 +275,7 @@ def add_registration_flags(parser: CommandParser) -> None:
     )
 
 
-def registration_flags(options: dict[str, Any]) -> dict[str, bool]:
+def registration_flags(options: dict[str, Any]) -> dict[str, Any]:
     """What `add_registration_flags` has added, as `register` takes it."""
     names = ("allow_same_filesystem", "allow_union_nas", "nas_writes_through", "accept_empty")
     return {name: options[name] for name in names}

@@ -38,7 +38,7 @@ class PasswordAgain(forms.Form):
     )
 
     def __init__(self, *args: Any, request: SignedIn, **kwargs: Any) -> None:  # noqa: ANN401
-        super().__init__(*args, label_suffix="", **kwargs)
+        super().__init__(*args, **{"label_suffix": "", **kwargs})
         self.request = request
 
     def clean_password(self) -> str:

@@ -47,6 +47,11 @@ def answer(key: str) -> str:
             found = _look(request, now)
         except OSError as error:
             found = {"problem": f"It cannot be looked at: {os.strerror(error.errno or 0)}."}
+        except Exception as error:  # the page must not wait for ever; it is raised again
+            request.advance(
+                _RUNNING, _DONE, now=timezone.now(), answer={"problem": f"{type(error).__name__}: see the log."}
+            )
+            raise
         request.advance(_RUNNING, _DONE, now=timezone.now(), answer=found)
     else:
         _do_apart(request)
@@ -57,7 +62,7 @@ def answer(key: str) -> str:
 def _refusal(request: RootRequest, now: datetime) -> str | None:
     if asking.is_untaken(request, now):
         return asking.UNTAKEN
-    if request.host != settings.EXLAB_HOST:
+    if request.host != settings.EXLAB_HOST and not asking.any_host_may(request.kind, request.host, now):
         return f"A worker of {settings.EXLAB_HOST} has got it: {request.host} has no worker of its own."
     actor = User.objects.filter(username=request.actor).first()
     if actor is None or not actor.has_perm(permissions.ROOTS):

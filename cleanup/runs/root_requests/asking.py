@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import transaction
+from django.db.models import QuerySet
 from django_q.tasks import async_task
 
 from cleanup.lab import task_queues
@@ -15,6 +16,8 @@ ENDS_AFTER = timedelta(minutes=10)
 KEPT_FOR = timedelta(days=90)
 # A host whose clusters have been silent for longer is not offered.
 _HEARD_WITHIN = timedelta(days=1)
+# A host that is silent for longer than this may be taken out of use.
+_GONE_AFTER = timedelta(hours=1)
 UNTAKEN = "No worker of this host took it within ten minutes, so nothing was done. Is its worker running?"
 
 
@@ -34,9 +37,25 @@ def ask(
             older.update(phase=RootRequestPhase.DROPPED)
         RootRequest.objects.filter(asked_at__lt=now - KEPT_FOR).delete()
         request = RootRequest.objects.create(kind=kind, host=host, root=root, actor=actor, asked=asked, asked_at=now)
-        queue = task_queues.common_queue_for(host)
+        queue = task_queues.common_queue_for(_served_by(kind, host, now))
         async_task(_TASK, str(request.pk), cluster=queue, task_name=f"{request.get_kind_display()} on {host}"[:100])
     return request
+
+
+def any_host_may(kind: str, host: str, now: datetime) -> bool:
+    """Whether another host's worker may answer: retiring needs no disk, and this one's host has gone silent."""
+    return kind == RootRequestKind.RETIRE and not _beats(now - _GONE_AFTER).filter(host=host).exists()
+
+
+def _served_by(kind: RootRequestKind, host: str, now: datetime) -> str:
+    if not any_host_may(kind, host, now):
+        return host
+    other = _beats(now - _GONE_AFTER).order_by("-at").values_list("host", flat=True).first()
+    return other or host
+
+
+def _beats(since: datetime) -> QuerySet[Heartbeat]:
+    return Heartbeat.objects.filter(at__gt=since, cluster__in=task_queues.clusters_that_answer())
 
 
 def is_untaken(request: RootRequest, now: datetime) -> bool:

@@ -19,7 +19,7 @@ from cleanup.models import RootRequest, RootRequestKind, StagingRoot
 from cleanup.rules.quantities import say_count
 from cleanup.runs.moved_or_gone import reregistration, retirement
 from cleanup.runs.moved_or_gone.reregistration import RegisterAction, RegisterOrder
-from cleanup.runs.root_requests import config_look
+from cleanup.runs.root_requests import config_look, nas_lines
 
 Answer = dict[str, Any]
 
@@ -51,7 +51,9 @@ def _add_nas(request: RootRequest, now: datetime) -> Answer:
     root, asked = _root_of(request), request.asked
     path, equipment = asked["path"], asked.get("equipment", "")
     _refuse_links(path)
-    flags = {name: bool(asked.get("flags", {}).get(name)) for name in FLAGS}
+    flags: dict[str, Any] = {
+        name: bool(asked.get("flags", {}).get(name)) for name in (*nas_lines.MOUNT_FLAGS, "accept_empty")
+    }
     root = register(
         root.name,
         root.path,
@@ -64,10 +66,6 @@ def _add_nas(request: RootRequest, now: datetime) -> Answer:
     )
     whose = equipment or root.name
     return _registered(root, now, f"{path} is the NAS root of {whose}, with the layout {root.nas_layout}.")
-
-
-# The flags of a registration that a page offers.
-FLAGS = ("allow_same_filesystem", "allow_union_nas", "nas_writes_through", "accept_empty")
 
 
 def _registered(root: StagingRoot, now: datetime, done: str) -> Answer:
@@ -84,7 +82,12 @@ def _move(request: RootRequest, now: datetime) -> Answer:
     if path:
         _refuse_links(path)
     order = RegisterOrder(now=now, actor=request.actor, note=asked.get("note", ""), dry_run=bool(asked.get("dry_run")))
-    moved = reregistration.reregister_root(root, order, path=path, nas_path=asked.get("nas_path", ""))
+    nas_path, equipment = asked.get("nas_path", ""), asked.get("equipment", "")
+    if equipment and equipment not in root.instrument_nas:
+        raise RegistrationError(f"{equipment} has no NAS root of its own on {root.name}.")
+    own = {equipment: nas_path} if equipment and nas_path else None
+    shared = "" if equipment else nas_path
+    moved = reregistration.reregister_root(root, order, path=path, nas_path=shared, instrument_nas=own)
     done = _say_moved(root, moved, would=order.dry_run)
     refused = [outcome for outcome in moved.runs if outcome.action is RegisterAction.REFUSED]
     warnings = [*moved.warnings, *(_why(outcome) for outcome in refused[:20])]
@@ -150,7 +153,7 @@ def _import_config(request: RootRequest, now: datetime) -> Answer:
 
 def _root_of(request: RootRequest) -> StagingRoot:
     assert request.root is not None  # noqa: S101
-    return StagingRoot.objects.get(pk=request.root_id)
+    return StagingRoot.objects.get(pk=request.root.pk)
 
 
 def _refuse_links(path: str) -> None:

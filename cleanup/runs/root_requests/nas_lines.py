@@ -16,13 +16,15 @@ from cleanup.storage.twin_paths import NAMED
 
 # Of a staging root's verified runs, the newest are looked for.
 MOST_RUNS = 200
+# What an admin may say of the mount of a NAS root.
+MOUNT_FLAGS = ("allow_same_filesystem", "allow_union_nas", "nas_writes_through")
 
 
 def as_it_would_be(root: StagingRoot, path: str, equipment: str, flags: dict[str, bool]) -> StagingRoot:
     """A registered root with a NAS root at `path`, unsaved; `equipment`: that of one instrument."""
     seen = StagingRoot.objects.get(pk=root.pk)
-    for name, value in flags.items():
-        setattr(seen, name, getattr(seen, name) or value)
+    for name in MOUNT_FLAGS:
+        setattr(seen, name, getattr(seen, name) or bool(flags.get(name)))
     if equipment:
         seen.instrument_nas = {**seen.instrument_nas, equipment: {"path": path, "token": ""}}
     else:

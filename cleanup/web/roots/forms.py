@@ -48,7 +48,7 @@ class StagingForm(forms.Form):
     )
 
     def __init__(self, *args: Any, hosts: Iterable[str], **kwargs: Any) -> None:  # noqa: ANN401
-        super().__init__(*args, label_suffix="", **kwargs)
+        super().__init__(*args, **{"label_suffix": "", **kwargs})
         self.fields["host"] = forms.ChoiceField(
             label="Host", choices=[(host, visible(host)) for host in hosts], help_text=self.fields["host"].help_text
         )
@@ -95,7 +95,7 @@ class NasForm(forms.Form):
     FLAGS: ClassVar = ("allow_same_filesystem", "allow_union_nas", "nas_writes_through", "accept_empty")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
-        super().__init__(*args, label_suffix="", **kwargs)
+        super().__init__(*args, **{"label_suffix": "", **kwargs})
         self.fields["root"].queryset = StagingRoot.objects.active().order_by("name")  # type: ignore[attr-defined]
 
     def clean_equipment(self) -> str:
@@ -136,7 +136,7 @@ class SettingsForm(forms.ModelForm):  # type: ignore[type-arg]  # Django itself 
         }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
-        super().__init__(*args, label_suffix="", **kwargs)
+        super().__init__(*args, **{"label_suffix": "", **kwargs})
         for name in ("prove_from", "prove_until"):
             self.fields[name].widget = forms.TimeInput(attrs={"type": "time"}, format="%H:%M")
 
@@ -152,10 +152,16 @@ class MoveForm(forms.Form):
 
     path = PathField(label="The staging root lies in", required=False)
     nas_path = PathField(label="Its NAS root lies in", required=False)
+    equipment = forms.CharField(
+        label="Only the NAS root of the instrument",
+        max_length=255,
+        required=False,
+        help_text="Empty: the NAS root of all others.",
+    )
     note = forms.CharField(label="Reason", max_length=300, help_text="It stands in the ledger.")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
-        super().__init__(*args, label_suffix="", auto_id="move-%s", **kwargs)
+        super().__init__(*args, **{"label_suffix": "", "auto_id": "move-%s", **kwargs})
 
 
 class RetireForm(forms.Form):
@@ -165,7 +171,7 @@ class RetireForm(forms.Form):
     note = forms.CharField(label="Reason", max_length=300)
 
     def __init__(self, *args: Any, name: str, **kwargs: Any) -> None:  # noqa: ANN401
-        super().__init__(*args, label_suffix="", auto_id="retire-%s", **kwargs)
+        super().__init__(*args, **{"label_suffix": "", "auto_id": "retire-%s", **kwargs})
         self.name = name
         self.fields["typed"].widget.attrs["autocomplete"] = "off"
 
@@ -183,7 +189,7 @@ class ImportForm(forms.Form):
     nas_path = PathField(label="The NAS is mounted in", required=False, help_text="If the plan asks for it.")
 
     def __init__(self, *args: Any, hosts: Iterable[str], **kwargs: Any) -> None:  # noqa: ANN401
-        super().__init__(*args, label_suffix="", **kwargs)
+        super().__init__(*args, **{"label_suffix": "", **kwargs})
         self.fields["host"] = forms.ChoiceField(label="Host", choices=[(host, visible(host)) for host in hosts])
 
 

@@ -54,7 +54,8 @@ class ShownRequest:
 
     @property
     def answer(self) -> dict[str, Any]:
-        return self.row.answer
+        found: dict[str, Any] = self.row.answer
+        return found
 
     @property
     def is_look(self) -> bool:

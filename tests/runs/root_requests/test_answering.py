@@ -12,7 +12,8 @@ from django.contrib.auth.models import User
 from django.utils import timezone
 from django_q.models import OrmQ
 
-from cleanup.models import RootRequest, RootRequestKind, StagingRoot
+from cleanup.lab import task_queues
+from cleanup.models import Heartbeat, RootRequest, RootRequestKind, StagingRoot
 from cleanup.runs import discovery
 from cleanup.runs.root_requests import answering, asking
 from tests.tools.lab import Lab, snapshot
@@ -165,6 +166,22 @@ def test_who_is_not_answered(boss: User, settings: Any) -> None:
     with time_machine.travel(timezone.now() + timedelta(minutes=11), tick=False):
         answering.answer(str(old.pk))
     assert RootRequest.objects.get(pk=old.pk).answer["problem"] == asking.UNTAKEN
+
+
+def test_another_host_retires_a_root_whose_host_is_gone(root: StagingRoot, boss: User, settings: Any) -> None:
+    StagingRoot.objects.update(host="far-pc")
+    gone, now = StagingRoot.objects.get(), timezone.now()
+    Heartbeat.objects.create(cluster=project.Q_CLUSTER["name"], host=project.EXLAB_HOST, at=now)
+    retire = RootRequestKind.RETIRE
+    assert asking.any_host_may(retire, "far-pc", now)
+    assert not asking.any_host_may(RootRequestKind.MOVE, "far-pc", now)
+    task_queues.serve_apart("far-pc")
+    asking.ask(retire, "far-pc", actor="boss", asked={"note": "it burned"}, now=now, root=gone)
+    assert OrmQ.objects.get().key == project.Q_CLUSTER["name"]
+    Heartbeat.objects.create(cluster=project.Q_CLUSTER["name"], host="far-pc", at=now)
+    assert not asking.any_host_may(retire, "far-pc", now)
+    asking.ask(retire, "far-pc", actor="boss", asked={"note": "it burned"}, now=now, root=gone)
+    assert OrmQ.objects.order_by("-pk")[0].key.startswith(project.Q_CLUSTER["name"] + "@")
 
 
 def test_a_path_that_hung_is_left_alone_for_five_minutes(asked: Asked, settings: Any, tmp_path: Path) -> None:

@@ -56,7 +56,9 @@ def test_refusals_are_those_of_the_command(lab: Lab, root: StagingRoot, do: Do, 
     assert "A link leads" in do(RootRequestKind.ADD_STAGING, name="other", path=str(tmp_path / "link"))["problem"]
     for path in ("/", "/etc", str(lab.nas), str(lab.staging), str(tmp_path / "none"), project.EXLAB_DATA_DIR):
         assert do(RootRequestKind.ADD_STAGING, name="other", path=str(path))["problem"], path
-    assert "has the NAS root" in do(RootRequestKind.ADD_NAS, root, path=str(tmp_path), flags={})["problem"]
+    (tmp_path / "elsewhere").mkdir()
+    nas = do(RootRequestKind.ADD_NAS, root, path=str(tmp_path / "elsewhere"), flags={})
+    assert "has the NAS root" in nas["problem"]
     assert StagingRoot.objects.count() == 1
     assert snapshot(lab.base) == before
 

@@ -92,7 +92,7 @@ def test_others_may_not(people, root, name):
 def test_a_path_is_looked_at_while_it_is_typed(admin, lab, tmp_path):
     (tmp_path / "CONFOCAL_01/PROJ-0042/Runs/Run_2026-04-17T14-32").mkdir(parents=True)
     first = look(admin, tmp_path.parent)
-    assert first.status_code == 200 and "Waiting for the worker of lab-pc" in text(first)
+    assert first.status_code == 200 and f"Waiting for the worker of {project.EXLAB_HOST}" in text(first)
     old = RootRequest.objects.get()
     assert f'hx-get="/roots/requests/{old.pk}/"' in text(first)
     look(admin, tmp_path)
@@ -138,7 +138,7 @@ def test_registering_asks_the_host(admin, lab, tmp_path):
     assert sent.url == f"/roots/requests/{row.pk}/"
     assert (row.kind, row.actor, row.asked["path"]) == ("add_staging", "admin", str(tmp_path))
     assert "Waiting for the worker" in text(admin.get(sent.url))
-    assert "waits for the worker of lab-pc" in text(admin.get("/roots/"))
+    assert f"waits for the worker of {project.EXLAB_HOST}" in text(admin.get("/roots/"))
     row.advance("queued", "done", now=timezone.now(), answer={"done": "new is registered.", "root": 1, "warnings": []})
     assert "Add its NAS root" in text(admin.get(sent.url))
 
