@@ -106,10 +106,11 @@ def own_look(request: SignedIn) -> RootRequest | None:
 @require_safe
 @may_manage_roots
 def root_request(request: SignedIn, key: uuid.UUID) -> HttpResponse:
-    """The page of a request; a fragment for pages that wait for a look."""
+    """The page of a request; a fragment for pages that wait for its answer."""
     row = get_object_or_404(RootRequest.objects.select_related("root"), pk=key)
     now = timezone.now()
     context = {"asked": shown(row, now), "now": now, "may_look": request.user.has_perm(permissions.VIEW)}
     if wants_fragment(request):
-        return render(request, "cleanup/roots/_answer.html", context)
+        part = "_answer.html" if row.only_looks else "_done.html"
+        return render(request, f"cleanup/roots/{part}", context)
     return render(request, "cleanup/roots/request.html", context)

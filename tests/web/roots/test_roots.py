@@ -141,9 +141,10 @@ def test_registering_asks_the_host(admin, lab, tmp_path):
     assert f"waits for the worker of {project.EXLAB_HOST}" in text(admin.get("/roots/"))
     row.advance("queued", "done", now=timezone.now(), answer={"done": "new is registered.", "root": 1, "warnings": []})
     assert "Add its NAS root" in text(admin.get(sent.url))
+    assert 'id="done"' in text(admin.get(sent.url, headers=HTMX))
 
 
-def test_a_nas_root_with_its_layout(admin, lab, root):
+def test_a_nas_root_with_its_layout(admin, runs, lab, root):
     given = {"root": root.pk, "path": str(lab.nas), "allow_same_filesystem": "on"}
     sent = admin.post("/roots/nas/add/", {**given, "act": "look"})
     answered(RootRequest.objects.get())
