@@ -147,15 +147,15 @@ NEEDS: dict[str, Need] = {
     "ask-nas": Need(LOOK, of="cleared", methods=POST, audited=(200,)),
     "audit-charts": Need(LOOK, audited=(200,)),
     "reconcile": Need(AUDIT),
-    # What concerns a host's disks asks for the password first: tests/web/roots/test_roots.py has the answers after it.
+    # What concerns a host's disks asks for the password first (of htmx with 200): tests/web/roots/test_roots.py has more.
     "root-list": Need(ROOTS),
-    "add-root": Need(ROOTS, methods=FORM, answers=(302,)),
-    "add-nas-root": Need(ROOTS, methods=FORM, answers=(302,)),
-    "import-wizard-config": Need(ROOTS, methods=FORM, answers=(302,)),
+    "add-root": Need(ROOTS, methods=FORM, answers=(200, 302)),
+    "add-nas-root": Need(ROOTS, methods=FORM, answers=(200, 302)),
+    "import-wizard-config": Need(ROOTS, methods=FORM, answers=(200, 302)),
     "root-request": Need(ROOTS, of="root_request"),
     "root-detail": Need(ROOTS, of="root", methods=FORM, answers=(200, 302)),
-    "move-root": Need(ROOTS, of="root", methods=POST, answers=(302,)),
-    "retire-root": Need(ROOTS, of="root", methods=POST, answers=(302,)),
+    "move-root": Need(ROOTS, of="root", methods=POST, answers=(200, 302)),
+    "retire-root": Need(ROOTS, of="root", methods=POST, answers=(200, 302)),
     # These have rules of their own, and tests of their own below or beside.
     "audit-chart": Need(None, of="chart"),
     "audit-chart-page": Need(None, of="chart"),

@@ -63,7 +63,7 @@ def as_json(path: str, config: WizardConfig, plan: WizardPlan, known: StagingRoo
         "own_policy": _version(own),
         "copies": [{"equipment": one.equipment, "remote": one.remote, "here": one.here} for one in plan.copies],
         "obstacles": obstacles,
-        "questions": list(plan.questions),
+        "questions": [f"{question.partition('?')[0]}?" for question in plan.questions],  # the rest is about options
         "warnings": list(plan.warnings),
     }
     digest = hashlib.sha256(json.dumps(shown, sort_keys=True).encode()).hexdigest()

@@ -111,15 +111,16 @@ def _second_place(look: TopLook, seen: StagingRoot) -> Iterator[CheckLine]:
     try:
         with opening.open_root(seen) as staging:
             found = list(two_places.findings(seen, staging, place))
-            one = os.fstat(staging).st_dev == place.device and not seen.allow_same_filesystem
+            one = os.fstat(staging).st_dev == place.device
     except Unreachable as error:
         yield CheckLine("second", BLOCK, f"The staging root cannot be opened: {error.finding.said}")
         return
-    if one and not found:
-        yield CheckLine("second", BLOCK, "It lies on the filesystem of the staging root: that is no second copy.")
     for finding in found:
         yield CheckLine("second", BLOCK, finding.said)
-    if not one and not found:
+    if one and not found:
+        verdict = WAIT if seen.allow_same_filesystem else BLOCK
+        yield CheckLine("second", verdict, "It lies on the filesystem of the staging root: that is no second copy.")
+    elif not found:
         warning = two_places.acceptance(seen, place).warning
         words = f"{place.mount.fstype}, another storage than the staging root as far as is seen."
         yield CheckLine("second", WAIT if warning else PASS, warning or words)

@@ -76,7 +76,7 @@ class NasForm(forms.Form):
         label="Another layout",
         max_length=MAX_LENGTH,
         required=False,
-        help_text="A template of {equipment} {project} {kind} {leaf}, if none that is tried below fits.",
+        help_text="A template of {equipment} {project} {kind} {leaf}, if none of those above fits.",
     )
     allow_same_filesystem = forms.BooleanField(
         label="Accept the same filesystem", required=False, help_text="For trials only: that is no second copy."
@@ -131,6 +131,8 @@ class SettingsForm(forms.ModelForm):  # type: ignore[type-arg]  # Django itself 
             "name": "Entries of the ledger keep the name of their time.",
             "nas_layout": "run-path, equipment/leaf, leaf, or a template of {equipment} {project} {kind} {leaf}.",
             "allow_same_filesystem": "For trials only: that is no second copy.",
+            "allow_union_nas": "As mergerfs or overlay, if none of its layers lies on the staging disk.",
+            "nas_writes_through": "As rclone, s3fs or davfs2 with the cache off.",
             "prove_bytes_per_second": "At most so many on the NAS; 0: as many as it gives.",
             "prove_from": "Hours of the lab; both empty: at any hour.",
         }
@@ -147,7 +149,7 @@ class SettingsForm(forms.ModelForm):  # type: ignore[type-arg]  # Django itself 
         return {name: self.cleaned_data[name] for name in SETTINGS}
 
 
-class MoveForm(forms.Form):
+class RegisterAgainForm(forms.Form):
     """Where a registered root lies now. Empty paths stay as they are."""
 
     path = PathField(label="The staging root lies in", required=False)

@@ -22,7 +22,7 @@ from cleanup.text.values import visible
 from cleanup.web.decorators import may_manage_roots
 from cleanup.web.password_again import asks_password
 from cleanup.web.requests import SignedIn
-from cleanup.web.roots.forms import MoveForm, RetireForm, SettingsForm
+from cleanup.web.roots.forms import RegisterAgainForm, RetireForm, SettingsForm
 
 # Runs of a retired root on one page, and entries of its history.
 PAGE_SIZE = 50
@@ -104,7 +104,7 @@ def _show(request: SignedIn, root: StagingRoot, **forms: Any) -> HttpResponse:  
         "line": _lines([root], now)[0],
         "root": root,
         "form": settings_form,
-        "move": forms.get("move") or MoveForm(),
+        "move": forms.get("move") or RegisterAgainForm(),
         "retire": forms.get("retire") or RetireForm(name=root.name),
         "notes": RootNote.objects.filter(root=root)[:NOTES],
         "requests": RootRequest.objects.filter(root=root).exclude(kind__in=RootRequest.LOOKS)[:10],
@@ -137,7 +137,7 @@ def _page_of(pk: int) -> str:
 def move_root(request: SignedIn, pk: int) -> HttpResponse:
     """Register a root again, with its runs; a retired one is taken up again."""
     root = get_object_or_404(StagingRoot, pk=pk)
-    form = MoveForm(request.POST)
+    form = RegisterAgainForm(request.POST)
     if not form.is_valid():
         return _show(request, root, move=form)
     return _ask(request, root, RootRequestKind.MOVE, {**form.cleaned_data, "dry_run": "try" in request.POST})
