@@ -147,7 +147,7 @@ NEEDS: dict[str, Need] = {
     "ask-nas": Need(LOOK, of="cleared", methods=POST, audited=(200,)),
     "audit-charts": Need(LOOK, audited=(200,)),
     "reconcile": Need(AUDIT),
-    # What concerns a host's disks asks for the password first (of htmx with 200): tests/web/roots/test_roots.py has more.
+    # What concerns a host's disks asks for the password first (htmx gets 200); tests/web/roots/ has more.
     "root-list": Need(ROOTS),
     "add-root": Need(ROOTS, methods=FORM, answers=(200, 302)),
     "add-nas-root": Need(ROOTS, methods=FORM, answers=(200, 302)),
