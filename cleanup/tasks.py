@@ -25,6 +25,7 @@ from cleanup.runs.holds import reminders
 from cleanup.runs.orphans import orphans
 from cleanup.runs.proofs import verify_again as comparisons
 from cleanup.runs.proving import prover, proving_counts, proving_rows
+from cleanup.runs.root_requests import answering
 from cleanup.runs.set_aside import set_aside_recovery
 from cleanup.storage import linux
 from cleanup.sweeps import all_roots, breakers
@@ -109,6 +110,11 @@ def _discover(root: StagingRoot) -> list[str]:
 
 def _count_orphans(inspected: orphans.Inspected | None) -> str:
     return f" and {inspected.listed} orphans" if inspected and inspected.listed else ""
+
+
+def answer_root_request(key: str) -> str:
+    """Look at a path, register, move or retire a staging root, as an admin has asked in the browser."""
+    return answering.answer(key)
 
 
 def recover() -> str:
@@ -196,4 +202,4 @@ def _cluster() -> str:
 
 
 def _roots() -> list[StagingRoot]:
-    return list(StagingRoot.objects.filter(host=settings.EXLAB_HOST))
+    return list(StagingRoot.objects.active().filter(host=settings.EXLAB_HOST))

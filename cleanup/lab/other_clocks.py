@@ -41,7 +41,8 @@ def ask() -> OtherClocks:
 
 
 def _of_nas_roots() -> Iterator[Other | str]:
-    roots = {nas: root for root in StagingRoot.objects.filter(host=settings.EXLAB_HOST) for nas in nas_roots(root)}
+    here = StagingRoot.objects.active().filter(host=settings.EXLAB_HOST)
+    roots = {nas: root for root in here for nas in nas_roots(root)}
     if not clock.any_mounted():
         names = [nas.path for nas in roots]
         more = ", …" if len(names) > _NAMED else ""

@@ -70,6 +70,16 @@ def queue_for(host: str) -> str:
     return queue_of(settings.EXLAB_CLEAR_CLUSTER, host)
 
 
+def clusters_that_answer() -> tuple[str, ...]:
+    """The clusters whose heartbeats say that a host's workers are alive."""
+    return _COMMON, settings.EXLAB_CLEAR_CLUSTER
+
+
+def common_queue_for(host: str) -> str:
+    """The queue of short work on a host."""
+    return queue_of(_COMMON, host)
+
+
 def queue_of(cluster: str, host: str) -> str:
     """The queue that a host's cluster reads: its own or the common."""
     own = _own_queue(cluster, host)

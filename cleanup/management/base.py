@@ -107,14 +107,16 @@ def user_named(name: str | None) -> str:
     return name or os_account.name()
 
 
-def find_roots(name: str | None) -> list[StagingRoot]:
-    """The roots of this host, or the named one. Raises UsageError."""
+def find_roots(name: str | None, *, at_work: bool = False) -> list[StagingRoot]:
+    """The active roots of this host, or the named one; `at_work`: not a retired one. Raises UsageError."""
     roots = StagingRoot.objects.filter(host=settings.EXLAB_HOST)
     if name is None:
-        return list(roots)
+        return list(roots.active())
     if not (named := list(roots.filter(name=name))):
         known = ", ".join(roots.values_list("name", flat=True)) or "none"
         raise UsageError(f"No staging root {name} is registered on this host; known: {known}.")
+    if at_work and named[0].retired_at is not None:
+        raise UsageError(f"{name} is retired; `reregister --root {name} --all` takes it up again.")
     return named
 
 
@@ -273,7 +275,7 @@ def add_registration_flags(parser: CommandParser) -> None:
     )
 
 
-def registration_flags(options: dict[str, Any]) -> dict[str, bool]:
+def registration_flags(options: dict[str, Any]) -> dict[str, Any]:
     """What `add_registration_flags` has added, as `register` takes it."""
     names = ("allow_same_filesystem", "allow_union_nas", "nas_writes_through", "accept_empty")
     return {name: options[name] for name in names}

@@ -28,7 +28,8 @@ from cleanup.models.policies import RetentionPolicy, Surprise
 from cleanup.models.proving import ProvingLease, ProvingRun
 from cleanup.models.receipts import Receipt
 from cleanup.models.reconciliation import Reconciliation
-from cleanup.models.roots import DiskUsage, Instrument, Project, StagingRoot
+from cleanup.models.root_requests import RootRequest, RootRequestKind, RootRequestPhase
+from cleanup.models.roots import DiskUsage, Instrument, Project, StagingRoot, StagingRootQuerySet
 from cleanup.models.run_annotations import count_of_events, may_differ
 from cleanup.models.runs import IngestEvent, RecordSight, Run, RunQuerySet, Status
 from cleanup.models.search_words import RunWord
@@ -88,12 +89,16 @@ __all__ = [
     "RetentionPolicy",
     "RootEvent",
     "RootNote",
+    "RootRequest",
+    "RootRequestKind",
+    "RootRequestPhase",
     "Run",
     "RunKind",
     "RunQuerySet",
     "RunWord",
     "SetAside",
     "StagingRoot",
+    "StagingRootQuerySet",
     "Status",
     "Surprise",
     "Sweep",

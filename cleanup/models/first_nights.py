@@ -15,12 +15,14 @@ from cleanup.rules.policies.approval import FirstNights
 
 
 class RootEvent(models.TextChoices):
-    """It came or moved, held no run in a rehearsal, had a surprise, or is over."""
+    """It came or moved, held no run in a rehearsal, had a surprise, or is over; it was changed, or retired."""
 
     CAME = "came"
     UNSEEN = "unseen"
     SURPRISE = "surprise"
     OVER = "over"
+    CHANGED = "changed"
+    RETIRED = "retired"
 
 
 class RootNoteQuerySet(models.QuerySet["RootNote"]):

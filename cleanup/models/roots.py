@@ -1,10 +1,16 @@
 """Where runs lie: staging roots, their disks, instruments and projects."""
 
 import uuid
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from django.db import models
 from django.db.models import Q
+
+
+class StagingRootQuerySet(models.QuerySet["StagingRoot"]):
+    def active(self) -> Self:
+        """Those that are looked at, swept and cleared: not retired."""
+        return self.filter(retired_at=None)
 
 
 class StagingRoot(models.Model):
@@ -38,6 +44,11 @@ class StagingRoot(models.Model):
     looking_total = models.PositiveIntegerField("runs to look at", default=0)
     looking_at = models.DateTimeField("looks since; empty between passes", null=True, blank=True)
     looking_seen_at = models.DateTimeField("looked at a run last", null=True, blank=True)
+    # A retired root keeps its runs and their history. Nothing opens it (`lab.roots.opening`).
+    retired_at = models.DateTimeField("retired at", null=True, blank=True)
+    filesystem = models.CharField(max_length=64, blank=True)  # as mounted when it was last measured
+
+    objects = StagingRootQuerySet.as_manager()
 
     class Meta:
         ordering = ("name",)

@@ -233,16 +233,16 @@ def alerts(user: User) -> QuerySet[Alert]:
 def breakers(user: User) -> QuerySet[SweepBreaker]:
     if not user.has_perm(VIEW_SWEEP):
         return SweepBreaker.objects.none()
-    return SweepBreaker.objects.filter(closed_at=None, root__in=permissions.roots(user).order_by())
+    return SweepBreaker.objects.filter(closed_at=None, root__in=permissions.roots(user).active().order_by())
 
 
 def roots_in_trouble(user: User) -> QuerySet[StagingRoot]:
-    return permissions.roots(user).exclude(problem="")
+    return permissions.roots(user).active().exclude(problem="")
 
 
 def nas_in_trouble(user: User, now: datetime) -> QuerySet[NasBreaker]:
     """The NAS roots that are not asked just now; a token is in no other text of a staging root."""
-    roots = permissions.roots(user).order_by().filter(host=OuterRef("host"))
+    roots = permissions.roots(user).active().order_by().filter(host=OuterRef("host"))
     told = roots.annotate(told=Cast("instrument_nas", TextField()))
     mine = told.filter((Q(nas_token=OuterRef("token")) & ~Q(nas_path="")) | Q(told__contains=OuterRef("token")))
     return NasBreaker.objects.filter(Exists(mine), open_until__gt=now).exclude(token="")
@@ -306,7 +306,7 @@ def _unwatched(around: Surroundings) -> Iterable[OpenProblem]:
 
 
 def _silent_hosts(user: User, now: datetime) -> QuerySet[StagingRoot]:
-    return permissions.roots(user).exclude(host__in=watchdog.heard_watches(now))
+    return permissions.roots(user).active().exclude(host__in=watchdog.heard_watches(now))
 
 
 def _of_alerts(user: User) -> list[OpenProblem]:

@@ -52,7 +52,7 @@ class Surroundings:
 
 def look(user: User | AnonymousUser, now: datetime) -> Surroundings:
     """One question."""
-    rows: list[Any] = list(StagingRoot.objects.annotate(**_asked(user, now)).order_by("name"))
+    rows: list[Any] = list(StagingRoot.objects.active().annotate(**_asked(user, now)).order_by("name"))
     return Surroundings(
         roots=rows,
         mine=[row for row in rows if row.seen],

@@ -99,7 +99,7 @@ def about_roots() -> Q:
 
 def silent_watches(now: datetime) -> list[str]:
     """The hosts with staging roots whose watchdog has given no sign of life for two minutes."""
-    unwatched = StagingRoot.objects.exclude(host__in=heard_watches(now)).order_by("host")
+    unwatched = StagingRoot.objects.active().exclude(host__in=heard_watches(now)).order_by("host")
     return list(unwatched.values_list("host", flat=True).distinct())
 
 
@@ -141,7 +141,7 @@ def _runs(now: datetime, listening_since: datetime | None) -> None:
     sight = RecordSight.objects.filter(run=OuterRef("pk")).order_by("-first_seen_at", "-pk").values("first_seen_at")
     waiting = (
         Run.objects.staged()
-        .filter(state__in=rules.WAITING)
+        .filter(state__in=rules.WAITING, root__retired_at=None)
         .exclude(problem__in=[Reason.MISSING_DIRECTORY, Reason.SHELL_LEFT])  # told among the orphans
         .select_related("root")
         .defer("facts")
@@ -247,7 +247,7 @@ def _clusters(now: datetime, listening_since: datetime | None) -> None:
     host = settings.EXLAB_HOST
     beats = dict(Heartbeat.objects.filter(host=host).values_list("cluster", "at"))
     troubles, doubtful = [], []
-    for cluster in clusters() if StagingRoot.objects.filter(host=host).exists() else ():
+    for cluster in clusters() if StagingRoot.objects.active().filter(host=host).exists() else ():
         beat, key = beats.get(cluster), f"{host}:{cluster}"
         if not rules.is_silent(beat, now, rules.SILENT_AFTER):
             continue
@@ -279,7 +279,8 @@ def _hosts(now: datetime, listening_since: datetime | None) -> None:
     for host, at in Heartbeat.objects.values_list("host", "at"):
         beats.setdefault(host, []).append(at)
     troubles, doubtful = [], []
-    for host, known_since in StagingRoot.objects.values_list("host").annotate(Min("created_at")).order_by("host"):
+    active = StagingRoot.objects.active()
+    for host, known_since in active.values_list("host").annotate(Min("created_at")).order_by("host"):
         heard = beats.get(host, [])
         if not rules.unserved(heard, now, known_since=known_since):
             continue
@@ -287,11 +288,11 @@ def _hosts(now: datetime, listening_since: datetime | None) -> None:
             doubtful.append(host)
             continue
         last = _heard(max(heard, default=None), now)
-        roots = ", ".join(StagingRoot.objects.filter(host=host).values_list("name", flat=True))
+        roots = ", ".join(active.filter(host=host).values_list("name", flat=True))
         troubles.append(
             AlertState(subject=host, reason=Reason.HOST_UNSERVED, detail=f"{host}: {last}; staging roots: {roots}")
         )
-    for root in StagingRoot.objects.filter(problem__in=list(Reason)):
+    for root in active.filter(problem__in=list(Reason)):
         words = f"{root.name} on {root.host}"
         troubles.append(AlertState(subject=f"{_ROOT}{root.pk}", reason=Reason(root.problem), detail=words, root=root))
     lab_alerts.settle(AlertKind.HOST, troubles, now=now, doubtful=doubtful)
@@ -320,7 +321,7 @@ def _breakers(now: datetime, listening_since: datetime | None) -> None:
         AlertState(
             subject=f"{_BREAKER}{breaker.root_id}", reason=Reason.BREAKER_OPEN, detail=breaker.detail, root=breaker.root
         )
-        for breaker in SweepBreaker.objects.filter(closed_at=None).select_related("root")
+        for breaker in SweepBreaker.objects.filter(closed_at=None, root__retired_at=None).select_related("root")
     ]
     lab_alerts.settle(AlertKind.SCHEDULE, troubles, now=now, prefix=_BREAKER)
 

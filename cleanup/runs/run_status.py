@@ -233,6 +233,8 @@ def _write(columns: dict[str, Any], keys: Iterable[int]) -> int:
 
 def _is_here(run: Run, attempt: ClearAttempt | None) -> bool:
     # Also files under removal, and those wrongly called cleared.
+    if run.root.retired_at is not None:
+        return False
     if run.state != State.CLEARED:
         return run.gone_at is None
     leaving = attempt is not None and attempt.phase == Phase.COMMITTED

@@ -52,7 +52,7 @@ def sweep(
     report = ClearReport(dry_run, now)
     policies = RetentionPolicy.objects.scoped()
     hindrances = readiness.hindrances()
-    for root in StagingRoot.objects.all() if roots is None else roots:
+    for root in StagingRoot.objects.active() if roots is None else roots:
         try:
             with contextlib.nullcontext(True) if dry_run else root_lock.claim(root) as claimed, kept_readers.keeping():
                 if claimed:

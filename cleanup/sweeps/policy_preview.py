@@ -113,7 +113,7 @@ def preview(drafted: RetentionPolicy, now: datetime) -> PolicyPreview:
     today = RetentionPolicy.objects.scoped()
     value, then = drafted.as_value(), RetentionPolicy.objects.scoped(drafted=drafted)
     promoted = _promoted(drafted)
-    roots = [drafted.root] if drafted.root else list(StagingRoot.objects.order_by("name"))
+    roots = [drafted.root] if drafted.root else list(StagingRoot.objects.active().order_by("name"))
     asked = [(today, SweepForecast()), (then, SweepForecast()), *([(promoted, SweepForecast())] if promoted else [])]
     cut, stopped = False, [root for root in roots if breakers.standing(root)]
     for root in roots:

@@ -60,7 +60,7 @@ def settle(now: datetime, root: StagingRoot | None = None) -> Settled:
     A second call is harmless.
     """
     settled = Settled()
-    for each in StagingRoot.objects.all() if root is None else [root]:
+    for each in StagingRoot.objects.active() if root is None else [root]:
         for run, number, finding in rehearsed_runs.surprises_since_rehearsal(each, now):
             note_surprise(run, [number], finding.reason, finding.detail, now)
     in_force = RetentionPolicy.objects.in_force()

@@ -27,6 +27,7 @@ PLACES = {
     "bench": "instruments",
     "audit": "freed",
     "admin": "admin",
+    "roots": "roots",
 }
 
 

@@ -29,6 +29,7 @@ POLLS = {
     "batch-progress",
     "bench-now",
     "overview-now",
+    "root-request",
     "run-changes",
     "run-live",
     "run-row",

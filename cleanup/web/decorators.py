@@ -18,6 +18,14 @@ def _sees_receipts(user: User | AnonymousUser) -> bool:
     return True
 
 
+def _manages_roots(user: User | AnonymousUser) -> bool:
+    """A staging root is a folder of a host: who registers one must have a place everywhere."""
+    if not (user.has_perm(permissions.ROOTS) and permissions.places(user, permissions.ROOTS).everywhere):
+        raise PermissionDenied
+    return True
+
+
+may_manage_roots = user_passes_test(_manages_roots)
 may_see_receipts = user_passes_test(_sees_receipts)
 
 # At most this many runs are judged before a page is shown; the page says that the rest follows.

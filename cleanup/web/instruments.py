@@ -112,6 +112,7 @@ def instrument_list(request: SignedIn) -> HttpResponse:
     newest = staged.values("equipment").annotate(newest=Max("first_seen_at")).values("newest")
     known = (
         permissions.instruments(request.user)
+        .filter(root__retired_at=None)
         .select_related("root")
         .annotate(
             staged=CountRows(staged.values("pk")[: MANY + 1]),

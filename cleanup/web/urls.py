@@ -16,10 +16,14 @@ from cleanup.web.holds import extend_hold, hold_list, hold_run, release_hold
 from cleanup.web.instruments import bench, bench_now, bench_qr, instrument_card, instrument_list
 from cleanup.web.notice import notice
 from cleanup.web.overview.overview import overview, overview_now
+from cleanup.web.password_again import password_again
 from cleanup.web.policies.edit import change_policy
 from cleanup.web.policies.policy_list import policy_detail, policy_list, promote_policy, promote_root, rehearse_policy
 from cleanup.web.problems.missing import mark_all_gone, move_runs
 from cleanup.web.problems.problem_list import look_again, mark_gone, problem_list, remove_shell
+from cleanup.web.roots.add import add_nas_root, add_root, import_wizard_config
+from cleanup.web.roots.root_list import move_root, retire_root, root_detail, root_list
+from cleanup.web.roots.shown_request import root_request
 from cleanup.web.runs.detail import run_detail, run_live
 from cleanup.web.runs.receipts import receipt, receipt_file, receipt_script
 from cleanup.web.runs.run_list import run_changes, run_list, run_row
@@ -99,5 +103,14 @@ urlpatterns = [
     path("logout/", LogoutView.as_view(), name="logout"),
     path("account/", account, name="account"),
     path("account/password/", ChangePassword.as_view(), name="change-password"),
+    path("account/again/", password_again, name="password-again"),
+    path("roots/", root_list, name="root-list"),
+    path("roots/add/", add_root, name="add-root"),
+    path("roots/nas/add/", add_nas_root, name="add-nas-root"),
+    path("roots/import/", import_wizard_config, name="import-wizard-config"),
+    path("roots/requests/<uuid:key>/", root_request, name="root-request"),
+    path("roots/<int:pk>/", root_detail, name="root-detail"),
+    path("roots/<int:pk>/move/", move_root, name="move-root"),
+    path("roots/<int:pk>/retire/", retire_root, name="retire-root"),
     path("account/sign-out/", sign_out_everywhere, name="sign-out-everywhere"),
 ]

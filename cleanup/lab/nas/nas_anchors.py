@@ -21,7 +21,7 @@ _LONGEST_SECONDS = 20.0
 
 def nas_roots_here() -> dict[NasRoot, str]:
     """The NAS roots of this host's staging roots, each once, with the token of one of these."""
-    roots = StagingRoot.objects.filter(host=settings.EXLAB_HOST).order_by("pk")
+    roots = StagingRoot.objects.active().filter(host=settings.EXLAB_HOST).order_by("pk")
     found = [(nas, root.token) for root in reversed(roots) for nas in nas_roots(root)]
     return {nas: token for nas, token in dict(reversed(found)).items() if nas.path and nas.token}
 

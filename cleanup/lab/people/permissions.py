@@ -10,13 +10,15 @@ from django.db.models import Q, QuerySet
 
 from cleanup.lab.people import accounts
 from cleanup.lab.people.accounts import PlaceRow
-from cleanup.models import Access, Instrument, Run, RunQuerySet, StagingRoot
+from cleanup.models import Access, Instrument, Run, RunQuerySet, StagingRoot, StagingRootQuerySet
 
 VIEW = "cleanup.view_run"
 CLEAR = "cleanup.clear_run"
 HOLD = "cleanup.hold_run"
 CHANGE = "cleanup.change_run"
 ACCEPT = "cleanup.accept_bytes"
+# Registering, changing and retiring staging roots, of every host.
+ROOTS = "cleanup.add_stagingroot"
 # It holds everywhere: the user's places do not limit it.
 AUDIT = "cleanup.audit"
 _OF_RUNS = frozenset({VIEW, CLEAR, HOLD, CHANGE, ACCEPT})
@@ -86,7 +88,7 @@ def runs(user: User | AnonymousUser, permission: str = VIEW) -> RunQuerySet:
     return Run.objects.filter(_where(user, permission).q())
 
 
-def roots(user: User | AnonymousUser, permission: str = VIEW) -> QuerySet[StagingRoot]:
+def roots(user: User | AnonymousUser, permission: str = VIEW) -> StagingRootQuerySet:
     """The staging roots where a user has a permission for any instrument."""
     return StagingRoot.objects.filter(_where(user, permission).q(root="pk", equipment=""))
 

@@ -13,6 +13,7 @@ from cleanup.lab.roots.opening import Unreachable
 from cleanup.models import DiskUsage, LedgerEntry, StagingRoot
 from cleanup.models.aggregates import bytes_sum
 from cleanup.storage.freed_space import fill_of
+from cleanup.storage.mounts.mountinfo import UnknownMount, mount_of
 
 logger = logging.getLogger(__name__)
 
@@ -67,10 +68,21 @@ def measure(root: StagingRoot, now: datetime) -> DiskUsage | None:
     try:
         with opening.open_root(root) as descriptor:
             sample = keep(_sample(root, descriptor, now))
+            _note_filesystem(root, descriptor)
         DiskUsage.objects.filter(root=root, at__lt=now - KEPT).delete()
         return sample
     except (Unreachable, OSError):
         return None
+
+
+def _note_filesystem(root: StagingRoot, descriptor: int) -> None:
+    try:
+        found = mount_of(descriptor).fstype[:64]
+    except UnknownMount:
+        found = ""
+    if found != root.filesystem:
+        StagingRoot.objects.filter(pk=root.pk).update(filesystem=found)
+        root.filesystem = found
 
 
 def look(root: StagingRoot, descriptor: int, now: datetime) -> DiskUsage | None:

@@ -73,6 +73,16 @@ def place_of(root: StagingRoot) -> tuple[object, ...]:
     return root.host, root.path, root.token, root.nas_path, root.nas_token, root.nas_layout, own
 
 
+def retired(root: StagingRoot, now: datetime, *, author: str, note: str = "") -> RootNote:
+    """Record that a root is not looked at any more."""
+    return _note(root, RootEvent.RETIRED, now, author=author, note=note)
+
+
+def changed(root: StagingRoot, now: datetime, *, author: str, note: str) -> RootNote:
+    """Record that an admin has changed what is registered of a root; `note`: what."""
+    return _note(root, RootEvent.CHANGED, now, author=author, note=note)
+
+
 def came(root: StagingRoot, now: datetime, *, note: str = "", author: str = "") -> RootNote:
     """Record that a root is new: earlier promotions do not cover it."""
     return _note(root, RootEvent.CAME, now, note=note, author=author)
@@ -93,7 +103,8 @@ def leave_out(version: RetentionPolicy, promoted: RetentionPolicy, since: dateti
 
     `since`: when the nights of `version` began. A person's promotion covers every root.
     """
-    roots = StagingRoot.objects.all() if version.root_id is None else StagingRoot.objects.filter(pk=version.root_id)
+    active = StagingRoot.objects.active()
+    roots = active if version.root_id is None else active.filter(pk=version.root_id)
     return [
         RootNote.objects.create(root=root, event=RootEvent.UNSEEN, policy_version=promoted.version, at=now)
         for root in roots
@@ -108,7 +119,7 @@ def waiting(
     scoped = RetentionPolicy.objects.scoped() if scoped is None else scoped
     if not any(policy.layers_on for policy in scoped):
         return []
-    roots = [root] if root is not None else StagingRoot.objects.order_by("name")
+    roots = [root] if root is not None else StagingRoot.objects.active().order_by("name")
     return [found for each in roots if (found := _waiting_on(each, scoped, now))]
 
 

@@ -38,7 +38,7 @@ def lay(directory: int, token: str) -> Finding | None:
 
 def lay_on_this_host() -> Iterator[tuple[StagingRoot, Finding]]:
     """Lay the markers of this host's roots; yields the failures."""
-    for root in StagingRoot.objects.filter(host=settings.EXLAB_HOST).exclude(token=""):
+    for root in StagingRoot.objects.active().filter(host=settings.EXLAB_HOST).exclude(token=""):
         with (
             contextlib.suppress(OSError, errors.WrongToken),
             handles.opened(handles.open_root(root.path)) as directory,

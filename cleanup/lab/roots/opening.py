@@ -46,6 +46,8 @@ def open_root(root: StagingRoot) -> Iterator[int]:
     """This host's staging root, if it carries its token. Raises Unreachable."""
     if root.host != settings.EXLAB_HOST:
         raise Unreachable(Finding(Reason.ROOT_NOT_MOUNTED, f"it belongs to host {root.host}"))
+    if root.retired_at is not None:
+        raise Unreachable(Finding(Reason.ROOT_NOT_MOUNTED, f"it was retired on {root.retired_at:%Y-%m-%d}"))
     try:
         descriptor = handles.open_root(root.path)
     except OSError as error:

@@ -35,16 +35,17 @@ def register(
     allow_union_nas: bool = False,
     nas_writes_through: bool = False,
     accept_empty: bool = False,
+    author: str = "",
     now: datetime,
 ) -> StagingRoot:
     """Register a staging root of this host with its NAS root, or complete a registration.
 
     `nas_layout`: where twins lie (None: unchanged, at first `run-path`). `instrument_nas`: by equipment. A given flag
-    stays. Repeatable. An empty directory may be an unmounted disk: without `accept_empty` it gets no token, and without
-    one nothing is done there. For a NAS that is no second place see `remarks`. Raises RegistrationError.
+    stays. `author` stands in the root's notes. Repeatable. An empty directory may be an unmounted disk: without
+    `accept_empty` it gets no token, and without one nothing is done there. For a NAS that is no second place see
+    `remarks`. Raises RegistrationError.
     """
-    if not name or not name.isprintable() or len(name) > 64 or name != name.strip():
-        raise RegistrationError("A staging root needs a short printable name.")
+    root_checks.refuse_name(name)
     path = root_checks.real_directory(path, "staging root")
     nas_path = root_checks.real_directory(nas_path, "NAS root") if nas_path else ""
     own = _instrument_places(instrument_nas or {})
@@ -60,13 +61,19 @@ def register(
     root.nas_writes_through |= nas_writes_through
     for nas in filter(None, [root.nas_path, *own.values()]):
         root_checks.refuse_same_filesystem(root, nas)
-    _prepare(root, own, before, now, accept_empty=accept_empty)
+    _prepare(root, own, before, now, author, accept_empty=accept_empty)
     shared_twins.note_places(root)
     return root
 
 
 def _prepare(
-    root: StagingRoot, own: Mapping[str, str], before: tuple[object, ...] | None, now: datetime, *, accept_empty: bool
+    root: StagingRoot,
+    own: Mapping[str, str],
+    before: tuple[object, ...] | None,
+    now: datetime,
+    author: str,
+    *,
+    accept_empty: bool,
 ) -> None:
     """`before`: the registered place, None for a new root."""
     with root_tokens.Laid.unless_refused() as laid:
@@ -78,13 +85,16 @@ def _prepare(
             root.full_clean(exclude=["token", "nas_token"])
             root.save()
             if first_nights.place_of(root) != before:
-                first_nights.came(root, now, note="its NAS is another one" if before else "it was registered")
+                note = "its NAS is another one" if before else "it was registered"
+                first_nights.came(root, now, note=note, author=author)
 
 
 def _root_named(name: str, path: str, now: datetime) -> StagingRoot:
     existing = StagingRoot.objects.filter(name=name).first()
     if existing and (existing.host, existing.path) != (settings.EXLAB_HOST, path):
         raise RegistrationError(f"The name {name} stands for {existing.path} on {existing.host} already.")
+    if existing and existing.retired_at is not None:
+        raise RegistrationError(f"{name} is retired. `reregister --root {name} --all` takes it up again.")
     return existing or StagingRoot(name=name, host=settings.EXLAB_HOST, path=path, created_at=now)
 
 

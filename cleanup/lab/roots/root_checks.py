@@ -9,6 +9,10 @@ from cleanup.models import StagingRoot
 from cleanup.storage.nas import way_to_twin
 from cleanup.storage.root_files import markers
 
+# The system's own folders, with all below them, and those in which only folders may be registered.
+_SYSTEM = ("/bin", "/boot", "/etc", "/lib", "/lib32", "/lib64", "/proc", "/sbin", "/sys", "/usr")
+_SYSTEM_TOPS = ("/dev", "/home", "/root", "/run", "/tmp", "/var")  # noqa: S108  # a name to refuse
+
 
 class RegistrationError(Exception):
     """A staging root cannot be registered; the message is a sentence."""
@@ -21,9 +25,22 @@ def real_directory(path: str, what: str) -> str:
         raise RegistrationError(f"The {what} {path} cannot be found: {os.strerror(error.errno or 0)}.") from None
     if not os.path.isdir(real):
         raise RegistrationError(f"The {what} {path} is not a directory.")
+    refuse_system(real, what)
+    return real
+
+
+def refuse_name(name: str) -> None:
+    """Raises RegistrationError for what names no staging root."""
+    if not name or not name.isprintable() or len(name) > 64 or name != name.strip():
+        raise RegistrationError("A staging root needs a short printable name.")
+
+
+def refuse_system(real: str, what: str) -> None:
+    """Refuse a folder of the system, given without links. Raises RegistrationError."""
     if real == "/":
         raise RegistrationError(f"The {what} must not be /.")
-    return real
+    if real in _SYSTEM_TOPS or any(real == top or real.startswith(f"{top}/") for top in _SYSTEM):
+        raise RegistrationError(f"The {what} must not be {real}: that is a folder of the system.")
 
 
 def refuse_overlaps(path: str, nas_path: str, root: StagingRoot) -> None:

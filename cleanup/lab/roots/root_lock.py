@@ -25,7 +25,9 @@ def claim(root: StagingRoot) -> Iterator[bool]:
     """
     with contextlib.ExitStack() as stack:
         free = stack.enter_context(opening.data_dir().lock(f"sweep-{root.pk}"))
-        yield free and _claim_directory(root, stack) and _claim_in_database(root, stack)
+        claimed = free and _claim_directory(root, stack) and _claim_in_database(root, stack)
+        # Who asks may have read its roots hours ago.
+        yield claimed and StagingRoot.objects.active().filter(pk=root.pk).exists()
 
 
 def _claim_directory(root: StagingRoot, stack: contextlib.ExitStack) -> bool:

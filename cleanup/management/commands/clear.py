@@ -41,7 +41,7 @@ class Command(LabCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:  # noqa: ANN401
         at = now()
-        roots = find_roots(options["root"])
+        roots = find_roots(options["root"], at_work=True)
         actor = user_named(options["user"])
         runs = find_runs(options["run_paths"], roots)
         if not options["dry_run"]:

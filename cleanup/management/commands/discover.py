@@ -17,7 +17,7 @@ class Command(LabCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:  # noqa: ANN401
         at = now()
-        roots = find_roots(options["root"])
+        roots = find_roots(options["root"], at_work=True)
         for root in roots:
             disk_usage.measure(root, at)
         passes = [found for root in roots if (found := discovery.discover(root, now=at, say=self.stderr.write))]

@@ -11,8 +11,9 @@ from django.core.management.base import CommandParser
 from cleanup.lab.roots import disk_usage, registration
 from cleanup.lab.roots.registration import RegistrationError, register
 from cleanup.lab.roots.two_places import Remarks
-from cleanup.lab.wizard.wizard_config import WizardCleanup, WizardConfig, default_path, read_config
-from cleanup.lab.wizard.wizard_plan import Answers, Registered, WizardPlan, planned, staging_path
+from cleanup.lab.wizard import wizard_import
+from cleanup.lab.wizard.wizard_config import WizardCleanup, default_path, read_config
+from cleanup.lab.wizard.wizard_plan import Answers, WizardPlan
 from cleanup.lab.wizard.wizard_yaml import WizardConfigError
 from cleanup.management.base import (
     FAILED,
@@ -65,11 +66,11 @@ class Command(LabCommand):
         try:
             config = read_config(path)
             answers = _answers(options)
-            known = _known(config, answers)
-            plan = _plan(config, answers, known)
+            known = wizard_import.known_root(config, answers)
+            plan = wizard_import.plan_of(config, answers, known)
         except WizardConfigError as error:
             raise UsageError(visible(error)) from None
-        own = _own_policy(known)
+        own = wizard_import.own_policy(known)
         policy = plan.policy if own is None else None
         written = _apply(plan, policy, options) if options["apply"] else None
         answer = _as_json(path, plan, policy, own, written)
@@ -92,39 +93,6 @@ def _answers(options: dict[str, Any]) -> Answers:
         nas_path=os.path.abspath(nas_path) if nas_path else "",
         instrument_nas={equipment: os.path.abspath(path) for equipment, path in own.items()},
     )
-
-
-def _known(config: WizardConfig, answers: Answers) -> StagingRoot | None:
-    path, _obstacles = staging_path(config, answers, settings.EXLAB_HOST)
-    return StagingRoot.objects.filter(host=settings.EXLAB_HOST, path=os.path.realpath(path)).first()
-
-
-def _plan(config: WizardConfig, answers: Answers, known: StagingRoot | None) -> WizardPlan:
-    others = StagingRoot.objects.exclude(pk=known.pk) if known else StagingRoot.objects.all()
-    return planned(
-        config,
-        host=settings.EXLAB_HOST,
-        answers=answers,
-        registered=_registered(known) if known else None,
-        taken=set(others.values_list("name", flat=True)),
-    )
-
-
-def _registered(root: StagingRoot) -> Registered:
-    return Registered(
-        name=root.name,
-        nas_path=root.nas_path,
-        nas_layout=root.nas_layout,
-        instrument_nas={name: own["path"] for name, own in root.instrument_nas.items()},
-    )
-
-
-def _own_policy(known: StagingRoot | None) -> RetentionPolicy | None:
-    """The version in force for this root alone: the import does not overwrite it."""
-    if known is None:
-        return None
-    own = RetentionPolicy.objects.newest_of(root=known, equipment="", project="", run_kind="")
-    return own if own and (own.mode or own.retain_hours is not None) else None
 
 
 # Registering and writing
@@ -158,7 +126,7 @@ def _write(root: StagingRoot, policy: WizardCleanup) -> RetentionPolicy:
         {"root": root},
         {"mode": policy.mode.value, "retain_hours": policy.retain_hours},
         rehearse=True,
-        note="as in ExLab-Wizard's configuration",
+        note=wizard_import.NOTE,
         option_of=lambda field: f"orchestrator.staging_cleanup.{field}",
         at_once=True,  # else `_apply` has refused it
     )

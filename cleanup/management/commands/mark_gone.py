@@ -41,7 +41,7 @@ class Command(LabCommand):
     def handle(self, *args: Any, **options: Any) -> None:  # noqa: ANN401
         at = now()
         _refuse_misuse(options)
-        roots = find_roots(options["root"])
+        roots = find_roots(options["root"], at_work=True)
         reason = options["reason"].strip()
         if not reason:
             raise UsageError("Say with --reason where the run went.")

@@ -20,7 +20,7 @@ class Command(LabCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:  # noqa: ANN401
         at = now()
-        roots = find_roots(options["root"])
+        roots = find_roots(options["root"], at_work=True)
         passes = [done for root in roots if (done := orphans.inspect(root, now=at, seconds=None))]
         found = list(orphans.listed().filter(root__in=roots).select_related("root", "run"))
         problems = [

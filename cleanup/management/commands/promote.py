@@ -59,7 +59,7 @@ class Command(LabCommand):
         text = f"policy version {written.version}: {meaning_of(written)}"
         if not options["back"]:
             text += f"\n{_what_it_showed(compared)}"
-            roots = [written.root] if written.root else StagingRoot.objects.order_by("name")
+            roots = [written.root] if written.root else StagingRoot.objects.active().order_by("name")
             text += _next_sweep(roots, at)
         self.report(options["json"], version_as_json(written), text)
 

@@ -34,7 +34,7 @@ class Command(LabCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:  # noqa: ANN401
-        roots = find_roots(options["root"])
+        roots = find_roots(options["root"], at_work=True)
         bounds = None if options["without_nas"] else Bounds.of(runs=options["limit"])
         done = reconciling.reconcile(
             roots, now=now(), bounds=bounds, apply=options["apply"], shown=options["root"] is None

@@ -44,7 +44,7 @@ class Command(LabCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:  # noqa: ANN401
         at = now()
-        roots = find_roots(options["root"])
+        roots = find_roots(options["root"], at_work=True)
         if options["list"]:
             self._list(options, roots)
             return

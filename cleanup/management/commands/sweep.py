@@ -47,7 +47,7 @@ class Command(LabCommand):
             dry_run=options["dry_run"],
             timed=timed,
             limit=options["limit"],
-            roots=find_roots(options["root"]),
+            roots=find_roots(options["root"], at_work=True),
             actor="" if timed else os_account.name(),
             clock=None if options["now"] else breakers.read_clock(at),
         )

@@ -52,7 +52,7 @@ class Command(BaseCommand):
 
     def _tell(self, *, as_json: bool) -> None:
         host = settings.EXLAB_HOST
-        roots = list(StagingRoot.objects.filter(host=host).values_list("name", flat=True))
+        roots = list(StagingRoot.objects.active().filter(host=host).values_list("name", flat=True))
         if as_json:
             self.stdout.write(json.dumps({"host": host, "roots": roots}))
         else:

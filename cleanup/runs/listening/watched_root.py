@@ -147,4 +147,4 @@ def _verified(key: int) -> Iterator[str]:
 
 def of_this_host(host: str) -> list[StagingRoot]:
     """Return the roots of a host."""
-    return list(StagingRoot.objects.filter(host=host).exclude(token=""))
+    return list(StagingRoot.objects.active().filter(host=host).exclude(token=""))

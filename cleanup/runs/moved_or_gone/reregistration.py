@@ -118,12 +118,15 @@ def reregister_root(
     """Register a staging root again, at `path` if given, with its staged runs. Twice is harmless.
 
     Without `path` it must carry its token; a new place never gets the old one. Missing and foreign runs stay unchanged.
+    With its runs a retired root is taken up again.
 
     Raises RegistrationError for an unfit place, or a clear under way.
     """
     with undisturbed(root, order):
+        _refuse_half(root, with_runs=with_runs)
         place = registration.inspect_place(root, path=path, nas_path=nas_path, instrument_nas=instrument_nas)
-        _refuse_fences(root, place)
+        root.retired_at = place.retired_at = None
+        refuse_fences(root, place)
         moved = Moved(place, _warnings(root, place))
         runs = list(Run.objects.staged().with_root().filter(root=root).order_by("run_path")) if with_runs else []
         if path:
@@ -135,7 +138,7 @@ def reregister_root(
                 registration.prepare_place(place)
             _save(root, place, order)
         else:
-            _refuse_active(root)
+            refuse_active(root)
         if with_runs:
             with _opened(place, order) as descriptor:
                 moved.runs = [_settle(run, descriptor, order, place=place) for run in runs]
@@ -162,6 +165,11 @@ def _opened(place: StagingRoot, order: RegisterOrder) -> Iterator[int]:
         yield descriptor
 
 
+def _refuse_half(root: StagingRoot, *, with_runs: bool) -> None:
+    if root.retired_at is not None and not with_runs:
+        raise RegistrationError(f"{root.name} is retired: it is taken up again with its runs (--all), or not at all.")
+
+
 def _refuse_unreachable(root: StagingRoot) -> None:
     try:
         with opening.open_root(root):
@@ -183,7 +191,7 @@ def _refuse_unknown_place(root: StagingRoot, place: StagingRoot, runs: list[Run]
             )
 
 
-def _refuse_fences(root: StagingRoot, place: StagingRoot) -> None:
+def refuse_fences(root: StagingRoot, place: StagingRoot) -> None:
     # A half-removed run can only be finished where its plan was made.
     incomplete = ClearAttempt.objects.filter(
         run__root=root, phase=Phase.DONE, reason=Reason.REMOVAL_INCOMPLETE
@@ -213,7 +221,7 @@ def _lies_there(root: int, run: Run, name: bytes) -> bool:
         return error.finding.reason is not Reason.MISSING_DIRECTORY
 
 
-def _refuse_active(root: StagingRoot) -> None:
+def refuse_active(root: StagingRoot) -> None:
     active = ClearAttempt.objects.filter(run__root=root, phase__in=ClearAttempt.ACTIVE).count()
     if active:
         raise RegistrationError(
@@ -226,17 +234,22 @@ def _save(root: StagingRoot, place: StagingRoot, order: RegisterOrder) -> None:
     # The rows are locked, so no attempt can begin.
     with transaction.atomic():
         list(Run.objects.select_for_update(no_key=True).filter(root=root).values_list("pk", flat=True))
-        _refuse_active(root)
+        resumed = StagingRoot.objects.filter(pk=root.pk).exclude(retired_at=None).exists()
+        refuse_active(root)
         StagingRoot.objects.filter(pk=root.pk).update(
             path=place.path,
             token=place.token,
             nas_path=place.nas_path,
             nas_token=place.nas_token,
             instrument_nas=place.instrument_nas,
-            problem="" if place.path != root.path else root.problem,
+            problem="" if resumed or place.path != root.path else root.problem,
+            retired_at=None,
         )
-        if first_nights.place_of(place) != first_nights.place_of(root):
-            first_nights.came(place, order.now, note="it was registered in another place", author=order.actor)
+        if resumed:
+            Run.objects.staged().filter(root=root).doubt()
+        if resumed or first_nights.place_of(place) != first_nights.place_of(root):
+            note = "it was taken up again" if resumed else "it was registered in another place"
+            first_nights.came(place, order.now, note=note, author=order.actor)
         # Other runs may now have the same twins, and a clear may come before discovery.
         shared_twins.note_places(place)
     if (place.path, place.token, place.nas_path, place.nas_token) != (

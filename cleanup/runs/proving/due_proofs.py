@@ -51,7 +51,7 @@ class RunToProve:
 
 def to_prove(host: str, now: datetime) -> dict[str, list[RunToProve]]:
     """The runs of a host that are to be proven, by the token of their NAS root, in order."""
-    roots = {root.pk: root for root in StagingRoot.objects.filter(host=host, problem="")}
+    roots = {root.pk: root for root in StagingRoot.objects.active().filter(host=host, problem="")}
     policies = RetentionPolicy.objects.scoped()
     known: dict[Scope, Policy] = {}
     found: defaultdict[str, list[RunToProve]] = defaultdict(list)

@@ -79,7 +79,7 @@ def _answers(root: int, way: way_to_twin.Ways, request: Answer, beat: Callable[[
         part = anchor_file.read_part(root, anchor_file.name_of(request["anchors"]), request["number"], request["at"])
         yield {"part": part.decode("latin-1")}
     elif "present" in request:
-        yield {"present": _present(root, request["present"])}
+        yield {"present": present(root, request["present"])}
     elif "record" in request:
         yield _record_named(root, request["twin"], request["record"])
     elif "lay" in request:
@@ -187,7 +187,8 @@ def _is_answering(root: int, name: bytes) -> bool:
     return not markers.exists(root, name)
 
 
-def _present(root: int, paths: list[str]) -> list[str]:
+def present(root: int, paths: list[str]) -> list[str]:
+    """Returns those paths that are folders, not reached by a link or a mount. Raises OSError."""
     found = []
     for path in paths:
         try:

@@ -201,7 +201,7 @@ def _restage(
     except Superseded as error:
         messages.error(request, f"Nothing was changed: {error}.")
         return redirect("policy-detail", number=number)
-    roots = [written.root] if written.root else StagingRoot.objects.order_by("name")
+    roots = [written.root] if written.root else StagingRoot.objects.active().order_by("name")
     coming = _coming(request.user, roots) if written.rehearsal == Stage.PROMOTED else ""
     messages.success(request, f"Version {written.version} was written. {said}{coming}")
     return redirect("policy-detail", number=written.version)

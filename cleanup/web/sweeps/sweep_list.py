@@ -118,7 +118,7 @@ def _show(
         "may_go_on": roots_to_go_on(user, roots),
         "waiting": waiting,
         "state": _state(waiting),
-        "to_try": list(permissions.roots(user, permissions.CLEAR).order_by("name")),
+        "to_try": list(permissions.roots(user, permissions.CLEAR).active().order_by("name")),
         "queue_is_silent": any(queue_is_silent(now, host=each.root.host) for each in waiting),
         "latest_dry_run": _visible(user).filter(kind=SweepKind.DRY_RUN).order_by("-pk").first(),
         "now": now,
@@ -135,7 +135,7 @@ def dry_run(request: SignedIn) -> HttpResponse:
     root = next((root for root in permissions.roots(request.user) if root.name == name), None)
     if root is None:
         raise Http404
-    if not permissions.roots(request.user, permissions.CLEAR).filter(pk=root.pk).exists():
+    if not permissions.roots(request.user, permissions.CLEAR).active().filter(pk=root.pk).exists():
         raise PermissionDenied
     if dry_runs.ask_for(root, actor=request.user.get_username(), now=now):
         messages.success(request, visible(f"A dry run of {root.name} is queued. Its result will appear here."))
