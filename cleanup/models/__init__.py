@@ -1,6 +1,7 @@
 """The tables: roots, runs, policies, attempts, ledger, sweeps, alerts."""
 
 from cleanup.models.access import Access
+from cleanup.models.accounts import AccountEvent, AccountNote, FirstAdminToken
 from cleanup.models.alerts import Alert, AlertKind
 from cleanup.models.anchors import AnchorPlace, LedgerAnchor
 from cleanup.models.announcements import Announcement, Forecast, MonthlyMail
@@ -39,6 +40,8 @@ from cleanup.models.sweeps import Outcome, Sweep, SweepBreaker, SweepKind, Swept
 __all__ = [
     "AcceptedBytes",
     "Access",
+    "AccountEvent",
+    "AccountNote",
     "Alert",
     "AlertKind",
     "AnchorPlace",
@@ -53,6 +56,7 @@ __all__ = [
     "Difference",
     "Dimension",
     "DiskUsage",
+    "FirstAdminToken",
     "Forecast",
     "Heartbeat",
     "Hold",

@@ -23,6 +23,8 @@ PLACES = {
     "instruments": "instruments",
     "bench": "instruments",
     "audit": "freed",
+    "people": "people",
+    "setup": "overview",
 }
 
 
