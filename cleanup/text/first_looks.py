@@ -1,9 +1,11 @@
 """What an empty page says of staging disks that nobody has looked at yet: what comes, and when."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.contrib.auth.models import AnonymousUser, User
+from django.db.models import F
 
 from cleanup.lab.people import permissions
 from cleanup.models import StagingRoot
@@ -29,11 +31,17 @@ class Awaited:
         return self.no_root or bool(self.sentences)
 
 
-def awaited(user: User | AnonymousUser, now: datetime) -> Awaited:
-    """What is still to be looked at of a user's staging roots; one question, two where there is nothing."""
-    waiting = list(permissions.roots(user).filter(discovered_at=None).order_by("name")[: MOST_NAMED + 1])
-    if not waiting:
+def awaited(user: User | AnonymousUser, now: datetime, roots: Sequence[StagingRoot] | None = None) -> Awaited:
+    """What is still to be looked at of a user's staging roots; one question at most, two where there is no root.
+
+    `roots`: those of the user, where the page has read them.
+    """
+    if roots is None:
+        first_new = F("discovered_at").asc(nulls_first=True)
+        roots = list(permissions.roots(user).order_by(first_new, "name")[: MOST_NAMED + 1])
+    if not roots:
         return Awaited(no_root=not StagingRoot.objects.exists())
+    waiting = [root for root in roots if root.discovered_at is None]
     sentences = [say_first_look(root, now) for root in waiting[:MOST_NAMED]]
     if len(waiting) > MOST_NAMED:
         sentences.append("More staging disks wait for their first look.")
@@ -51,8 +59,8 @@ def say_first_look(root: StagingRoot, now: datetime) -> str:
     if is_looked_at(root, now):
         done, total = count(root.looking_done), runs(root.looking_total)
         return f"The first look at {path} is under way: {done} of about {total} so far."
-    if root.problem:
-        reason = Reason(root.problem).sentence if root.problem in set(Reason) else root.problem
+    if problem := root.problem or ("" if root.token else Reason.ROOT_NOT_MOUNTED):  # it was empty when it came
+        reason = Reason(problem).sentence if problem in set(Reason) else problem
         return f"The first look at {path} could not be made. {reason}"
     if now - root.created_at > BEGINS_WITHIN:
         return (

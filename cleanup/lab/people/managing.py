@@ -79,7 +79,7 @@ def is_last_admin(user: User) -> bool:
 
 def root_names() -> dict[int, str]:
     """The names of all staging roots by key."""
-    return dict(StagingRoot.objects.values_list("pk", "name"))
+    return dict(StagingRoot.objects.order_by("name").values_list("pk", "name"))
 
 
 def say_standing(standing: Standing, names: Mapping[int, str]) -> str:

@@ -1,5 +1,6 @@
 """The pages of accounts: list, add, and change one. For admins alone."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from django.contrib import messages
@@ -43,7 +44,7 @@ def people_list(request: SignedIn) -> HttpResponse:
 @admins_only
 def add_person(request: SignedIn) -> HttpResponse:
     data = request.POST if request.method == "POST" else None
-    form = AddPersonForm(data, request=request, standing=Standing(Role.VIEWER))
+    form = AddPersonForm(data, request=request, standing=Standing(Role.VIEWER), names=managing.root_names())
     if not form.is_valid():
         return render(request, "cleanup/people/add.html", {"form": form}, status=422 if form.is_bound else 200)
     given = form.cleaned_data
@@ -63,7 +64,8 @@ def add_person(request: SignedIn) -> HttpResponse:
 def person(request: SignedIn, pk: int) -> HttpResponse:
     """Three forms: role and places, password, and whether the account may sign in."""
     user = get_object_or_404(roles.people(), pk=pk)
-    forms = _forms(request, user)
+    standing, names = roles.standing_of(user), managing.root_names()
+    forms = _forms(request, user, standing, names)
     bound = next((name for name, form in forms.items() if form.is_bound), "")
     if bound and forms[bound].is_valid():
         try:
@@ -75,8 +77,8 @@ def person(request: SignedIn, pk: int) -> HttpResponse:
             return redirect("person", pk=pk)
     context = {
         "person": user,
-        "standing": roles.standing_of(user),
-        "said": managing.say_standing(roles.standing_of(user), managing.root_names()),
+        "standing": standing,
+        "said": managing.say_standing(standing, names),
         "is_last_admin": managing.is_last_admin(user),
         "notes": AccountNote.objects.filter(account=user.get_username())[:NOTES],
         "forms": forms,
@@ -85,13 +87,13 @@ def person(request: SignedIn, pk: int) -> HttpResponse:
     return render(request, "cleanup/people/person.html", context, status=422 if bound else 200)
 
 
-def _forms(request: SignedIn, user: User) -> dict[str, AccountActForm]:
+def _forms(request: SignedIn, user: User, standing: Standing, names: Mapping[int, str]) -> dict[str, AccountActForm]:
     """By name; the one that was sent is bound."""
     sent = request.POST.get("form", "") if request.method == "POST" else ""
     data: dict[str, Any] = {name: request.POST if sent == name else None for name in _FORMS}
     return {
         "role": RoleForm(
-            data["role"], standing=roles.standing_of(user), email=user.email, request=request, auto_id="role-%s"
+            data["role"], standing=standing, names=names, email=user.email, request=request, auto_id="role-%s"
         ),
         "password": NewPasswordForm(data["password"], person=user, request=request, auto_id="password-%s"),
         "active": AccountActForm(data["active"], request=request, auto_id="active-%s"),

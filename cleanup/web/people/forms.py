@@ -1,6 +1,6 @@
 """The forms for accounts; each change asks for the admin's own password again."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from django import forms
@@ -12,7 +12,7 @@ from django.core.exceptions import ValidationError
 from django.http import HttpRequest
 
 from cleanup.lab.people.roles import Place, Role, Standing
-from cleanup.models import Instrument, StagingRoot
+from cleanup.models import Instrument
 from cleanup.text.values import visible
 
 # At most this many instruments are offered as places.
@@ -49,7 +49,7 @@ class AccountActForm(forms.Form):
 
 
 class RoleForm(AccountActForm):
-    """What an account may do, and where. `standing`: as it is now."""
+    """What an account may do, and where. `standing`: as it is now; `names`: of the staging roots by key."""
 
     role = forms.ChoiceField(choices=ROLES, widget=forms.RadioSelect, label="What may this person do?")
     audits = forms.BooleanField(required=False, label="Also sees what was freed, and its files (auditor)")
@@ -63,7 +63,15 @@ class RoleForm(AccountActForm):
         required=False, label="Mail address", widget=forms.EmailInput(attrs={"autocomplete": "off"})
     )
 
-    def __init__(self, data: Any = None, *, standing: Standing, email: str = "", **kwargs: Any) -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        data: Any = None,  # noqa: ANN401
+        *,
+        standing: Standing,
+        names: Mapping[int, str],
+        email: str = "",
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
         initial = {
             "role": standing.role.value,
             "audits": standing.audits,
@@ -73,7 +81,7 @@ class RoleForm(AccountActForm):
         }
         super().__init__(data, initial=initial, **kwargs)
         offered: Any = self.fields["places"]
-        offered.choices = _offered(standing.places)
+        offered.choices = _offered(standing.places, names)
 
     @property
     def standing(self) -> Standing:
@@ -142,23 +150,22 @@ def _fit(password: str, user: User) -> str:
     return password
 
 
-def _offered(current: Iterable[Place]) -> list[tuple[str, str]]:
+def _offered(current: Iterable[Place], names: Mapping[int, str]) -> list[tuple[str, str]]:
     """The whole roots, their instruments, and what an account has already."""
-    roots = dict(StagingRoot.objects.order_by("name").values_list("pk", "name"))
     instruments = Instrument.objects.order_by("root__name", "equipment").values_list("root", "equipment")
     places: list[Place] = []
     by_root: dict[int, list[Place]] = {}
     for root, equipment in instruments[:MOST_PLACES]:
         by_root.setdefault(root, []).append((root, equipment))
-    for root in roots:
+    for root in names:
         places += [(root, ""), *by_root.get(root, ())]
     places += sorted(set(current) - set(places), key=str)
-    return [(_code(place), _label(place, roots)) for place in places]
+    return [(_code(place), _label(place, names)) for place in places]
 
 
-def _label(place: Place, roots: dict[int, str]) -> str:
+def _label(place: Place, names: Mapping[int, str]) -> str:
     root, equipment = place
-    name = visible(roots.get(root, "a root that is gone")) if root is not None else "every staging root"
+    name = visible(names.get(root, "a root that is gone")) if root is not None else "every staging root"
     return f"{visible(equipment)} on {name}" if equipment else f"{name}: every instrument"
 
 
