@@ -14,6 +14,7 @@ class CleanupConfig(AppConfig):
     def ready(self) -> None:
         from cleanup import checks  # noqa: F401  # they register themselves
         from cleanup.lab import lock_waits, task_queues
+        from cleanup.lab.people import roles
         from cleanup.models import Run, changes, search_words, triggers
         from cleanup.runs import picks
 
@@ -25,5 +26,6 @@ class CleanupConfig(AppConfig):
         post_migrate.connect(triggers.install, sender=self)
         post_migrate.connect(changes.install, sender=self)
         post_migrate.connect(task_queues.create, sender=self)
+        post_migrate.connect(roles.keep_alike, sender=self)
         post_save.connect(search_words.keep_new, sender=Run, dispatch_uid="cleanup.search_words")
         user_logged_in.connect(picks.bring_back, dispatch_uid="cleanup.picks")

@@ -289,6 +289,11 @@ AXES_SENSITIVE_PARAMETERS = [
     "old_password",
     "new_password1",
     "new_password2",
+    "password1",
+    "password2",
+    "own_password",
+    "new_password",
+    "token",
 ]
 AXES_ENABLE_ADMIN = False
 AXES_VERBOSE = False

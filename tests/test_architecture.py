@@ -58,6 +58,7 @@ MAY_REMOVE = {
     ("cleanup.storage.nas.laid_receipts", "_name"): "that draft, which gets a name that was not there",
     ("cleanup.storage.nas.record", "_take_away"): "our own draft beside the record on the NAS",
     ("cleanup.storage.nas.record", "_replace"): "that draft, which takes the place of the record it extends",
+    ("cleanup.storage.data_directory.token_file", "take_away"): "its own file with a one-time token that is void",
     ("cleanup.storage.data_directory.kept_digests", "drop"): "its own file of what was read of a run so far",
 }
 # module: its functions that rename or remove on a staging disk

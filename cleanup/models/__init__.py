@@ -1,6 +1,7 @@
 """The tables: roots, runs, policies, attempts, ledger, sweeps, alerts."""
 
 from cleanup.models.access import Access
+from cleanup.models.accounts import AccountEvent, AccountNote, FirstAdminToken
 from cleanup.models.alerts import Alert, AlertKind
 from cleanup.models.anchors import AnchorPlace, LedgerAnchor
 from cleanup.models.announcements import Announcement, Forecast, MonthlyMail
@@ -40,6 +41,8 @@ from cleanup.models.sweeps import Outcome, Sweep, SweepBreaker, SweepKind, Swept
 __all__ = [
     "AcceptedBytes",
     "Access",
+    "AccountEvent",
+    "AccountNote",
     "Alert",
     "AlertKind",
     "AnchorPlace",
@@ -54,6 +57,7 @@ __all__ = [
     "Difference",
     "Dimension",
     "DiskUsage",
+    "FirstAdminToken",
     "Forecast",
     "Heartbeat",
     "Hold",

@@ -28,6 +28,8 @@ PLACES = {
     "audit": "freed",
     "admin": "admin",
     "roots": "roots",
+    "people": "people",
+    "setup": "overview",
 }
 
 

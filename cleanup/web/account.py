@@ -21,7 +21,7 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_POST, require_safe
 from django_htmx.http import HttpResponseClientRedirect
 
-from cleanup.lab.people import sessions
+from cleanup.lab.people import first_admin, sessions
 from cleanup.web.requests import SignedIn
 
 # Addresses that open pages poll.
@@ -34,10 +34,11 @@ POLLS = {
     "run-live",
     "run-row",
     "run-verified",
+    "setup-now",
     "sweep-changes",
 }
 # Pages that reload themselves without scripts; the browser then names the page itself as the referer.
-RELOADING = {"batch", "bench", "run-detail"}
+RELOADING = {"batch", "bench", "run-detail", "setup"}
 
 
 class SignInFirst(LoginRequiredMiddleware):
@@ -71,6 +72,9 @@ class SignIn(LoginView):
             here = htmx.current_url_abs_path or "/"
             return HttpResponseClientRedirect(f"{reverse('login')}?{urlencode({'next': here})}")
         return super().dispatch(request, *args, **kwargs)
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:  # noqa: ANN401
+        return super().get_context_data(**kwargs, first_admin_needed=first_admin.is_needed())
 
     def get_redirect_url(self, *args: Any, **kwargs: Any) -> str:  # noqa: ANN401
         wanted: str = super().get_redirect_url(*args, **kwargs)

@@ -26,6 +26,16 @@ def _manages_roots(user: User | AnonymousUser) -> bool:
 
 
 may_manage_roots = user_passes_test(_manages_roots)
+
+
+def _is_admin(user: User | AnonymousUser) -> bool:
+    if user.is_authenticated and not user.is_superuser:
+        raise PermissionDenied
+    return user.is_authenticated
+
+
+# Who makes accounts and gives rights could give them to anyone: superusers alone.
+admins_only = user_passes_test(_is_admin)
 may_see_receipts = user_passes_test(_sees_receipts)
 
 # At most this many runs are judged before a page is shown; the page says that the rest follows.

@@ -12,10 +12,18 @@ from django.utils import timezone
 from cleanup.models import changes
 
 # The seconds for which an address may be answered so: what its page tells of the time is older by at most as much.
-GOOD_FOR = {"overview-now": 60, "run-changes": 60, "run-row": 5, "run-live": 5, "batch-progress": 5, "run-verified": 5}
-GOOD_FOR |= {"root-request": 5}
+GOOD_FOR = {
+    "overview-now": 60,
+    "run-changes": 60,
+    "run-row": 5,
+    "run-live": 5,
+    "batch-progress": 5,
+    "run-verified": 5,
+    "setup-now": 5,
+    "root-request": 5,
+}
 # The pages that poll these.
-_BEGIN = frozenset({"overview", "run-list", "run-detail", "batch"})
+_BEGIN = frozenset({"overview", "run-list", "run-detail", "batch", "setup"})
 # `<until>~<mark>`: good before that second, while nothing has changed since the mark.
 HEADER = "Exlab-Since"
 _ASKED = "since"

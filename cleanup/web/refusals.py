@@ -13,7 +13,7 @@ from django.middleware.csrf import REASON_BAD_ORIGIN, REASON_BAD_REFERER
 from django.shortcuts import render
 from django.utils import timezone
 
-from cleanup.lab.people import sign_ins
+from cleanup.lab.people import first_admin, sign_ins
 from cleanup.web.caching import keep_nothing
 
 # Where `proxies` leaves the address of an untrusted proxy.
@@ -76,7 +76,8 @@ def locked_out(request: HttpRequest, *_given: object) -> HttpResponse:
     address, now = sign_ins.address_of(request), timezone.now()
     lock = sign_ins.lock_on(account, address, now)
     seconds = max(1, math.ceil((lock.until - now).total_seconds())) if lock else 1
-    context = {"lock": lock, "minutes": math.ceil(seconds / 60), "address": address}
+    of_token = account == sign_ins.key_of(first_admin.ACCOUNT)
+    context = {"lock": lock, "minutes": math.ceil(seconds / 60), "address": address, "of_token": of_token}
     page = render(request, "cleanup/account/locked.html", context, status=429)
     page["Retry-After"] = str(seconds)
     return page

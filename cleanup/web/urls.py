@@ -17,6 +17,8 @@ from cleanup.web.instruments import bench, bench_now, bench_qr, instrument_card,
 from cleanup.web.notice import notice
 from cleanup.web.overview.overview import overview, overview_now
 from cleanup.web.password_again import password_again
+from cleanup.web.people.accounts import add_person, people_list, person
+from cleanup.web.people.first_admin import make_first_admin
 from cleanup.web.policies.edit import change_policy
 from cleanup.web.policies.policy_list import policy_detail, policy_list, promote_policy, promote_root, rehearse_policy
 from cleanup.web.problems.missing import mark_all_gone, move_runs
@@ -31,6 +33,7 @@ from cleanup.web.runs.selection import select_runs
 from cleanup.web.runs.verified import run_verified
 from cleanup.web.runs.ways_out.all_ways import WAYS
 from cleanup.web.runs.ways_out.page import way_out
+from cleanup.web.setup.guided import keep_manual, setup, setup_now
 from cleanup.web.sweeps.sweep_list import dry_run, go_on, sweep_changes, sweep_detail, sweep_list
 from cleanup.web.sweeps.why import answers
 
@@ -100,7 +103,14 @@ urlpatterns = [
     path("guide/", guide, name="guide"),
     path("guide/<slug:page>/", guide, name="guide-page"),
     path("login/", SignIn.as_view(), name="login"),
+    path("first-admin/", make_first_admin, name="first-admin"),
     path("logout/", LogoutView.as_view(), name="logout"),
+    path("setup/", setup, name="setup"),
+    path("setup/now/", setup_now, name="setup-now"),
+    path("setup/manual/", keep_manual, name="keep-manual"),
+    path("people/", people_list, name="people"),
+    path("people/add/", add_person, name="add-person"),
+    path("people/<int:pk>/", person, name="person"),
     path("account/", account, name="account"),
     path("account/password/", ChangePassword.as_view(), name="change-password"),
     path("account/again/", password_again, name="password-again"),

@@ -155,6 +155,7 @@ def test_serves_the_demonstration_and_ends_without_a_trace(start: Callable[..., 
     told = running.wait_until_up()
     assert told["address"] == f"http://127.0.0.1:{running.port}/"
     assert set(told["users"]) == {"admin", "operator", "viewer", "auditor"}
+    assert told["first_admin_token"] is None
     page = sign_in(told["address"], "operator", told["users"]["operator"])
     assert "CONFOCAL_01" in page
     assert "Sign in" in sign_in(told["address"], "operator", "wrong")
@@ -191,9 +192,11 @@ def test_clusters_and_watchdog_give_signs_of_life_under_the_names_that_are_liste
 
 
 @pytest.mark.parametrize("word", ["qcluster", pytest.param("gunicorn", marks=pytest.mark.exhaustive)])
-def test_the_death_of_one_child_stops_the_others(start: Callable[..., Running], word: str) -> None:
+def test_the_death_of_one_child_stops_the_others(start: Callable[..., Running], data: Path, word: str) -> None:
     running = start()
-    running.wait_until_up()
+    token = running.wait_until_up()["first_admin_token"]
+    kept = data / "first-admin-token"
+    assert (kept.read_text().strip(), kept.stat().st_mode & 0o777) == (token, 0o600)
     os.kill(running.child(word), signal.SIGKILL)
     assert running.process.wait(PATIENCE) == 1
     assert "ended by itself" in running.errors.read_text()

@@ -11,6 +11,7 @@ from django.db import DatabaseError, connection, models, transaction
 
 from cleanup import clear_run
 from cleanup.models import (
+    AccountNote,
     AppendOnly,
     IngestEvent,
     LedgerAnchor,
@@ -28,9 +29,13 @@ from cleanup.sweeps import rehearsal
 from tests.faults.scene import set_scene
 from tests.tools.lab import Lab
 
-TABLES = [IngestEvent, LedgerAnchor, LedgerEntry, LedgerLink, Proof, RecordSight, RetentionPolicy, RootNote, Surprise]
+TABLES = [
+    *(AccountNote, IngestEvent, LedgerAnchor, LedgerEntry, LedgerLink),
+    *(Proof, RecordSight, RetentionPolicy, RootNote, Surprise),
+]
 # A number in each table that a test may try to change.
 COLUMNS = {
+    AccountNote: "id",
     IngestEvent: "position",
     LedgerAnchor: "position",
     LedgerEntry: "files",
@@ -55,6 +60,7 @@ def rows(lab: Lab, root: Any, now: datetime, policy: Any) -> Iterator[dict[type,
     clear_run(run, now=now)
     RecordSight.objects.create(run=run, digest="0" * 64, first_seen_at=now)
     LedgerAnchor.objects.create(position=1, sha256="0" * 64, at=now, place="data directory", host="labpc")
+    AccountNote.objects.create(account="ada", event="made", actor="grace", at=now)
     rehearsal.note_surprise(run, [1], Reason.HELD, "by ada", now)
     before = contents()
     assert all(before.values())

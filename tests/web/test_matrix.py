@@ -78,6 +78,9 @@ class Need:
 LOOK, CLEAR, HOLD, GO_ON = "view_run", "clear_run", "hold_run", "go_on"
 SWEEPS, POLICIES, WRITE = "view_sweep", "view_retentionpolicy", "add_retentionpolicy"
 AUDIT, ROOTS = "audit", "add_stagingroot"
+AUDIT = "audit"
+# No permission gives it: superusers alone.
+ADMINS = "admins only"
 POST = ("POST",)
 ASKS = (200, 302, 422)
 
@@ -158,6 +161,12 @@ NEEDS: dict[str, Need] = {
     "root-detail": Need(ROOTS, of="root", methods=FORM, answers=(200, 302)),
     "move-root": Need(ROOTS, of="root", methods=POST, answers=(200, 302)),
     "retire-root": Need(ROOTS, of="root", methods=POST, answers=(200, 302)),
+    "setup": Need(ADMINS),
+    "setup-now": Need(ADMINS, answers=(200, 302)),
+    "keep-manual": Need(ADMINS, methods=POST, answers=ASKS),
+    "people": Need(ADMINS),
+    "add-person": Need(ADMINS, methods=FORM, answers=ASKS),
+    "person": Need(ADMINS, of="account", methods=FORM, answers=ASKS),
     # These have rules of their own, and tests of their own below or beside.
     "audit-chart": Need(None, of="chart"),
     "audit-chart-page": Need(None, of="chart"),
@@ -165,6 +174,7 @@ NEEDS: dict[str, Need] = {
     "bench-now": Need(None, of="instrument"),
     "bench-qr": Need(None, of="instrument"),
     "notice": Need(None, of="instrument"),
+    "first-admin": Need(None),
     "login": Need(None),
     "logout": Need(None),
     # Pages about the user alone, which other tests cover.
@@ -175,9 +185,11 @@ NEEDS: dict[str, Need] = {
 }
 OPEN = {"bench", "bench-now", "bench-qr", "notice", "login", "logout", "account", "change-password"}
 OPEN |= {"password-again", "sign-out-everywhere", "audit-chart", "audit-chart-page"}
+OPEN = {"bench", "bench-now", "bench-qr", "notice", "first-admin", "login", "logout", "account", "change-password"}
+OPEN |= {"sign-out-everywhere", "audit-chart", "audit-chart-page"}
 # What lists must leave out for some users.
 # Parts of such pages, which only htmx gets.
-PARTS = {"overview-now", "sweep-changes"}
+PARTS = {"overview-now", "setup-now", "sweep-changes"}
 LISTS = [
     name for name, need in NEEDS.items() if not (need.of or need.words) and "GET" in need.methods and name not in OPEN
 ]
@@ -208,6 +220,7 @@ PERMISSIONS = {
     "viewer": VIEWING,
     "operator": OPERATING,
     "admin": OPERATING | {WRITE, "change_run", "accept_bytes", AUDIT, ROOTS},
+    "admin": OPERATING | {WRITE, "change_run", "accept_bytes", AUDIT, ADMINS},
     "auditor": {AUDIT},
 }
 
@@ -363,6 +376,7 @@ def _of_an_instrument(there: SimpleNamespace, equipment: str, number: int, now) 
     ]
     return {
         "chart": SimpleNamespace(name="age"),
+        "account": User.objects.create_user(f"account-{number}"),
         "instrument": instrument,
         "run": staged,
         "cleared": gone,

@@ -101,7 +101,9 @@ def test_without_a_place_it_says_whom_to_ask(people, root):
     assert "no place yet" not in text_of(people.viewer.get("/"))
 
 
-def test_a_root_without_runs_says_so(people, root):
+def test_a_root_without_runs_says_so(people, root, now):
+    assert "Not looked at yet" in text_of(people.operator.get("/"))
+    StagingRoot.objects.update(discovered_at=now)
     text = text_of(people.operator.get("/"))
     assert "No runs" in text
     assert "Why the rest stays" not in text

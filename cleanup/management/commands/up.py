@@ -15,6 +15,7 @@ from django.utils import timezone
 
 from cleanup import checks, demo
 from cleanup.lab import task_queues
+from cleanup.lab.people import first_admin
 from cleanup.lab.roots.registration import RegistrationError
 from cleanup.management import data_places
 from cleanup.management.supervisor import (
@@ -30,6 +31,7 @@ from cleanup.management.supervisor import (
     sole_holder,
 )
 from cleanup.management.takeover import add_replace_argument
+from cleanup.management.token_words import say_token
 
 _READY_SECONDS = 60.0
 
@@ -81,15 +83,20 @@ class Command(BaseCommand):
             raise CommandError(str(error), returncode=BAD_USAGE) from None
 
     def _tell(self, address: str, made: demo.Demo | None, *, as_json: bool) -> None:
+        issued = first_admin.issue(timezone.now())
         if as_json:
             users = made.passwords if made else {}
-            self.stdout.write(json.dumps({"address": address, "demo": made is not None, "users": users}))
+            token = issued.token if issued else None
+            told = {"address": address, "demo": made is not None, "users": users, "first_admin_token": token}
+            self.stdout.write(json.dumps(told))
         else:
             if made:
                 self.stdout.write(f"The demonstration lab lies in {made.base}. Sign in as:")
                 for user, password in made.passwords.items():
                     self.stdout.write(f"  {user:<10}{password}")
             self.stdout.write(f"ExLab staging is at {address} (Ctrl-C stops it)")
+            if issued:
+                self.stdout.write(say_token(issued, address))
         self.stdout.flush()
 
 

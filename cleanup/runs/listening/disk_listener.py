@@ -68,11 +68,12 @@ class DiskListener:
             try:
                 with opening.open_root(root) as descriptor:
                     known.polled = known.polled or not watched_root.hears(descriptor)
+                    is_new = known.runs is None and root.discovered_at is None
                     changed = known.survey(descriptor)
                     self._watch(known, descriptor)
             except opening.Unreachable:
                 continue  # discovery says so on the pages
-            if len(changed) > _MOST_AT_ONCE:
+            if is_new or len(changed) > _MOST_AT_ONCE:  # pages promise the first look within a minute
                 self.ask_for_pass()
                 continue
             for path in changed:

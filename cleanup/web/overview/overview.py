@@ -38,7 +38,7 @@ from cleanup.rules.liveness import AHEAD
 from cleanup.rules.states import State
 from cleanup.runs import run_status
 from cleanup.runs.proving import proving_counts
-from cleanup.text import proofs_ahead
+from cleanup.text import first_looks, proofs_ahead
 from cleanup.web.caching import wants_fragment
 from cleanup.web.decorators import JUDGED_AT_ONCE, may_look
 from cleanup.web.overview import coming
@@ -87,10 +87,6 @@ class UnderWay:
     @property
     def number(self) -> int:
         return min(self.done + 1, self.runs)
-
-
-# So long a look may ask a silent NAS; a pass that died says no more.
-_STILL_LOOKS = timedelta(minutes=3)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,7 +208,7 @@ def _cards(user: User, around: Surroundings, hindrances: tuple[Finding, ...], no
             reasons=reasons,
             mine=RunSum() if troubled else sums.mine.get(root.pk, RunSum()),
             troubled=troubled,
-            is_looked_at=root.looking_seen_at is not None and now - root.looking_seen_at < _STILL_LOOKS,
+            is_looked_at=first_looks.is_looked_at(root, now),
             silent=around.queue_is_silent(root.host),
             unwatched=root.host in around.unwatched,
             breaker=around.breakers.get(root.pk),

@@ -116,6 +116,7 @@ def _show(
         "open_breakers": breakers.filter(closed_at=None),
         "past_breakers": breakers.exclude(closed_at=None).order_by("-closed_at")[:SHOWN_BREAKERS],
         "may_go_on": roots_to_go_on(user, roots),
+        "roots": roots,
         "waiting": waiting,
         "state": _state(waiting),
         "to_try": list(permissions.roots(user, permissions.CLEAR).active().order_by("name")),

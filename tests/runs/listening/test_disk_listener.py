@@ -127,3 +127,16 @@ def test_a_watch_keeps_no_disk_from_being_unmounted(tmp_path: Path) -> None:
         assert [(event.watch, event.name) for event in watches.read(5)] == [(watch, b"a")]
         subprocess.run(["umount", str(tmp_path)], check=True)
         assert [event.change for event in watches.read(5)] == [FolderChange.UNMOUNT, FolderChange.ENDED]
+
+
+def test_a_root_that_was_never_looked_at_has_a_pass_at_once(make: Made, lab: Lab, root: Any, asked: list[str]) -> None:
+    """Pages promise its first look within a minute, which is as long as a new root may wait for the listener."""
+    lab.run(state="staging")
+    listener = make()
+    listener.step()
+    listener.step()
+    assert asked == ["a pass"]
+    discovery.discover(root, now=root.created_at)
+    make().step()
+    assert asked == ["a pass"]
+    assert disk_listener._SURVEY_SECONDS <= 60

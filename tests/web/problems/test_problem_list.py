@@ -329,6 +329,7 @@ def test_a_nas_that_is_not_asked_just_now(people, root, now):
     assert "not asked again before" in text
     assert nav(text) == "1"
     NasBreaker.objects.filter(pk=breaker.pk).update(open_until=now)
+    StagingRoot.objects.update(discovered_at=now)
     assert "All is well." in page(people.viewer)
 
 
@@ -390,7 +391,7 @@ def test_a_batch_that_was_paused_and_forgotten_is_told_with_its_next_step(keeper
 
 
 def test_a_user_without_this_root_sees_nothing(keeper, people, found, root, now):
-    other = StagingRoot.objects.create(name="other", host=root.host, path="/other")
+    other = StagingRoot.objects.create(name="other", host=root.host, path="/other", discovered_at=now)
     sweep = Sweep.objects.create(root=root, kind="timed", host="lab-pc", now=now, started_at=now)
     SweepBreaker.objects.create(root=root, sweep=sweep, kind="share", detail="94 %", opened_at=now)
     StagingRoot.objects.filter(pk=root.pk).update(problem=Reason.ROOT_NOT_MOUNTED)

@@ -61,7 +61,13 @@ def test_looking_is_get_only(people, runs):
 
 def test_an_empty_lab_says_so(people):
     text = page(people.operator)
-    assert "No run is staged." in text
+    assert "No run is known yet." in text
+    assert "No staging root is registered yet" in text
+
+
+def test_a_lab_without_runs_says_so(people, root, now):
+    StagingRoot.objects.update(discovered_at=now)
+    assert "No run is staged." in page(people.operator)
 
 
 def test_every_run_with_its_verdict_and_reason(people, runs, beating):
