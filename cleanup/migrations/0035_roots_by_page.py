@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('cleanup', '0033_remembered_looks'),
+        ('cleanup', '0034_first_morning'),
     ]
 
     operations = [
