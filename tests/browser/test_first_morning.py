@@ -56,11 +56,11 @@ def add_person(page: Page) -> None:
 
 
 @pytest.mark.exhaustive
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_from_an_empty_installation_to_the_first_freed_byte(
     browser: Browser, running: Running, lab: Lab, subprocess_env: dict[str, str]
 ) -> None:
-    """Takes 30 s: `up` in its own process, on both engines. The staging root comes by the command."""
+    """Takes half a minute: `up` in its own process, on both engines. The staging root comes by the command."""
     told = running.wait_until_up()
     lab.run(verified_at=datetime.now(UTC) - timedelta(days=3))
     context = browser.new_context(viewport={"width": 1280, "height": 900})
@@ -133,6 +133,7 @@ def test_the_steps_renew_themselves_and_keep_the_focus(
     expect(page.locator("#steps[hx-trigger]")).to_have_count(0)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.one_engine
 def test_accounts_are_good_to_read(
     page: Page, live_server: Any, sign_in: Callable[..., None], site: Lab, trouble: list[str]
