@@ -11,6 +11,7 @@ register = template.Library()
 # The place in the navigation for the first part of an address.
 PLACES = {
     "": "overview",
+    "roots": "overview",
     "runs": "runs",
     "selection": "runs",
     "clear": "runs",

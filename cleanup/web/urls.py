@@ -14,10 +14,12 @@ from cleanup.web.clears.confirm import clear_run, clear_runs
 from cleanup.web.holds import extend_hold, hold_list, hold_run, release_hold
 from cleanup.web.instruments import bench, bench_now, bench_qr, instrument_card, instrument_list
 from cleanup.web.notice import notice
+from cleanup.web.overview.alarm_mark import disk_alarm
 from cleanup.web.overview.overview import overview, overview_now
 from cleanup.web.policies.edit import change_policy
 from cleanup.web.policies.policy_list import policy_detail, policy_list, promote_policy, promote_root, rehearse_policy
 from cleanup.web.problems.missing import mark_all_gone, move_runs
+from cleanup.web.problems.problem_group import ended_problems, problem_group
 from cleanup.web.problems.problem_list import look_again, mark_gone, problem_list, remove_shell
 from cleanup.web.runs.detail import run_detail, run_live
 from cleanup.web.runs.receipts import receipt, receipt_file, receipt_script
@@ -32,6 +34,7 @@ from cleanup.web.sweeps.why import answers
 urlpatterns = [
     path("", overview, name="overview"),
     path("overview/now/", overview_now, name="overview-now"),
+    path("roots/<int:pk>/alarm/", disk_alarm, name="disk-alarm"),
     path("runs/", run_list, name="run-list"),
     path("runs/changes/", run_changes, name="run-changes"),
     path("selection/", select_runs, name="select-runs"),
@@ -75,6 +78,8 @@ urlpatterns = [
     path("problems/<int:pk>/gone/", mark_gone, name="mark-gone"),
     path("problems/<int:pk>/moved/", move_runs, name="move-runs"),
     path("problems/gone/", mark_all_gone, name="mark-all-gone"),
+    path("problems/ended/", ended_problems, name="ended-problems"),
+    path("problems/groups/<slug:slug>/", problem_group, name="problem-group"),
     path("audit/", freed, name="audit"),
     path("audit/entries/", entry_list, name="audit-entries"),
     path("audit/charts/", charts, name="audit-charts"),

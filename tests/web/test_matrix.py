@@ -129,7 +129,10 @@ NEEDS: dict[str, Need] = {
     "sweep-detail": Need(SWEEPS, of="sweep"),
     "dry-run": Need(CLEAR, of="root", methods=POST, answers=ASKS, posted={"root": "east"}),
     "go-on": Need(GO_ON, of="breaker", methods=FORM, answers=(*ASKS, 409), whole=True),
+    "disk-alarm": Need("change_stagingroot", of="root", methods=FORM, answers=ASKS, whole=True),
     "problem-list": Need(LOOK),
+    "problem-group": Need(LOOK, of="group", methods=FORM, answers=ASKS),
+    "ended-problems": Need(LOOK),
     "look-again": Need(CLEAR, of="stranger", methods=POST, answers=ASKS),
     "remove-shell": Need(CLEAR, of="shell", methods=POST, answers=ASKS),
     "mark-gone": Need("change_run", of="missing", methods=FORM, answers=ASKS),
@@ -194,7 +197,7 @@ PERMISSIONS = {
     "none": set(),
     "viewer": VIEWING,
     "operator": OPERATING,
-    "admin": OPERATING | {WRITE, "change_run", "accept_bytes", AUDIT},
+    "admin": OPERATING | {WRITE, "change_run", "accept_bytes", "change_stagingroot", AUDIT},
     "auditor": {AUDIT},
 }
 
@@ -214,7 +217,7 @@ ROLE = {role.name: role for role in ROLES}
 # Each is met plainly by its two halves: who looks everywhere and acts nowhere here, or has a place elsewhere.
 AT_LENGTH = ("placeless", "viewer", "west-operator")
 # All users who see one instrument of a root see what belongs to the whole root.
-OF_A_ROOT = {"root", "sweep", "breaker"}
+OF_A_ROOT = {"root", "sweep", "breaker", "group"}
 
 
 def expected(need: Need, role: Role, method: str) -> tuple[int, ...]:
@@ -273,7 +276,8 @@ def _of_a_root(root: StagingRoot, now) -> SimpleNamespace:
         root=root, kind="timed", outcome="done", host="lab-pc", now=now, started_at=now, ended_at=now
     )
     breaker = SweepBreaker.objects.create(root=root, sweep=sweep, kind="share", detail="too many", opened_at=now)
-    return SimpleNamespace(root=root, sweep=sweep, breaker=breaker)
+    group = SimpleNamespace(pk=problems.GroupKey("stalled_run", "stalled", root.pk).slug)
+    return SimpleNamespace(root=root, sweep=sweep, breaker=breaker, group=group)
 
 
 def _of_an_instrument(there: SimpleNamespace, equipment: str, number: int, now) -> dict[str, Any]:
