@@ -17,7 +17,8 @@ from cleanup.lab.roots import disk_usage
 from cleanup.ledger import anchors
 from cleanup.ledger.receipts import writing
 from cleanup.models import ByteCheck, ClearAttempt, Heartbeat, Run, StagingRoot, changes
-from cleanup.monitoring import evening_mail, monthly_mail
+from cleanup.monitoring import disk_alarms, evening_mail, monthly_mail
+from cleanup.monitoring.problems import cases
 from cleanup.monitoring.reconciliation import reconciling
 from cleanup.monitoring.reconciliation.nas import Bounds
 from cleanup.runs import discovery, run_status
@@ -144,6 +145,16 @@ def remind() -> str:
 
 def announce() -> str:
     return f"{evening_mail.announce_all(_roots(), timezone.now())} announcements"
+
+
+def watch_disks() -> str:
+    """Measure the disks of this host, foresee when they are full, and tell people."""
+    return f"{disk_alarms.look_at_all(_roots(), timezone.now())} disks nearly full"
+
+
+def note_problems() -> str:
+    """Keep when each problem began and ended, and bring back what was put off and has grown."""
+    return f"{cases.note(timezone.now())} problems"
 
 
 def anchor() -> str:

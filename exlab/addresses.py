@@ -32,6 +32,16 @@ def origins(texts: Iterable[str], *, setting: str) -> list[str]:
     return [_origin(text.strip(), setting) for text in texts]
 
 
+def base_url(text: str) -> str:
+    """The one address under which people open the pages, as `https://lab.example`. Raises ImproperlyConfigured."""
+    setting = "EXLAB_BASE_URL"
+    if "*" in text:
+        raise ImproperlyConfigured(
+            f"{setting}: {text!r} stands for several hosts; write one, as in https://lab.example."
+        )
+    return _origin(text.strip(), setting)
+
+
 def host_names(texts: Iterable[str], *, setting: str = "EXLAB_ALLOWED_HOSTS") -> list[str]:
     """Host names, also from addresses as `https://lab.example:8443/`. Raises ImproperlyConfigured."""
     return [_host_name(text.strip(), setting) for text in texts]

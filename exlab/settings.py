@@ -105,7 +105,8 @@ _mail_server = read.value(
     None,
     said="off",
     may_be="`smtp+tls://…`, `smtp+ssl://…` or `smtp://…`, with [some characters encoded](#passwords-in-addresses)",
-    means="the mail server that sends reminders of holds, what goes tonight and what was freed in a month, as in `smtp+tls://user:password@mail.example:587`",
+    means="the mail server that sends reminders of holds, alarms of disks, what goes tonight and what was freed in a "
+    "month, as in `smtp+tls://user:password@mail.example:587`",
 )
 DEFAULT_FROM_EMAIL = read.value(
     "EXLAB_EMAIL_FROM",
@@ -114,6 +115,15 @@ DEFAULT_FROM_EMAIL = read.value(
     said="`exlab-staging@` and the host",
     may_be="a mail address",
     means="the sender of these mails",
+)
+EXLAB_BASE_URL = read.value(
+    "EXLAB_BASE_URL",
+    addresses.base_url,
+    "",
+    said="none",
+    may_be="an address with `http://` or `https://`, without a path",
+    means="the address under which people open the pages, as in `https://staging.lab.example`: mails link to pages "
+    "with it, without it they name the path alone",
 )
 TIME_ZONE = read.value(
     "EXLAB_TIME_ZONE",

@@ -40,6 +40,8 @@ class StagingRootForm(forms.ModelForm):  # type: ignore[type-arg]  # Django itse
             "prove_bytes_per_second",
             "prove_from",
             "prove_until",
+            "alarm_percent",
+            "alarm_hours",
         )
         help_texts: ClassVar = {
             "allow_same_filesystem": "For trials only: that is no second copy.",

@@ -55,6 +55,8 @@ class StagingRootAdmin(Placed):
         "prove_bytes_per_second",
         "prove_from",
         "prove_until",
+        "alarm_percent",
+        "alarm_hours",
         "created_at",
         "discovered_at",
         "trouble",

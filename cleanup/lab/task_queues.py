@@ -30,6 +30,8 @@ SCHEDULES = [
     ("cleanup discovery", "cleanup.tasks.discover", 5, None),
     ("cleanup reminders", "cleanup.tasks.remind", 60, None),
     ("cleanup announcements", "cleanup.tasks.announce", 5, None),
+    ("cleanup disk alarms", "cleanup.tasks.watch_disks", 5, None),
+    ("cleanup problems", "cleanup.tasks.note_problems", 1, None),
     ("cleanup anchors", "cleanup.tasks.anchor", 1440, None),
     ("cleanup monthly summary", "cleanup.tasks.summarise", 60, None),
     (SWEEP, "cleanup.tasks.sweep", 60, settings.EXLAB_CLEAR_CLUSTER),

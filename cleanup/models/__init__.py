@@ -26,11 +26,12 @@ from cleanup.models.ledger import LedgerEntry, LedgerKind, LedgerQuerySet
 from cleanup.models.likeness import Likeness, LikenessQuerySet
 from cleanup.models.orphans import Orphan, OrphanKind
 from cleanup.models.policies import RetentionPolicy, Surprise
+from cleanup.models.problem_cases import CaseDeed, CaseNote, ProblemCase
 from cleanup.models.proving import ProvingLease, ProvingRun
 from cleanup.models.receipts import Receipt
 from cleanup.models.reconciliation import Reconciliation
 from cleanup.models.root_requests import RootRequest, RootRequestKind, RootRequestPhase
-from cleanup.models.roots import DiskUsage, Instrument, Project, StagingRoot, StagingRootQuerySet
+from cleanup.models.roots import DiskForecast, DiskUsage, Instrument, Project, StagingRoot, StagingRootQuerySet
 from cleanup.models.run_annotations import count_of_events, may_differ
 from cleanup.models.runs import IngestEvent, RecordSight, Run, RunQuerySet, Status
 from cleanup.models.search_words import RunWord
@@ -51,11 +52,14 @@ __all__ = [
     "AsideState",
     "AttemptKind",
     "ByteCheck",
+    "CaseDeed",
+    "CaseNote",
     "ClearAttempt",
     "ClearBatch",
     "DaySum",
     "Difference",
     "Dimension",
+    "DiskForecast",
     "DiskUsage",
     "FirstAdminToken",
     "Forecast",
@@ -82,6 +86,7 @@ __all__ = [
     "OrphanKind",
     "Outcome",
     "Phase",
+    "ProblemCase",
     "Project",
     "Proof",
     "ProvingLease",

@@ -18,6 +18,7 @@ class AlertKind(models.TextChoices):
     CLUSTER = "cluster"
     HOST = "host"
     PRESSURE = "pressure"
+    DISK = "disk"
     HOLD = "hold"
     ORPHAN = "orphan"
     CONFLICT = "conflict"

@@ -19,6 +19,7 @@ TABLES = (
         f"cleanup_{name}"
         for name in (
             *("access", "alert", "acceptedbytes", "bytecheck", "clearattempt", "clearbatch", "difference", "diskusage"),
+            *("diskforecast", "problemcase", "casenote"),
             *("forecast", "hold", "instrument", "likeness", "nasbreaker", "orphan", "project", "retentionpolicy"),
             *("rootnote", "run", "setaside", "stagingroot", "surprise", "sweep", "sweepbreaker", "sweptrun"),
             "rootrequest",

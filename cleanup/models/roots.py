@@ -36,6 +36,9 @@ class StagingRoot(models.Model):
     prove_bytes_per_second = models.PositiveBigIntegerField("bytes a second read on the NAS", default=0)  # 0: no limit
     prove_from = models.TimeField("proofs are made from", null=True, blank=True)
     prove_until = models.TimeField("proofs are made until", null=True, blank=True)
+    # When people are told that its disk fills up, see `rules.disk_alarm`; empty: not by that.
+    alarm_percent = models.PositiveSmallIntegerField("alarm from so many percent", default=85, null=True, blank=True)
+    alarm_hours = models.PositiveSmallIntegerField("alarm hours before it is full", default=24, null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
     discovered_at = models.DateTimeField(null=True, blank=True)
     problem = models.CharField(max_length=40, blank=True)
@@ -75,6 +78,28 @@ class DiskUsage(models.Model):
 
     def __str__(self) -> str:
         return f"{self.free_bytes} of {self.total_bytes} bytes free at {self.at}"
+
+
+class DiskForecast(models.Model):
+    """When a root's disk will be full at the pace of its last hours, and its alarm, as a task found last."""
+
+    root = models.OneToOneField(StagingRoot, on_delete=models.PROTECT, related_name="disk_forecast")
+    at = models.DateTimeField("measured at")
+    total_bytes = models.BigIntegerField()
+    free_bytes = models.BigIntegerField()
+    bytes_an_hour = models.BigIntegerField("bytes that arrive an hour", null=True, blank=True)  # empty: not known
+    full_at = models.DateTimeField("full at about", null=True, blank=True)
+    # An episode; its mail is sent once.
+    alarm_since = models.DateTimeField("people are told since", null=True, blank=True)
+    mailed_at = models.DateTimeField(null=True, blank=True)
+    mails = models.PositiveIntegerField("number of recipients", default=0)
+    mail_problem = models.CharField("why a mail was not sent", max_length=500, blank=True)
+
+    class Meta:
+        ordering = ("root",)
+
+    def __str__(self) -> str:
+        return f"how {self.root} fills up, measured at {self.at:%Y-%m-%d %H:%M}"
 
 
 class Instrument(models.Model):

@@ -19,6 +19,7 @@ from cleanup.ledger import report
 from cleanup.ledger.freed_groups import KEYS, SCHEDULE, SUMS, FreedGroup
 from cleanup.ledger.period import Period
 from cleanup.models import LedgerEntry, MonthlyMail
+from cleanup.monitoring import links
 from cleanup.rules import short_texts
 from cleanup.rules.quantities import say_about, say_count
 from cleanup.rules.visible_names import visible
@@ -110,7 +111,8 @@ def text(told: MonthAccount) -> str:
             f"  {reason or 'no reason given'}: {say_count(number, 'time')}" for reason, number in told.refused
         )
     footer = f"Times are those of {timezone.get_default_timezone_name()}; sizes are logical unless named otherwise."
-    return "\n".join([*lines, "", f"The same, with files to take along: /audit/months/{told.name}/", footer, ""])
+    page = links.in_mail(f"/audit/months/{told.name}/")
+    return "\n".join([*lines, "", f"The same, with files to take along: {page}", footer, ""])
 
 
 def said_key(by: str, group: FreedGroup) -> str:

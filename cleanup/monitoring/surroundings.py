@@ -52,7 +52,8 @@ class Surroundings:
 
 def look(user: User | AnonymousUser, now: datetime) -> Surroundings:
     """One question."""
-    rows: list[Any] = list(StagingRoot.objects.active().annotate(**_asked(user, now)).order_by("name"))
+    found = StagingRoot.objects.active().select_related("disk_forecast").annotate(**_asked(user, now))
+    rows: list[Any] = list(found.order_by("name"))
     return Surroundings(
         roots=rows,
         mine=[row for row in rows if row.seen],

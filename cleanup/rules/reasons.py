@@ -389,6 +389,11 @@ class Reason(enum.StrEnum):
         "The staging root is beyond its limit, and nothing more may go by itself.",
         "Clear runs by a click, see why the others are blocked, or make more room.",
     )
+    DISK_NEARLY_FULL = (
+        "disk_nearly_full",
+        "A staging disk is nearly full, or soon will be.",
+        "Make room: clear runs that are safe. If too few are, see what the others wait for, or move other files away.",
+    )
     # what lies on a staging disk and is no known run
     UNKNOWN_DIRECTORY = (
         "unknown_directory",

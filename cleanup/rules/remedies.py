@@ -41,6 +41,7 @@ def _at(where: Where, *buttons: str) -> Remedy:
 
 _CLEAR, _RETRY, _COMPARE = "Clear now", "Try again", "Compare every byte and clear"
 _LOOK = "Look again"
+_ROOM = "Make room"
 _SAME, _ANOTHER = "It is the same run", "It is another run"
 _VERIFY, _ACCEPT = "Verify again here", "Accept these bytes"
 _MARK_GONE, _RENAMED = "Mark as gone", "Its folder was renamed"
@@ -125,6 +126,7 @@ REMEDIES: dict[Reason, Remedy] = {
     Reason.SWEEP_FAILED: _at(Where.HOST),
     Reason.CLEARING_FREES_NOTHING: _at(Where.HOST, _CLEAR),
     Reason.LIMIT_EXCEEDED: _at(Where.RUN, _CLEAR),
+    Reason.DISK_NEARLY_FULL: _at(Where.PROBLEMS, _ROOM),
     # what lies on a staging disk and is no known run
     Reason.UNKNOWN_DIRECTORY: _at(Where.PROBLEMS, _LOOK),
     Reason.MISPLACED_RUN: _at(Where.DISK, _LOOK),

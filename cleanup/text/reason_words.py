@@ -73,6 +73,7 @@ _WORDS = {
     Reason.SWEEP_FAILED: "pass failed",
     Reason.CLEARING_FREES_NOTHING: "clears free no space",
     Reason.LIMIT_EXCEEDED: "disk too full",
+    Reason.DISK_NEARLY_FULL: "disk nearly full",
     Reason.UNKNOWN_DIRECTORY: "unknown run",
     Reason.MISPLACED_RUN: "run in the wrong place",
     Reason.PASSED_OVER: "folder passed over",

@@ -15,6 +15,7 @@ from cleanup.web.guide import guide
 from cleanup.web.holds import extend_hold, hold_list, hold_run, release_hold
 from cleanup.web.instruments import bench, bench_now, bench_qr, instrument_card, instrument_list
 from cleanup.web.notice import notice
+from cleanup.web.overview.alarm_mark import disk_alarm
 from cleanup.web.overview.overview import overview, overview_now
 from cleanup.web.password_again import password_again
 from cleanup.web.people.accounts import add_person, people_list, person
@@ -22,6 +23,7 @@ from cleanup.web.people.first_admin import make_first_admin
 from cleanup.web.policies.edit import change_policy
 from cleanup.web.policies.policy_list import policy_detail, policy_list, promote_policy, promote_root, rehearse_policy
 from cleanup.web.problems.missing import mark_all_gone, move_runs
+from cleanup.web.problems.problem_group import ended_problems, problem_group
 from cleanup.web.problems.problem_list import look_again, mark_gone, problem_list, remove_shell
 from cleanup.web.roots.add import add_nas_root, add_root, import_wizard_config
 from cleanup.web.roots.root_list import move_root, retire_root, root_detail, root_list
@@ -40,6 +42,7 @@ from cleanup.web.sweeps.why import answers
 urlpatterns = [
     path("", overview, name="overview"),
     path("overview/now/", overview_now, name="overview-now"),
+    path("roots/<int:pk>/alarm/", disk_alarm, name="disk-alarm"),
     path("runs/", run_list, name="run-list"),
     path("runs/changes/", run_changes, name="run-changes"),
     path("selection/", select_runs, name="select-runs"),
@@ -83,6 +86,8 @@ urlpatterns = [
     path("problems/<int:pk>/gone/", mark_gone, name="mark-gone"),
     path("problems/<int:pk>/moved/", move_runs, name="move-runs"),
     path("problems/gone/", mark_all_gone, name="mark-all-gone"),
+    path("problems/ended/", ended_problems, name="ended-problems"),
+    path("problems/groups/<slug:slug>/", problem_group, name="problem-group"),
     path("audit/", freed, name="audit"),
     path("audit/entries/", entry_list, name="audit-entries"),
     path("audit/charts/", charts, name="audit-charts"),

@@ -71,6 +71,8 @@ READ: list[tuple[str, str, str, object]] = [
         "CSRF_TRUSTED_ORIGINS",
         ["https://a.example", "http://b:8000"],
     ),
+    ("EXLAB_BASE_URL", "https://staging.lab.example/", "EXLAB_BASE_URL", "https://staging.lab.example"),
+    ("EXLAB_BASE_URL", "http://lab-pc:8000", "EXLAB_BASE_URL", "http://lab-pc:8000"),
     ("EXLAB_DATA_DIR", "/srv/lab//data/", "EXLAB_DATA_DIR", Path("/srv/lab/data")),
     ("EXLAB_DATA_DIR", "", "EXLAB_DATA_DIR", CHECKOUT / "var"),
     ("EXLAB_DATA_DIR", " ", "EXLAB_DATA_DIR", CHECKOUT / "var"),
@@ -129,6 +131,8 @@ WRONG: list[tuple[str, str, str]] = [
         ("EXLAB_TRUSTED_ORIGINS", text, "no origin")
         for text in ("lab.example", "https://a b", "https://a:99999", "ftp://a")
     ],
+    *[("EXLAB_BASE_URL", text, "no origin") for text in ("lab.example", "https://lab.example/staging", "ftp://a")],
+    ("EXLAB_BASE_URL", "https://*.lab.example", "several hosts"),
     ("EXLAB_DATA_DIR", "$HOME/data", "begins with $"),
     ("EXLAB_DATA_DIR", "${DATA}", "begins with $"),
     ("EXLAB_DATA_DIR", "~nobody-of-that-name/data", "whole path"),

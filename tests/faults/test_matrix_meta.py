@@ -22,8 +22,10 @@ MODULES = sorted(
 # What only the telling of the NAS says, long after the clear: tests/clears/test_nas_history.py.
 TOLD = {Reason.NAS_NOT_WRITABLE, Reason.TOMBSTONE_MISSING}
 # What the watchdog says of runs, clusters, clocks and holds, and discovery of copies; no clear is refused for it:
-# tests/monitoring/test_watchdog.py, tests/lab/test_clocks.py, tests/lab/nas/test_shared_twins.py.
+# tests/monitoring/test_watchdog.py, tests/lab/test_clocks.py, tests/lab/nas/test_shared_twins.py. A disk that fills up:
+# tests/monitoring/test_disk_alarms.py.
 WATCHED = {
+    Reason.DISK_NEARLY_FULL,
     Reason.STALLED,
     Reason.NO_PROGRESS,
     Reason.SCHEDULE_MISSED,

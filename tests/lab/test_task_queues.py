@@ -48,6 +48,8 @@ def test_they_exist_after_migrate() -> None:
         "cleanup.tasks.remind": 60,
         "cleanup.tasks.summarise": 60,
         "cleanup.tasks.announce": 5,
+        "cleanup.tasks.watch_disks": 5,
+        "cleanup.tasks.note_problems": 1,
         "cleanup.tasks.anchor": 1440,
         "cleanup.tasks.sweep": 60,
         "cleanup.tasks.reconcile": 7 * 24 * 60,

@@ -86,6 +86,7 @@ def prepare() -> None:
             "EXLAB_NAS_TIMEOUT": "60",
             "EXLAB_EMAIL_URL": "",
             "EXLAB_EMAIL_FROM": "",
+            "EXLAB_BASE_URL": "",
             "DATABASE_URL": _database_url(),
         }
     )

@@ -133,7 +133,10 @@ NEEDS: dict[str, Need] = {
     "sweep-detail": Need(SWEEPS, of="sweep"),
     "dry-run": Need(CLEAR, of="root", methods=POST, answers=ASKS, posted={"root": "east"}),
     "go-on": Need(GO_ON, of="breaker", methods=FORM, answers=(*ASKS, 409), whole=True),
+    "disk-alarm": Need("change_stagingroot", of="root", methods=FORM, answers=ASKS, whole=True),
     "problem-list": Need(LOOK),
+    "problem-group": Need(LOOK, of="group", methods=FORM, answers=ASKS),
+    "ended-problems": Need(LOOK),
     "look-again": Need(CLEAR, of="stranger", methods=POST, answers=ASKS),
     "remove-shell": Need(CLEAR, of="shell", methods=POST, answers=ASKS),
     "mark-gone": Need("change_run", of="missing", methods=FORM, answers=ASKS),
@@ -219,8 +222,7 @@ PERMISSIONS = {
     "none": set(),
     "viewer": VIEWING,
     "operator": OPERATING,
-    "admin": OPERATING | {WRITE, "change_run", "accept_bytes", AUDIT, ROOTS},
-    "admin": OPERATING | {WRITE, "change_run", "accept_bytes", AUDIT, ADMINS},
+    "admin": OPERATING | {WRITE, "change_run", "accept_bytes", "change_stagingroot", AUDIT, ROOTS, ADMINS},
     "auditor": {AUDIT},
 }
 
@@ -240,7 +242,7 @@ ROLE = {role.name: role for role in ROLES}
 # Each is met plainly by its two halves: who looks everywhere and acts nowhere here, or has a place elsewhere.
 AT_LENGTH = ("placeless", "viewer", "west-operator")
 # All users who see one instrument of a root see what belongs to the whole root.
-OF_A_ROOT = {"root", "root_request", "sweep", "breaker"}
+OF_A_ROOT = {"root", "root_request", "sweep", "breaker", "group"}
 
 
 def expected(need: Need, role: Role, method: str) -> tuple[int, ...]:
@@ -301,7 +303,8 @@ def _of_a_root(root: StagingRoot, now) -> SimpleNamespace:
     breaker = SweepBreaker.objects.create(root=root, sweep=sweep, kind="share", detail="too many", opened_at=now)
     asked = {"kind": "look_staging", "host": root.host, "actor": "admin", "asked": {"path": root.path}}
     root_request = RootRequest.objects.create(root=root, asked_at=now, **asked)
-    return SimpleNamespace(root=root, sweep=sweep, breaker=breaker, root_request=root_request)
+    group = SimpleNamespace(pk=problems.GroupKey("stalled_run", "stalled", root.pk).slug)
+    return SimpleNamespace(root=root, sweep=sweep, breaker=breaker, root_request=root_request, group=group)
 
 
 def _of_an_instrument(there: SimpleNamespace, equipment: str, number: int, now) -> dict[str, Any]:

@@ -34,7 +34,7 @@ PAGES = {
     "/runs/{pk}/": 11,
     "/runs/{pk}/clear/": 10,
     "/clear/?root=lab": 14,
-    "/problems/": 12,
+    "/problems/": 13,
     "/sweeps/": 12,
     "/audit/": 11,  # where nothing was freed it asks which disks nobody has looked at
 }

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.contrib.auth.models import User
 from django.db.models import Count, OuterRef, Q, Subquery
@@ -41,7 +42,8 @@ from cleanup.runs.proving import proving_counts
 from cleanup.text import first_looks, proofs_ahead
 from cleanup.web.caching import wants_fragment
 from cleanup.web.decorators import JUDGED_AT_ONCE, may_look
-from cleanup.web.overview import coming
+from cleanup.web.overview import alarm_line, coming
+from cleanup.web.overview.alarm_line import AlarmLine
 from cleanup.web.overview.disk_bar import Bar, RunSum, draw
 from cleanup.web.overview.totals import add_up
 from cleanup.web.requests import SignedIn
@@ -96,6 +98,7 @@ class Card:
     """
 
     root: StagingRoot
+    alarm: AlarmLine | None
     outlook: Outlook | None
     left: timedelta | None
     bar: Bar
@@ -173,7 +176,7 @@ def _show(request: SignedIn, template: str) -> HttpResponse:
     user = request.user
     around = surroundings.look(user, now)
     context = {
-        "cards": list(_cards(user, around, hindrances, now)),
+        "cards": sorted(_cards(user, around, hindrances, now), key=_urgency),
         "any_root": bool(around.roots),
         "batches": _under_way(user),
         "hindrances": hindrances,
@@ -182,6 +185,13 @@ def _show(request: SignedIn, template: str) -> HttpResponse:
         "now": now,
     }
     return render(request, template, context)
+
+
+def _urgency(card: Card) -> tuple[Any, ...]:
+    """The disk that is full first comes first, then those on which nothing is done, then the others by name."""
+    if card.alarm is not None:
+        return 0, card.alarm.urgency, card.root.name
+    return (1 if card.troubled else 2), (), card.root.name
 
 
 def _cards(user: User, around: Surroundings, hindrances: tuple[Finding, ...], now: datetime) -> Iterator[Card]:
@@ -200,6 +210,7 @@ def _cards(user: User, around: Surroundings, hindrances: tuple[Finding, ...], no
         outlook = outlooks.get(root.pk)
         yield Card(
             root=root,
+            alarm=alarm_line.of_root(root, now),
             outlook=outlook,
             left=outlook.full_at - now if outlook and outlook.full_at else None,
             bar=draw(outlook, by_tone),

@@ -1,20 +1,15 @@
 """The page of problems, each with its next step."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime
-from urllib.parse import urlencode
 
 from django import forms
 from django.contrib import messages
 from django.contrib.auth.decorators import permission_required
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
-from django.core.paginator import Paginator
-from django.db.models import F, QuerySet
+from django.db.models import QuerySet
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
-from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
@@ -22,9 +17,9 @@ from cleanup.clears import queue, shell_removal
 from cleanup.lab import readiness
 from cleanup.lab.people import permissions
 from cleanup.lab.roots.opening import Unreachable
-from cleanup.models import AlertKind, AttemptKind, ClearAttempt, Orphan, OrphanKind, Run
+from cleanup.models import Orphan, OrphanKind, Run
 from cleanup.monitoring import problems, surroundings
-from cleanup.monitoring.problems import OpenProblem, ProblemGroup, ProblemKind, Urgency
+from cleanup.monitoring.problems import ProblemGroup, ProblemKind
 from cleanup.rules import short_texts
 from cleanup.rules.reasons import Reason
 from cleanup.runs import run_status
@@ -32,14 +27,15 @@ from cleanup.runs.holds import in_force
 from cleanup.runs.moved_or_gone import gone
 from cleanup.runs.moved_or_gone.gone import NotGone
 from cleanup.runs.orphans import orphans
-from cleanup.runs.orphans.orphans import NextStep
 from cleanup.text.values import visible
 from cleanup.web.decorators import JUDGED_AT_ONCE, may_clear, may_look
+from cleanup.web.problems import group_lines
+from cleanup.web.problems.group_lines import GroupView
 from cleanup.web.requests import SignedIn
 from cleanup.web.runs import set_asides
 from cleanup.web.sweeps.sweep_list import roots_to_go_on
 
-PAGE_SIZE = 50
+_MISSING = frozenset({Reason.MISSING_DIRECTORY})
 may_mark = permission_required(permissions.CHANGE, raise_exception=True)
 
 
@@ -50,50 +46,8 @@ class MarkGoneForm(forms.Form):
     )
 
 
-@dataclass(frozen=True)
-class ProblemLine:
-    """One problem with the link to its safe next step, if any."""
-
-    problem: OpenProblem
-    label: str = ""
-    address: str = ""
-
-
-@dataclass(frozen=True)
-class Section:
-    group: ProblemGroup
-    lines: list[ProblemLine]
-
-    @property
-    def before_breakers(self) -> bool:
-        return self.group.urgency < Urgency.FULL
-
-    @property
-    def before_orphans(self) -> bool:
-        return Urgency.FULL <= self.group.urgency <= Urgency.BLOCKED
-
-    @property
-    def after_all(self) -> bool:
-        return self.group.urgency > Urgency.BLOCKED
-
-    @property
-    def loud(self) -> bool:
-        return self.group.urgency is Urgency.NOTHING_GOES
-
-    @property
-    def of_blocked_runs(self) -> bool:
-        return self.group.urgency is Urgency.BLOCKED
-
-
-@dataclass(frozen=True)
-class OrphanRow:
-    orphan: Orphan
-    step: NextStep
-    may_look_again: bool
-    may_mark: bool
-    may_remove: bool = False
-    being_removed: bool = False
-    failed: ClearAttempt | None = None
+# What the list shows, by its address.
+SHOWN = [("", "Open"), ("nobodys", "With nobody"), ("mine", "Mine"), ("later", "Put off")]
 
 
 @require_safe
@@ -101,30 +55,41 @@ class OrphanRow:
 def problem_list(request: SignedIn) -> HttpResponse:
     now, user = timezone.now(), request.user
     run_status.judge_stale(now, limit=JUDGED_AT_ONCE)
-    found = problems.visible_orphans(user).select_related("root", "run").defer("run__facts")
-    ordered = found.order_by(F("escalated_at").asc(nulls_last=True), F("bytes").desc(nulls_last=True), "pk")
-    first = list(ordered[: PAGE_SIZE + 1])
-    page = Paginator(first if len(first) <= PAGE_SIZE else ordered, PAGE_SIZE).get_page(request.GET.get("page", "1"))
     hindrances = readiness.hindrances()
     around = surroundings.look(user, now)
-    groups = problems.listed(user, now, hindrances=hindrances, around=around)
-    breakers = list(problems.breakers(user).select_related("root", "sweep")) if around.breakers else []
+    found = problems.counted(user, now, hindrances=hindrances)
+    groups = problems.listed(user, now, hindrances=hindrances, around=around, found=found)
+    chosen = request.GET.get("show", "")
+    chosen = chosen if chosen in dict(SHOWN) else ""
+    views = group_lines.views(user, [one for one in groups if _is_shown(one, chosen, user, now)], around.mine, now)
+    left = [view for view in views if view.group.key.kind == ProblemKind.LEFT]
     blocked = sum(problem.runs for group in groups for problem in group.problems)
     context = {
-        "sections": [Section(group, list(map(_line, group.problems))) for group in groups],
-        "breakers": breakers,
+        "sections": group_lines.sections(views),
+        "stops": [view for view in views if view.group.key.kind == ProblemKind.BREAKER],
         "may_go_on": roots_to_go_on(user, around.mine),
-        "page": page,
-        "rows": _rows(user, page.object_list),
-        "many_missing": _may_mark_many(user, found, first),
+        "left": left,
+        "left_number": sum(view.group.number for view in left),
+        "many_missing": _may_mark_many(user, left),
         "asides": set_asides.seen_by(user),
         "checked": problems.checked(around),
-        "open_problems": len(breakers) + page.paginator.count + sum(group.count for group in groups),
+        "open_problems": found.nobodys,
         "cut": problems.BLOCKED_LOOKED_AT if blocked >= problems.BLOCKED_LOOKED_AT else 0,
         "hindrances": hindrances,
+        "shown": [(name, words, sum(_is_shown(one, name, user, now) for one in groups)) for name, words in SHOWN],
+        "chosen": chosen,
+        "any": bool(groups),
         "now": now,
     }
     return render(request, "cleanup/problems/list.html", context)
+
+
+def _is_shown(group: ProblemGroup, chosen: str, user: User, now: datetime) -> bool:
+    if chosen == "mine":
+        return group.case is not None and group.case.assigned_to == user.get_username()
+    if chosen == "nobodys":
+        return group.is_nobodys(now)
+    return group.is_put_off(now) is (chosen == "later")
 
 
 @require_POST
@@ -206,62 +171,6 @@ def _expect(user: User, permission: str, orphan: Orphan) -> None:
         raise PermissionDenied
 
 
-def _rows(user: User, found: Iterable[Orphan]) -> list[OrphanRow]:
-    listed = list(found)
-    removals = _latest_removals([orphan for orphan in listed if orphan.kind == OrphanKind.SHELL])
-    return [_row(user, orphan, removals.get((orphan.run_id, orphan.path))) for orphan in listed]
-
-
-def _latest_removals(listed: list[Orphan]) -> dict[tuple[int | None, str], ClearAttempt]:
-    if not listed:
-        return {}
-    tried = ClearAttempt.objects.filter(kind=AttemptKind.SHELL, run__in=[orphan.run_id for orphan in listed])
-    return {(one.run_id, str(one.prepared["path"])): one for one in tried.order_by("created_at").defer("decision")}
-
-
-def _row(user: User, orphan: Orphan, removal: ClearAttempt | None) -> OrphanRow:
-    step = orphans.next_step(orphan)
-    return OrphanRow(
-        orphan,
-        step,
-        may_look_again=problems.may(user, permissions.CLEAR, orphan),
-        may_mark=step is NextStep.MARK_GONE and problems.may(user, permissions.CHANGE, orphan),
-        may_remove=step is NextStep.REMOVE_SHELL and problems.may(user, permissions.CLEAR, orphan),
-        being_removed=removal is not None and removal.is_active,
-        failed=removal if removal is not None and removal.phase in ClearAttempt.FAILED else None,
-    )
-
-
-def _may_mark_many(user: User, found: QuerySet[Orphan], first: list[Orphan]) -> bool:
-    """`first`: the first page and one more; where they are all, no more is asked."""
-    if not user.has_perm(permissions.CHANGE):
-        return False
-    missing = [orphan for orphan in first if orphan.kind == OrphanKind.MISSING]
-    if len(missing) >= 2 or len(first) <= PAGE_SIZE:
-        return len(missing) >= 2
-    return len(found.filter(kind=OrphanKind.MISSING).order_by("pk")[:2]) == 2
-
-
-def _line(problem: OpenProblem) -> ProblemLine:
-    runs = reverse("run-list")
-    if problem.run is not None:
-        held = problem.kind == AlertKind.HOLD
-        address = reverse("run-detail", args=[problem.run.pk])
-        return ProblemLine(problem, "See the hold" if held else "See the run", f"{address}#holds" if held else address)
-    if problem.batch is not None:
-        return ProblemLine(problem, "Resume or stop it", reverse("batch", args=[problem.batch.pk]))
-    if problem.kind == ProblemKind.RUNS:
-        return ProblemLine(
-            problem, "See these runs", f"{runs}?{urlencode({'verdict': 'block', 'reason': problem.reason})}"
-        )
-    if problem.reason == Reason.CLOCK_IN_DOUBT:
-        return ProblemLine(problem, "See automatic clearing", reverse("sweep-list"))
-    if problem.root is None:
-        return ProblemLine(problem)
-    of_root = {"root": problem.root.name}
-    match problem.kind:
-        case AlertKind.PRESSURE:
-            return ProblemLine(problem, "See what may go", f"{runs}?{urlencode({'verdict': 'go', **of_root})}")
-        case AlertKind.SCHEDULE:
-            return ProblemLine(problem, "See its passes", f"{reverse('sweep-list')}?{urlencode(of_root)}")
-    return ProblemLine(problem, "See its runs", f"{runs}?{urlencode(of_root)}")
+def _may_mark_many(user: User, left: list[GroupView]) -> bool:
+    missing = sum(view.group.number for view in left if view.group.key.reason in _MISSING)
+    return missing >= 2 and user.has_perm(permissions.CHANGE)
