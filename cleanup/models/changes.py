@@ -20,7 +20,17 @@ TABLES = (
         for name in (
             *("access", "alert", "acceptedbytes", "bytecheck", "clearattempt", "clearbatch", "difference", "diskusage"),
             *("forecast", "hold", "instrument", "likeness", "nasbreaker", "orphan", "project", "retentionpolicy"),
-            *("rootnote", "run", "setaside", "stagingroot", "surprise", "sweep", "sweepbreaker", "sweptrun"),
+            *(
+                "rootnote",
+                "run",
+                "setaside",
+                "stagingroot",
+                "surprise",
+                "sweep",
+                "sweepbreaker",
+                "sweptrun",
+                "waitingrun",
+            ),
         )
     ),
     *("auth_user", "auth_user_groups", "auth_user_user_permissions", "auth_group_permissions"),

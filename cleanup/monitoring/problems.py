@@ -341,9 +341,9 @@ def _paused(user: User, now: datetime) -> Iterable[OpenProblem]:
         yield OpenProblem(
             urgency=Urgency.UNFINISHED,
             reason="",
-            detail=f"paused by {batch.paused_by}, asked for by {batch.actor}",
+            detail=batches.say_forgotten(batch),
             batch=batch,
-            since=batch.paused_at,
+            since=batch.paused_at or batch.stopped_at,
             kind=ProblemKind.PAUSED,
         )
 
