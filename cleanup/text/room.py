@@ -45,9 +45,10 @@ _BY_PLACE = {
 }
 
 
-def moment_words(at: datetime, now: datetime) -> str:
-    """A coming instant in the lab's zone: `tonight at 22:00`."""
-    return name_moment(at, now, ZoneInfo(timezone.get_default_timezone_name()))
+def moment_words(at: datetime, now: datetime, *, about: bool = False) -> str:
+    """A coming instant in the lab's zone: `tonight at 22:00`, or `tonight at about 22:00`."""
+    said = name_moment(at, now, ZoneInfo(timezone.get_default_timezone_name()))
+    return said.replace(" at ", " at about ") if about else said
 
 
 def way_words(way: RoomWay) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, OuterRef, Subquery
 from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render, resolve_url
 from django.utils import timezone
@@ -156,7 +156,11 @@ def _root_of(request: SignedIn) -> StagingRoot | None:
     if "\0" in name:  # PostgreSQL refuses it in a text
         raise Http404
     permitted = permissions.roots(request.user, permissions.CLEAR).order_by().filter(pk=OuterRef("pk"))
-    root: Any = get_object_or_404(permissions.roots(request.user).annotate(permitted=Exists(permitted)), name=name)
+    # With how full its disk is: another question would be one more.
+    latest = DiskUsage.objects.filter(root=OuterRef("pk")).order_by("-at")
+    usage = {f"latest_{name}": Subquery(latest.values(name)[:1]) for name in _OF_USAGE}
+    asked = permissions.roots(request.user).annotate(permitted=Exists(permitted), **usage)
+    root: Any = get_object_or_404(asked, name=name)
     if not root.permitted:
         raise PermissionDenied
     found: StagingRoot = root
@@ -246,7 +250,7 @@ def _show(
         "root": root,
         **(_rest_of(request, root, asked, some_left) if root else {}),
         "most": preview.MAX_RUNS,
-        "space": _space_after(shown, roots[0]) if len(roots) == 1 else None,
+        "space": _space_after(shown, root or roots[0]) if len(roots) == 1 else None,
         "form": form,
         "key": uuid.uuid4(),
         "changed": status == CONFLICT,
@@ -285,7 +289,7 @@ def _rest_of(request: SignedIn, root: StagingRoot, asked: RequestedRuns, some_le
 
 
 def _space_after(shown: ClearPreview, root: StagingRoot) -> dict[str, Any] | None:
-    usage = DiskUsage.objects.filter(root=root).order_by("-at").first()
+    usage = _usage_of(root)
     if usage is None or usage.total_bytes <= 0 or shown.allocated_bytes is None:
         return None
     used = usage.total_bytes - usage.free_bytes
@@ -296,3 +300,13 @@ def _space_after(shown: ClearPreview, root: StagingRoot) -> dict[str, Any] | Non
         "after_percent": round(100 * after / usage.total_bytes),
         "free_after": usage.total_bytes - after,
     }
+
+
+_OF_USAGE = ("at", "total_bytes", "free_bytes")
+
+
+def _usage_of(root: StagingRoot) -> DiskUsage | None:
+    known = vars(root)
+    if "latest_at" not in known:
+        return DiskUsage.objects.filter(root=root).order_by("-at").first()
+    return None if known["latest_at"] is None else DiskUsage(**{name: known[f"latest_{name}"] for name in _OF_USAGE})

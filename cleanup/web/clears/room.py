@@ -135,7 +135,7 @@ def _planned(request: SignedIn, form: RoomForm, root: StagingRoot, now: datetime
         "more_runs": max(len(plan.runs) - IN_SIGHT, 0),
         "takes": whole_minutes(takes),
         "ready": None if takes is None else now + takes,
-        "ready_said": "" if takes is None else moment_words(now + takes, now),
+        "ready_said": "" if takes is None else moment_words(now + takes, now, about=True),
         "in_time": _in_time(plan, form.cleaned_data["by"], takes, now),
         "ways": _ways(request, root, now) if plan.choice.short else [],
         "waiting": _waiting(request, root, now),

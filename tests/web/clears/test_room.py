@@ -90,6 +90,7 @@ def test_the_time_and_whether_it_is_in_time(people: Any, disk: Any, runs: Any, n
         clear_rows(run, began, files=1, size=GB, compared_bytes=GB, progress_at=began + timedelta(seconds=100))
     said = page(people.operator, disk, bytes="50 GB", by="09:00")  # it is 08:00; 40 GB take 4,001 s
     assert "This takes about 1 h 7 m" in said
+    assert "it ends today at about 09:06" in said
     assert "it is not done in time: today at 09:00 about 36.0 GB of 40.0 GB are free" in said
     assert "That is in time: it has to be there today at 10:00" in page(
         people.operator, disk, bytes="50 GB", by="10:00"
