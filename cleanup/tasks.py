@@ -8,10 +8,10 @@ from django.utils import timezone
 from django_q.conf import Conf
 from django_q.tasks import async_task
 
-from cleanup.clears import queue, receipt_delivery, recovery, retries, shell_removal
+from cleanup.clears import queue, receipt_delivery, recovery, retries, shell_removal, waiting_batches
 from cleanup.clears.protocol import perform
 from cleanup.clears.run_action import Action
-from cleanup.lab import clocks, task_queues
+from cleanup.lab import clocks, database_clock, task_queues
 from cleanup.lab.nas import kept_readers
 from cleanup.lab.roots import disk_usage
 from cleanup.ledger import anchors
@@ -132,6 +132,13 @@ def recover() -> str:
         f"unsettled {len(settled.unsettled)}, queued again {requeued}, {f'tried again {tried}, ' if tried else ''}"
         f"told the NAS of {told}"
     )
+
+
+def begin_batches() -> str:
+    """Begin the batches that waited for their time; call off those that could not begin."""
+    now = database_clock.read()
+    late = waiting_batches.call_off_late(now)
+    return f"{waiting_batches.begin_due(now)} batches begun, {late} called off"
 
 
 def judge() -> str:

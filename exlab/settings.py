@@ -249,6 +249,8 @@ if _database["ENGINE"] == connections.SQLITE:
             "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA recursive_triggers=ON; PRAGMA foreign_keys=ON"
         ),
     )
+# A preview of 1,000 runs has a box for each.
+DATA_UPLOAD_MAX_NUMBER_FIELDS = 1_100
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # Tasks are wake-ups, the truth is in our tables. The queue hands a task out again after `retry`, so it is a

@@ -147,7 +147,7 @@ class LedgerHeadAdmin(ReadOnly):
 
 @admin.register(ClearBatch)
 class ClearBatchAdmin(ReadOnly):
-    list_display = ("created_at", "asked_for_by", "said", "paused_at", "stopped_at")
+    list_display = ("created_at", "asked_for_by", "said", "starts_at", "paused_at", "stopped_at")
     list_filter = ("actor",)
     date_hierarchy = "created_at"
 

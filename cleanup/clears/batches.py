@@ -8,8 +8,9 @@ from django.contrib.auth.models import AnonymousUser, User
 from django.db import transaction
 from django.db.models import Exists, F, OuterRef, Q, QuerySet
 
-from cleanup.clears import queue, retries
+from cleanup.clears import queue, retries, waiting_batches
 from cleanup.clears.preview import ClearPreview, RequestedRuns, preview
+from cleanup.lab import days
 from cleanup.lab.people import permissions
 from cleanup.lab.roots import opening
 from cleanup.ledger import book, entries
@@ -47,9 +48,10 @@ def place(
     key: uuid.UUID,
     typed: int | None = None,
     note: str = "",
+    starts_at: datetime | None = None,
     now: datetime,
 ) -> ClearBatch:
-    """Queue the clears that a preview showed, with their tasks, in one transaction.
+    """Queue the clears that a preview showed, with their tasks, in one transaction; with `starts_at` they wait.
 
     `digest` and `key` come from the preview; the same request twice gives one batch. Raises RunsChanged, NotConfirmed
     or AlreadyClearing with nothing queued.
@@ -64,8 +66,13 @@ def place(
         shown = _expect_as_shown(user, asked, digest, typed, now)
         if ClearBatch.objects.filter(pk=key).exists():  # another user's, or made from another preview
             raise RunsChanged(shown)
-        batch = ClearBatch.objects.create(pk=key, actor=user.get_username(), note=note, digest=digest, created_at=now)
-        queue.request_many([(item.run, item.policy) for item in shown.going], batch=batch, now=now)
+        batch = ClearBatch.objects.create(
+            pk=key, actor=user.get_username(), note=note, digest=digest, created_at=now, starts_at=starts_at
+        )
+        if starts_at is None:
+            queue.request_many([(item.run, item.policy) for item in shown.going], batch=batch, now=now)
+        else:
+            waiting_batches.keep(batch, shown.going)
     return batch
 
 
@@ -125,7 +132,12 @@ def resume(batch: ClearBatch, *, now: datetime) -> bool:
 
 
 def stop(batch: ClearBatch, *, actor: str, now: datetime) -> int:
-    """Withdraw what waits in a batch; runs under way are finished. Returns how many were withdrawn."""
+    """Withdraw what waits in a batch; runs under way are finished. Returns how many were withdrawn.
+
+    A batch that has not begun is called off as a whole.
+    """
+    if batch.waits and waiting_batches.call_off(batch, actor=actor, now=now):
+        return batch.waiting_runs.count()
     with book.writing():
         found = _locked(batch, stopped_at=None)
         if found is None or not _to_come(found).exists():
@@ -142,13 +154,22 @@ def _to_come(batch: ClearBatch) -> QuerySet[ClearAttempt]:
 
 
 def forgotten(user: User | AnonymousUser, now: datetime) -> QuerySet[ClearBatch]:
-    """Return the batches paused for over an hour, longest first, at most FORGOTTEN_AT_ONCE.
+    """Return the batches paused for over an hour, and those called off by themselves, at most FORGOTTEN_AT_ONCE.
 
     Only those with a waiting run that the user may see.
     """
-    waiting = ClearAttempt.objects.filter(batch=OuterRef("pk"), phase=Phase.QUEUED, run__in=permissions.runs(user))
-    paused = ClearBatch.objects.filter(paused_at__lte=now - FORGOTTEN_AFTER, stopped_at=None)
-    return paused.filter(Exists(waiting)).order_by("paused_at", "pk")[:FORGOTTEN_AT_ONCE]
+    seen = permissions.runs(user)
+    waiting = ClearAttempt.objects.filter(batch=OuterRef("pk"), phase=Phase.QUEUED, run__in=seen)
+    paused = Q(Exists(waiting), paused_at__lte=now - FORGOTTEN_AFTER, stopped_at=None)
+    found = ClearBatch.objects.filter(paused | waiting_batches.called_off_lately(now, seen))
+    return found.order_by("paused_at", "stopped_at", "pk")[:FORGOTTEN_AT_ONCE]
+
+
+def say_forgotten(batch: ClearBatch) -> str:
+    """Say who paused a batch, or when one should have begun that was called off by itself."""
+    if batch.is_called_off_by_itself and batch.starts_at is not None:
+        return f"asked for by {batch.actor}, to begin at {days.say(batch.starts_at)}"
+    return f"paused by {batch.paused_by}, asked for by {batch.actor}"
 
 
 def _withdraw(batch: ClearBatch, actor: str, now: datetime) -> int:

@@ -300,7 +300,7 @@ def preview(
     keys = list(asked.marks)[:MAX_RUNS]
     visible = permissions.runs(user).filter(pk__in=keys)
     shown = shown_runs.read(visible)
-    proofs = _whole_proofs(keys, now)
+    proofs = whole_proofs(keys, now)
     policies = RetentionPolicy.objects.scoped()
     hindrances = readiness.hindrances() if hindrances is None else hindrances
     breakers = run_status.open_breakers() if breakers is None else breakers
@@ -355,7 +355,8 @@ def _decide(
     return replace(item, fate=Fate.CLEARS)
 
 
-def _whole_proofs(keys: Iterable[int], now: datetime) -> dict[int, Proof]:
+def whole_proofs(keys: Iterable[int], now: datetime) -> dict[int, Proof]:
+    """Return the comparisons of every byte that a clear may reuse, by run."""
     recent = Proof.objects.filter(run__in=list(keys), level=ProofLevel.CHECKSUM).exclude(evidence="")
     recent = recent.filter(at__gt=now - run_proofs.PROOF_MAX_AGE, at__lte=now, run__difference=None)
     return {proof.run_id: proof for proof in recent.order_by("at")}

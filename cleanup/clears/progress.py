@@ -86,7 +86,7 @@ class Progress:
     def active(self) -> timedelta:
         """The time at work or in the queue, without pauses."""
         end = self.ended_at or self.batch.paused_at or self.now
-        span = end - self.batch.created_at - timedelta(seconds=self.batch.paused_seconds)
+        span = end - self.batch.began_at - timedelta(seconds=self.batch.paused_seconds)
         return max(span, timedelta(0))
 
     @property
@@ -132,7 +132,7 @@ def measure(batch: ClearBatch, now: datetime) -> Progress:
     reasons = tuple(why.annotate(runs=Count("pk")).order_by("-runs", "reason"))
     if sums["waiting"] or sums["again"] or under_way:
         sums["ended_at"] = None
-    sums["moved_at"] = max(batch.created_at, sums["moved_at"] or batch.created_at, *(one.phase_at for one in begun))
+    sums["moved_at"] = max(batch.began_at, sums["moved_at"] or batch.began_at, *(one.phase_at for one in begun))
     return Progress(batch=batch, now=now, under_way=under_way, reasons=reasons, **sums)
 
 

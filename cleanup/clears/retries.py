@@ -149,7 +149,7 @@ def _is_old(attempt: ClearAttempt, now: datetime) -> bool:
 
 def _wished_at(attempt: ClearAttempt) -> datetime:
     if attempt.batch is not None:
-        return attempt.batch.created_at
+        return attempt.batch.began_at
     while attempt.repeats is not None:
         attempt = attempt.repeats
     return attempt.created_at

@@ -11,6 +11,7 @@ from django.utils import timezone
 from cleanup.storage.staging.records.ingest_json import parse_instant
 
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
+_TIME_OF_DAY = re.compile(r"\d?\d:\d\d", re.ASCII)
 _NAMES_ITS_ZONE = re.compile(r".*(?:Z|[+-]\d\d:?\d\d)")
 # The wizard's instants have seconds; operators leave them out.
 _TO_THE_MINUTE = re.compile(r"^(\d{4}-\d\d-\d\dT\d\d:\d\d)(Z|[+-]\d\d:?\d\d)?$")
@@ -70,6 +71,26 @@ def read_since(text: str) -> datetime:
         return end_of(day - timedelta(days=1), zone)
     except OverflowError:
         raise NoInstant(f"{day} is too far away.") from None
+
+
+def next_at(clock: time, now: datetime) -> datetime:
+    """The next instant at which the lab's clock shows a time of day: within about 24 hours."""
+    today = timezone.localdate(now)
+    for day in (today, today + timedelta(days=1)):
+        at = _latest(datetime.combine(day, clock.replace(tzinfo=None)), None)
+        if at > now:
+            return at
+    return _latest(datetime.combine(today + timedelta(days=2), clock.replace(tzinfo=None)), None)
+
+
+def read_by(text: str, now: datetime) -> datetime:
+    """A deadline in a text: a time of day such as `14:00`, which comes next, or as `read_until`. Raises NoInstant."""
+    if _TIME_OF_DAY.fullmatch(text.strip()):
+        try:
+            return next_at(time.fromisoformat(text.strip().zfill(5)), now)
+        except ValueError:
+            raise NoInstant(f"There is no time {text}.") from None
+    return read_until(text).at
 
 
 def say(at: datetime) -> str:

@@ -26,6 +26,7 @@ SCHEDULES = [
     ("cleanup heartbeat of the proving cluster", "cleanup.tasks.heartbeat", 1, settings.EXLAB_PROVE_CLUSTER),
     ("cleanup proofs", "cleanup.tasks.prove", 1, settings.EXLAB_PROVE_CLUSTER),
     ("cleanup recovery", "cleanup.tasks.recover", 1, None),
+    ("cleanup waiting batches", "cleanup.tasks.begin_batches", 1, None),
     ("cleanup judgement", "cleanup.tasks.judge", 1, None),
     ("cleanup discovery", "cleanup.tasks.discover", 5, None),
     ("cleanup reminders", "cleanup.tasks.remind", 60, None),

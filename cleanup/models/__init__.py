@@ -38,6 +38,7 @@ from cleanup.models.search_words import RunWord
 from cleanup.models.selections import KeptSelection
 from cleanup.models.set_aside import AsideState, SetAside
 from cleanup.models.sweeps import Outcome, Sweep, SweepBreaker, SweepKind, SweptRun, Tally
+from cleanup.models.waiting_runs import WaitingRun
 
 __all__ = [
     "AcceptedBytes",
@@ -115,6 +116,7 @@ __all__ = [
     "SweepKind",
     "SweptRun",
     "Tally",
+    "WaitingRun",
     "count_of_events",
     "may_differ",
 ]

@@ -22,7 +22,7 @@ TABLES = (
             *("diskforecast", "problemcase", "casenote"),
             *("forecast", "hold", "instrument", "likeness", "nasbreaker", "orphan", "project", "retentionpolicy"),
             *("rootnote", "run", "setaside", "stagingroot", "surprise", "sweep", "sweepbreaker", "sweptrun"),
-            "rootrequest",
+            *("rootrequest", "waitingrun"),
         )
     ),
     *("auth_user", "auth_user_groups", "auth_user_user_permissions", "auth_group_permissions"),

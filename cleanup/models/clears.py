@@ -79,7 +79,10 @@ class Requester(models.TextChoices):
 
 
 class ClearBatch(models.Model):
-    """Clears that an operator asked for together, as one preview showed them."""
+    """Clears that an operator asked for together, as one preview showed them.
+
+    One with `starts_at` waits: until it begins it has no attempts, but `WaitingRun`s.
+    """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     actor = models.CharField(max_length=150)
@@ -90,14 +93,43 @@ class ClearBatch(models.Model):
     paused_by = models.CharField(max_length=150, blank=True)
     paused_seconds = models.FloatField(default=0)  # earlier pauses
     stopped_at = models.DateTimeField(null=True, blank=True)  # after it no run is begun
-    stopped_by = models.CharField(max_length=150, blank=True)
+    stopped_by = models.CharField(max_length=150, blank=True)  # empty: called off by itself
+    starts_at = models.DateTimeField("waits until", null=True, blank=True)
+    started_at = models.DateTimeField("began after its wait", null=True, blank=True)
 
     class Meta:
         ordering = ("-created_at",)
         verbose_name_plural = "clear batches"
+        indexes: ClassVar = [
+            models.Index(
+                fields=["starts_at"],
+                condition=Q(starts_at__isnull=False, started_at=None, stopped_at=None),
+                name="batch_that_waits",
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"clears asked for by {self.actor} at {self.created_at:%Y-%m-%d %H:%M}"
+
+    @property
+    def has_begun(self) -> bool:
+        return self.starts_at is None or self.started_at is not None
+
+    @property
+    def waits(self) -> bool:
+        return not self.has_begun and self.stopped_at is None
+
+    @property
+    def is_called_off(self) -> bool:
+        return not self.has_begun and self.stopped_at is not None
+
+    @property
+    def is_called_off_by_itself(self) -> bool:
+        return self.is_called_off and not self.stopped_by
+
+    @property
+    def began_at(self) -> datetime:
+        return self.started_at or self.created_at
 
 
 class ClearAttemptQuerySet(models.QuerySet["ClearAttempt"]):

@@ -89,6 +89,15 @@ class RunQuerySet(models.QuerySet["Run"]):
         return self.update(doubts=F("doubts") + 1)
 
 
+def _indexes_of_a_root() -> list[models.Index]:
+    """By the last look; and from the oldest on, of one tone."""
+    here = Q(here=True)
+    return [
+        models.Index(fields=["root", "looked_at"], condition=here, name="run_here_by_look"),
+        models.Index(fields=["root", "tone", "verified_at", "id"], condition=here, name="run_here_oldest"),
+    ]
+
+
 def _past_indexes() -> list[models.Index]:
     """By these past runs are found; the path with the project, so that a search for words reads the index alone."""
     cleared = Q(state=State.CLEARED)
@@ -195,7 +204,7 @@ class Run(LookedAt):
                 condition=Q(here=True),
                 name="run_here_sums",
             ),
-            models.Index(fields=["root", "looked_at"], condition=Q(here=True), name="run_here_by_look"),
+            *_indexes_of_a_root(),
             *_past_indexes(),
             models.Index(fields=["twin_key"], name="run_by_twin_key"),
             models.Index(fields=["twin_place"], name="run_by_twin_place"),

@@ -18,6 +18,7 @@ PLACES = {
     "selection": "runs",
     "clear": "runs",
     "batches": "runs",
+    "room": "runs",
     "sweeps": "sweeps",
     "breakers": "sweeps",
     "problems": "problems",

@@ -11,6 +11,7 @@ from cleanup.web.audit.past_runs import ask_nas, past_run_list
 from cleanup.web.audit.reconcile import reconcile
 from cleanup.web.clears.batches import batch_detail, batch_list, batch_progress, pause_batch, resume_batch, stop_batch
 from cleanup.web.clears.confirm import clear_run, clear_runs
+from cleanup.web.clears.room import make_room
 from cleanup.web.guide import guide
 from cleanup.web.holds import extend_hold, hold_list, hold_run, release_hold
 from cleanup.web.instruments import bench, bench_now, bench_qr, instrument_card, instrument_list
@@ -60,6 +61,7 @@ urlpatterns = [
     path("runs/<int:pk>/hold/", hold_run, name="hold-run"),
     *(path(f"runs/<int:pk>/{way.name}/", way_out, {"name": way.name}, name=way.url_name) for way in WAYS),
     path("clear/", clear_runs, name="clear-runs"),
+    path("room/", make_room, name="make-room"),
     path("batches/", batch_list, name="batch-list"),
     path("batches/<uuid:key>/", batch_detail, name="batch"),
     path("batches/<uuid:key>/progress/", batch_progress, name="batch-progress"),

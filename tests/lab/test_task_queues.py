@@ -43,6 +43,7 @@ def test_they_exist_after_migrate() -> None:
         "cleanup.tasks.heartbeat": 1,
         "cleanup.tasks.prove": 1,
         "cleanup.tasks.recover": 1,
+        "cleanup.tasks.begin_batches": 1,
         "cleanup.tasks.judge": 1,
         "cleanup.tasks.discover": 5,
         "cleanup.tasks.remind": 60,

@@ -112,6 +112,7 @@ NEEDS: dict[str, Need] = {
     "clear-run": Need(CLEAR, of="run", methods=FORM, answers=ASKS),
     "clear-runs": Need(CLEAR, methods=FORM, answers=(*ASKS, 409)),
     "select-runs": Need(CLEAR, methods=POST, answers=ASKS, posted={"action": "add"}),
+    "make-room": Need(CLEAR),
     "batch-list": Need(LOOK),
     "batch": Need(LOOK, of="batch"),
     "batch-progress": Need(LOOK, of="batch", answers=(200, 302)),

@@ -32,8 +32,10 @@ PAGES = {
     "/": 14,
     "/runs/": 13,
     "/runs/{pk}/": 11,
-    "/runs/{pk}/clear/": 10,
+    "/runs/{pk}/clear/": 11,
     "/clear/?root=lab": 14,
+    "/clear/?root=lab&bytes=100TB": 15,
+    "/room/?root={root}&bytes=100TB": 14,
     "/problems/": 13,
     "/sweeps/": 12,
     "/audit/": 11,  # where nothing was freed it asks which disks nobody has looked at
@@ -109,7 +111,7 @@ def test_a_page(
     policy(proof="checksum")
     many(60)
     run_status.judge_stale(now)
-    address = page.format(pk=runs[SAFE].pk)
+    address = page.format(pk=runs[SAFE].pk, root=runs[SAFE].root_id)
     user = people.admin if page.startswith("/audit/") else people.operator
     user.get(address)  # what is asked once for each process
     with django_assert_max_num_queries(PAGES[page]):

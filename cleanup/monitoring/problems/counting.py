@@ -20,6 +20,7 @@ from cleanup.rules.reasons import Reason
 
 # The count stops here.
 MOST = 1_000
+_OF_BATCHES = (ProblemKind.PAUSED, ProblemKind.CALLED_OFF)
 _CARED = 0  # in place of a number: this group is somebody's
 
 
@@ -69,7 +70,7 @@ def _key(kind: str, reason: str, root: int, place: str) -> GroupKey:
     """Databases write a UUID each in its own way."""
     if kind not in OURS:
         return alert_key(kind, reason, root, place)
-    return GroupKey(kind, reason, root, place.replace("-", "") if kind == ProblemKind.PAUSED else place)
+    return GroupKey(kind, reason, root, place.replace("-", "") if kind in _OF_BATCHES else place)
 
 
 def _parts(user: User, now: datetime) -> list[QuerySet[Any, Any]]:
@@ -77,7 +78,10 @@ def _parts(user: User, now: datetime) -> list[QuerySet[Any, Any]]:
     blocked, told = seen.blocked(user), seen.told_apart(user)
     of_alerts = Case(When(root=None, then=F("subject")), default=Value(""), output_field=CharField())
     silent = seen.silent_hosts(user, now).order_by()
-    paused = ClearBatch.objects.filter(pk__in=batches.forgotten(user, now).values("pk"))
+    forgotten, batch = (
+        ClearBatch.objects.filter(pk__in=batches.forgotten(user, now).values("pk")),
+        Cast("pk", TextField()),
+    )
     cared = ProblemCase.objects.filter(cared_for(now), ended_at=None)
     return [
         _rows(blocked, ProblemKind.RUNS, reason=F("reason"), root=F("root_id"), number=Count("pk")),
@@ -88,7 +92,8 @@ def _parts(user: User, now: datetime) -> list[QuerySet[Any, Any]]:
         _rows(seen.visible_orphans(user), ProblemKind.LEFT, reason=F("reason"), root=F("root_id"), number=Count("pk")),
         _rows(seen.nas_in_trouble(user, now), ProblemKind.OF_NAS, reason=F("reason"), place=nas_place()),
         _rows(silent, ProblemKind.UNWATCHED, place=F("host")).distinct(),
-        _rows(paused, ProblemKind.PAUSED, place=Cast("pk", TextField())),
+        _rows(forgotten.filter(stopped_at=None), ProblemKind.PAUSED, place=batch),
+        _rows(forgotten.exclude(stopped_at=None), ProblemKind.CALLED_OFF, place=batch),
         _rows(cared, F("kind"), reason=F("reason"), root=_root(), place=F("place"), number=Value(_CARED)),
     ]
 

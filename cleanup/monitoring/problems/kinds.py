@@ -18,6 +18,7 @@ class ProblemKind(enum.StrEnum):
     UNWATCHED = "unwatched"
     RUNS = "runs"
     PAUSED = "paused"
+    CALLED_OFF = "called_off"
     BREAKER = "breaker"
     LEFT = "left"  # an orphan: an alert has the other name
 
@@ -62,6 +63,7 @@ _OF_KIND: dict[str, Urgency] = {
     ProblemKind.OF_NAS: Urgency.NOTHING_GOES,
     ProblemKind.UNWATCHED: Urgency.NOBODY_WORKS,
     ProblemKind.PAUSED: Urgency.UNFINISHED,
+    ProblemKind.CALLED_OFF: Urgency.UNFINISHED,
     ProblemKind.BREAKER: Urgency.FULL,
     ProblemKind.LEFT: Urgency.BLOCKED,
 }

@@ -103,8 +103,8 @@ def _members(
             yield OpenProblem(
                 key=key, detail=breaker.detail, root=breaker.root, breaker=breaker, since=breaker.opened_at
             )
-    if found.has(ProblemKind.PAUSED):
-        yield from _paused(user, now)
+    if found.has(ProblemKind.PAUSED, ProblemKind.CALLED_OFF):
+        yield from _forgotten(user, now)
     if found.has(ProblemKind.RUNS):
         yield from _blocked(user, around)
 
@@ -181,13 +181,14 @@ def _unwatched(around: Surroundings) -> Iterator[OpenProblem]:
         yield OpenProblem(key=key, host=host, since=around.watched_at.get(host))
 
 
-def _paused(user: User, now: datetime) -> Iterator[OpenProblem]:
+def _forgotten(user: User, now: datetime) -> Iterator[OpenProblem]:
     for batch in batches.forgotten(user, now):
+        kind = ProblemKind.CALLED_OFF if batch.is_called_off_by_itself else ProblemKind.PAUSED
         yield OpenProblem(
-            key=GroupKey(ProblemKind.PAUSED, place=batch.pk.hex),
-            detail=f"paused by {batch.paused_by}, asked for by {batch.actor}",
+            key=GroupKey(kind, place=batch.pk.hex),
+            detail=batches.say_forgotten(batch),
             batch=batch,
-            since=batch.paused_at,
+            since=batch.paused_at or batch.stopped_at,
         )
 
 

@@ -1,13 +1,13 @@
 """Batches of clears: progress, pause, resume and stop."""
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
-from django.db.models import Count, Exists, F, OuterRef, Q
+from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 from django.http import Http404, HttpResponse
 from django.shortcuts import redirect, render
@@ -15,11 +15,13 @@ from django.utils import timezone
 from django.views.decorators.http import require_POST, require_safe
 
 from cleanup.clears import batches as clear_batches
+from cleanup.clears import preview, waiting_batches
 from cleanup.clears.progress import Progress, disks, measure
 from cleanup.lab.people import permissions
-from cleanup.models import ClearAttempt, ClearBatch, Phase
+from cleanup.models import ClearAttempt, ClearBatch, Phase, WaitingRun
 from cleanup.models.aggregates import bytes_sum
 from cleanup.rules.reasons import Reason
+from cleanup.text.room import moment_words
 from cleanup.web.caching import reload_page, wants_fragment
 from cleanup.web.decorators import may_clear, may_look
 from cleanup.web.requests import SignedIn
@@ -28,6 +30,8 @@ from cleanup.web.runs.run_list import queue_is_silent
 PAGE_SIZE = 50
 # The list only serves to find a recent batch.
 SHOWN = 50
+# A batch that should have begun so long ago is late.
+LATE = timedelta(minutes=5)
 # A screen reader speaks at every tenth, not every second.
 STEP_PERCENT = 10
 # A run counts once in its batch, with its last attempt.
@@ -37,7 +41,7 @@ LAST_TRY = Q(attempts__repeated_by=None)
 @require_safe
 @may_look
 def batch_list(request: SignedIn) -> HttpResponse:
-    seen = Exists(ClearAttempt.objects.filter(batch=OuterRef("pk"), run__in=permissions.runs(request.user)))
+    seen = _is_seen(request)
     latest = list(ClearBatch.objects.filter(seen).order_by("-created_at", "-pk").values_list("pk", flat=True)[:SHOWN])
     batches = (
         ClearBatch.objects.filter(pk__in=latest)
@@ -48,6 +52,7 @@ def batch_list(request: SignedIn) -> HttpResponse:
                 "attempts", filter=Q(attempts__phase__in=ClearAttempt.ACTIVE) | Q(attempts__again_after__isnull=False)
             ),
             freed_bytes=bytes_sum("attempts__freed_bytes", default=0),
+            planned=Coalesce(Subquery(_planned()), 0),
         )
         .order_by("-created_at", "-pk")
     )
@@ -109,22 +114,38 @@ def _act(request: SignedIn, key: UUID, act: Callable[[ClearBatch, str, datetime]
 
 def _find(request: SignedIn, key: UUID) -> ClearBatch:
     """Raises Http404 unless the user may see a run of the batch."""
-    seen = ClearAttempt.objects.filter(batch=key, run__in=permissions.runs(request.user))
-    batch = ClearBatch.objects.filter(pk=key).first() if seen.exists() else None
+    batch = ClearBatch.objects.filter(_is_seen(request), pk=key).first()
     if batch is None:
         raise Http404
     return batch
+
+
+def _is_seen(request: SignedIn) -> Q:
+    mine = permissions.runs(request.user)
+    begun = Exists(ClearAttempt.objects.filter(batch=OuterRef("pk"), run__in=mine))
+    return Q(begun) | Q(waiting_batches.visible_in(mine))
+
+
+def _planned() -> QuerySet[Any, Any]:
+    """How many runs a batch that waits has."""
+    rows = WaitingRun.objects.filter(batch=OuterRef("pk")).order_by().values("batch")
+    return rows.annotate(runs=Count("pk")).values("runs")
 
 
 def _may_steer(request: SignedIn, batch: ClearBatch) -> bool:
     if not request.user.has_perm(permissions.CLEAR):
         return False
     mine = permissions.runs(request.user, permissions.CLEAR)
+    if batch.waits:
+        others = WaitingRun.objects.filter(batch=batch).exclude(run__in=mine)
+        return batch.actor == request.user.get_username() or not others.exists()
     return not ClearAttempt.objects.filter(batch=batch).exclude(run__in=mine).exists()
 
 
 def _show(request: SignedIn, batch: ClearBatch, now: datetime, template: str) -> HttpResponse:
     progress = measure(batch, now)
+    if not batch.has_begun or (batch.starts_at and not progress.runs):
+        return _show_waiting(request, batch, now, template.replace("batch.html", "waiting.html"))
     visible = ClearAttempt.objects.filter(batch=batch, run__in=permissions.runs(request.user))
     # The order in which they are taken: stable, so that no row jumps.
     rows = visible.last_tries().select_related("run").defer("run__facts", "decision")
@@ -144,9 +165,39 @@ def _show(request: SignedIn, batch: ClearBatch, now: datetime, template: str) ->
         "may_steer": progress.open and _may_steer(request, batch),
         "queue_is_silent": progress.open and any(queue_is_silent(now, host=host) for host in hosts),
         "step": _step(progress),
+        "left_out": _left_out(request, batch) if batch.starts_at else [],
         "now": now,
     }
     return render(request, template, context)
+
+
+def _show_waiting(request: SignedIn, batch: ClearBatch, now: datetime, template: str) -> HttpResponse:
+    """A batch that waits, was called off, or of which nothing could go."""
+    rows = WaitingRun.objects.filter(batch=batch, run__in=permissions.runs(request.user))
+    rows = rows.select_related("run__root").defer("run__facts").order_by("-bytes", "-run_id")
+    page = Paginator(rows, PAGE_SIZE).get_page(request.GET.get("page", "1"))
+    sums = WaitingRun.objects.filter(batch=batch).aggregate(
+        runs=Count("pk"), bytes=bytes_sum("bytes", default=0), gives=bytes_sum("allocated_bytes", default=0)
+    )
+    context: dict[str, Any] = {
+        "batch": batch,
+        "page": page,
+        "sums": sums,
+        "hidden": sums["runs"] - page.paginator.count,
+        "starts_said": moment_words(batch.starts_at or now, now),
+        "late": batch.waits and batch.starts_at is not None and batch.starts_at < now - LATE,
+        "trouble": waiting_batches.trouble_of(batch) if batch.waits else [],
+        "may_steer": batch.waits and _may_steer(request, batch),
+        "changed": waiting_batches.CHANGED,
+        "not_permitted": preview.NOT_PERMITTED,
+        "now": now,
+    }
+    return render(request, template, context)
+
+
+def _left_out(request: SignedIn, batch: ClearBatch) -> list[WaitingRun]:
+    rows = WaitingRun.objects.filter(batch=batch, run__in=permissions.runs(request.user)).exclude(left_out="")
+    return list(rows.select_related("run").defer("run__facts")[:PAGE_SIZE])
 
 
 def _stayed(visible: Any) -> list[ClearAttempt]:  # noqa: ANN401

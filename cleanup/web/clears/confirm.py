@@ -1,13 +1,13 @@
 """“Clear now”, for one run and for many: the question and the request."""
 
+import contextlib
 import uuid
 from datetime import datetime
 from typing import Any
 
 from django.contrib import messages
-from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, OuterRef, Subquery
 from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render, resolve_url
 from django.utils import timezone
@@ -16,17 +16,21 @@ from django_htmx.http import HttpResponseClientRedirect, reswap, retarget
 
 from cleanup.clears import batches, preview, queue
 from cleanup.clears.batches import NotConfirmed, RunsChanged
+from cleanup.clears.making_room import room_plan
+from cleanup.clears.making_room.room_plan import RoomOrder
 from cleanup.clears.preview import ClearPreview, RequestedRuns
 from cleanup.lab import readiness
 from cleanup.lab.people import permissions
 from cleanup.models import DiskUsage, Run, StagingRoot
 from cleanup.monitoring import surroundings
+from cleanup.rules import quantities
 from cleanup.rules.policies.policy import ProofLevel
 from cleanup.runs import run_status
 from cleanup.runs.proving import proving_counts, proving_rows
 from cleanup.text import clear_proofs
 from cleanup.text.values import count
 from cleanup.web.caching import wants_fragment
+from cleanup.web.clears import estimate, ticks
 from cleanup.web.clears.forms import ClearForm
 from cleanup.web.decorators import JUDGED_AT_ONCE, may_clear
 from cleanup.web.requests import SignedIn
@@ -76,6 +80,7 @@ def _confirm(
         "hindrances": hindrances,
         "queue_is_silent": around.queue_is_silent(item.run.root.host),
         "now": now,
+        **(estimate.about(shown, now) if item.goes else {}),
     }
     if not wants_fragment(request):
         return render(request, "cleanup/clears/confirm.html", context, status=status)
@@ -152,7 +157,11 @@ def _root_of(request: SignedIn) -> StagingRoot | None:
     if "\0" in name:  # PostgreSQL refuses it in a text
         raise Http404
     permitted = permissions.roots(request.user, permissions.CLEAR).order_by().filter(pk=OuterRef("pk"))
-    root: Any = get_object_or_404(permissions.roots(request.user).annotate(permitted=Exists(permitted)), name=name)
+    # With how full its disk is: another question would be one more.
+    latest = DiskUsage.objects.filter(root=OuterRef("pk")).order_by("-at")
+    usage = {f"latest_{name}": Subquery(latest.values(name)[:1]) for name in _OF_USAGE}
+    asked = permissions.roots(request.user).annotate(permitted=Exists(permitted), **usage)
+    root: Any = get_object_or_404(asked, name=name)
     if not root.permitted:
         raise PermissionDenied
     found: StagingRoot = root
@@ -162,23 +171,37 @@ def _root_of(request: SignedIn) -> StagingRoot | None:
 def _chosen(request: SignedIn, root: StagingRoot | None) -> RequestedRuns:
     if root is None:
         return RequestedRuns.of(selection.chosen(request))
-    return preview.choose(preview.safe_on(request.user, root))
+    safe = preview.safe_on(request.user, root)
+    if (wanted := wanted_bytes(request)) is None:
+        return preview.choose(safe)
+    order = RoomOrder.LARGEST if request.GET.get("order") == RoomOrder.LARGEST else RoomOrder.OLDEST
+    return room_plan.make_plan(safe, root, wanted, order=order, disk=room_plan.room_of(root)).requested
+
+
+def wanted_bytes(request: SignedIn) -> int | None:
+    """The free space that the page “Make room” asked for; None without it, or if it is no size."""
+    with contextlib.suppress(ValueError):
+        return quantities.parse_bytes(request.GET.get("bytes", ""))
+    return None
 
 
 def _place(request: SignedIn, root: StagingRoot | None, now: datetime) -> HttpResponse:
     form = ClearForm(request.POST)
     form.is_valid()
     sent = form.cleaned_data
-    asked = RequestedRuns.parse(sent.get("runs", ""))
+    ticked = ticks.read_ticks(request.POST, sent)
+    asked, aside = ticked.asked, ticked.aside
+    if ticked.changed or "again" in request.POST:
+        return _show(request, root, asked, form.anew(), now, aside=aside, ticked_anew=True)
     if form.errors:
-        return _show(request, root, asked, form, now, status=MISTAKE)
+        return _show(request, root, asked, form, now, aside=aside, status=MISTAKE)
     if (
         root is None
         and not batches.is_placed(sent["batch"])
         and (gone := selection.dropped_since(request, asked.marks))
     ):
-        asked = RequestedRuns.of(selection.chosen(request))
-        return _show(request, root, asked, ClearForm(), now, status=CONFLICT, dropped=len(gone))
+        asked = RequestedRuns.of(key for key in selection.chosen(request) if key not in aside.marks)
+        return _show(request, root, asked, ClearForm(), now, aside=aside, status=CONFLICT, dropped=len(gone))
     try:
         batch = batches.place(
             request.user,
@@ -187,15 +210,16 @@ def _place(request: SignedIn, root: StagingRoot | None, now: datetime) -> HttpRe
             key=sent["batch"] or uuid.uuid4(),
             typed=sent["typed"],
             note=sent["note"],
+            starts_at=form.starts_at(now),
             now=now,
         )
     except NotConfirmed as wrong:
         _ask_to_type(form, wrong)
-        return _show(request, root, asked, form, now, shown=wrong.preview, status=MISTAKE)
+        return _show(request, root, asked, form, now, shown=wrong.preview, aside=aside, status=MISTAKE)
     except RunsChanged as changed:
-        return _show(request, root, asked, form, now, shown=changed.preview, status=CONFLICT)
+        return _show(request, root, asked, form, now, shown=changed.preview, aside=aside, status=CONFLICT)
     except queue.AlreadyClearing:
-        return _show(request, root, asked, form, now, status=CONFLICT)
+        return _show(request, root, asked, form, now, aside=aside, status=CONFLICT)
     selection.forget(request, asked.marks)
     address = resolve_url("batch", batch.pk)
     return HttpResponseClientRedirect(address) if request.htmx else redirect(address)
@@ -209,27 +233,28 @@ def _show(
     now: datetime,
     *,
     shown: ClearPreview | None = None,
+    aside: RequestedRuns | None = None,
     status: int = 200,
-    dropped: int = 0,
     some_left: bool = True,
+    **said: Any,  # noqa: ANN401
 ) -> HttpResponse:
     hindrances, around = readiness.hindrances(), surroundings.look(request.user, now)
-    shown = shown or preview.preview(request.user, asked, now, hindrances=hindrances, breakers=around.findings)
+    how: dict[str, Any] = {"hindrances": hindrances, "breakers": around.findings}
+    shown = shown or preview.preview(request.user, asked, now, **how)
     _ask_ahead(request, shown, now)
     roots = shown.roots
     context: dict[str, Any] = {
         "preview": shown,
-        "in_sight": shown.going[:IN_SIGHT],
-        "folded": shown.going[IN_SIGHT:],
-        "common": clear_proofs.common_proof(shown.going),
+        **_boxes(shown, preview.preview(request.user, aside, now, **how) if aside and aside.marks else None),
+        **said,
+        **estimate.about(shown, now),
         "root": root,
-        **(_rest_of(root, request.user, asked, some_left) if root else {}),
+        **(_rest_of(request, root, asked, some_left) if root else {}),
         "most": preview.MAX_RUNS,
-        "space": _space_after(shown, roots[0]) if len(roots) == 1 else None,
+        "space": _space_after(shown, root or roots[0]) if len(roots) == 1 else None,
         "form": form,
         "key": uuid.uuid4(),
         "changed": status == CONFLICT,
-        "dropped": dropped,
         "selection_version": selection.selection_of(request).version,
         "not_permitted": preview.NOT_PERMITTED,
         "hindrances": hindrances,
@@ -241,10 +266,23 @@ def _show(
     return render(request, "cleanup/clears/confirm_runs.html", context, status=status)
 
 
-def _rest_of(root: StagingRoot, user: User, asked: RequestedRuns, some_left: bool) -> dict[str, Any]:
+def _boxes(shown: ClearPreview, unticked: ClearPreview | None) -> dict[str, Any]:
+    rows = ticks.rows_of(shown, unticked)
+    return {
+        "common": clear_proofs.common_proof(rows),
+        "in_sight": rows[:IN_SIGHT],
+        "folded": rows[IN_SIGHT:],
+        "unticked": unticked,
+        "without_tick": {item.run.pk for item in unticked.going} if unticked else (),
+    }
+
+
+def _rest_of(request: SignedIn, root: StagingRoot, asked: RequestedRuns, some_left: bool) -> dict[str, Any]:
+    user = request.user
     unjudged = permissions.runs(user).filter(root=root)
     left = preview.left_over(preview.safe_on(user, root), asked)
     return {
+        "wanted": wanted_bytes(request),
         "left": left,
         "left_is_more": left >= preview.COUNTED,
         "staying_on": preview.staying_on(user, root),
@@ -253,7 +291,7 @@ def _rest_of(root: StagingRoot, user: User, asked: RequestedRuns, some_left: boo
 
 
 def _space_after(shown: ClearPreview, root: StagingRoot) -> dict[str, Any] | None:
-    usage = DiskUsage.objects.filter(root=root).order_by("-at").first()
+    usage = _usage_of(root)
     if usage is None or usage.total_bytes <= 0 or shown.allocated_bytes is None:
         return None
     used = usage.total_bytes - usage.free_bytes
@@ -264,3 +302,13 @@ def _space_after(shown: ClearPreview, root: StagingRoot) -> dict[str, Any] | Non
         "after_percent": round(100 * after / usage.total_bytes),
         "free_after": usage.total_bytes - after,
     }
+
+
+_OF_USAGE = ("at", "total_bytes", "free_bytes")
+
+
+def _usage_of(root: StagingRoot) -> DiskUsage | None:
+    known = vars(root)
+    if "latest_at" not in known:
+        return DiskUsage.objects.filter(root=root).order_by("-at").first()
+    return None if known["latest_at"] is None else DiskUsage(**{name: known[f"latest_{name}"] for name in _OF_USAGE})

@@ -128,6 +128,8 @@ def name_of(key: GroupKey) -> str:
             return f"No watchdog runs on {visible(key.place)}: what stands still there is not reported."
         case ProblemKind.PAUSED:
             return "A batch of clears was paused and not resumed: its runs wait."
+        case ProblemKind.CALLED_OFF:
+            return "A batch of clears could not begin in time and was called off: nothing was cleared."
     return sentence(key.reason)
 
 

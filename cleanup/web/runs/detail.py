@@ -9,6 +9,7 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
+from cleanup.clears import waiting_batches
 from cleanup.lab import readiness
 from cleanup.lab.people import permissions
 from cleanup.models import (
@@ -131,6 +132,7 @@ def _body(head: dict[str, Any]) -> dict[str, Any]:
         "holds": holds.panel(run, now, head["user"]),
         "asides": set_asides.of_run(run, now),
         "verified": panel(run, facts, now),
+        "waits_in": waiting_batches.of_run(run),
         "missing": _missing(run) if head["may_mark"] else None,
     }
 
