@@ -24,12 +24,14 @@ from cleanup.models.hosts import Heartbeat, HostClock, NasBreaker
 from cleanup.models.ledger import LedgerEntry, LedgerKind, LedgerQuerySet
 from cleanup.models.likeness import Likeness, LikenessQuerySet
 from cleanup.models.orphans import Orphan, OrphanKind
+from cleanup.models.people import AccountName, Person, RunPerson, fold_name
 from cleanup.models.policies import RetentionPolicy, Surprise
 from cleanup.models.proving import ProvingLease, ProvingRun
 from cleanup.models.receipts import Receipt
 from cleanup.models.reconciliation import Reconciliation
 from cleanup.models.roots import DiskUsage, Instrument, Project, StagingRoot
 from cleanup.models.run_annotations import count_of_events, may_differ
+from cleanup.models.run_reminders import RunReminder
 from cleanup.models.runs import IngestEvent, RecordSight, Run, RunQuerySet, Status
 from cleanup.models.search_words import RunWord
 from cleanup.models.selections import KeptSelection
@@ -39,6 +41,7 @@ from cleanup.models.sweeps import Outcome, Sweep, SweepBreaker, SweepKind, Swept
 __all__ = [
     "AcceptedBytes",
     "Access",
+    "AccountName",
     "Alert",
     "AlertKind",
     "AnchorPlace",
@@ -76,6 +79,7 @@ __all__ = [
     "Orphan",
     "OrphanKind",
     "Outcome",
+    "Person",
     "Phase",
     "Project",
     "Proof",
@@ -90,7 +94,9 @@ __all__ = [
     "RootNote",
     "Run",
     "RunKind",
+    "RunPerson",
     "RunQuerySet",
+    "RunReminder",
     "RunWord",
     "SetAside",
     "StagingRoot",
@@ -102,5 +108,6 @@ __all__ = [
     "SweptRun",
     "Tally",
     "count_of_events",
+    "fold_name",
     "may_differ",
 ]

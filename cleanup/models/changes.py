@@ -21,6 +21,7 @@ TABLES = (
             *("access", "alert", "acceptedbytes", "bytecheck", "clearattempt", "clearbatch", "difference", "diskusage"),
             *("forecast", "hold", "instrument", "likeness", "nasbreaker", "orphan", "project", "retentionpolicy"),
             *("rootnote", "run", "setaside", "stagingroot", "surprise", "sweep", "sweepbreaker", "sweptrun"),
+            *("accountname", "runreminder"),
         )
     ),
     *("auth_user", "auth_user_groups", "auth_user_user_permissions", "auth_group_permissions"),

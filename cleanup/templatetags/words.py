@@ -2,7 +2,8 @@
 
 from django import template
 
-from cleanup.text import values
+from cleanup.models import fold_name
+from cleanup.text import people, values
 
 register = template.Library()
 
@@ -23,3 +24,6 @@ register.filter("machine", values.machine)
 register.filter("visible", values.visible)
 register.filter("sentence", values.sentence)
 register.filter("advice", values.advice)
+register.filter("first_person", people.first_person)
+register.filter("all_people", people.all_people)
+register.filter("folded_name", fold_name)
