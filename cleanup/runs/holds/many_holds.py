@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from cleanup.lab import days
 from cleanup.models import Hold, HoldSource, Run
 from cleanup.runs.holds import holds, keeping_holds
 from cleanup.runs.holds.holds import HoldRefused
@@ -24,11 +23,11 @@ def hold_all(runs: Iterable[Run], *, owner: str, reason: str, until: datetime, n
     done = []
     for run in runs:
         try:
-            laid = holds.hold(run, owner=owner, reason=reason, until=until, now=now)
+            holds.hold(run, owner=owner, reason=reason, until=until, now=now)
         except HoldRefused as refused:
             done.append(DoneWithRun(run, False, str(refused)))
         else:
-            done.append(DoneWithRun(run, True, f"until {days.say(laid.until)}" if laid.until else ""))
+            done.append(DoneWithRun(run, True, ""))
     return done
 
 

@@ -9,7 +9,6 @@ from django.contrib.auth.models import User
 from django.core.mail import EmailMessage, get_connection
 from django.db.models import QuerySet
 
-from cleanup.lab import days
 from cleanup.lab.people import permissions
 from cleanup.models import Run, RunReminder
 from cleanup.rules import short_texts
@@ -45,7 +44,7 @@ def _remind(run: Run, user: User, at: datetime, note: str, now: datetime) -> Don
     RunReminder.objects.update_or_create(
         run=run, user=user, at=at, defaults=values, create_defaults={**values, "created_at": now}
     )
-    return DoneWithRun(run, True, days.say(at))
+    return DoneWithRun(run, True, "")
 
 
 def due(now: datetime) -> "QuerySet[RunReminder]":

@@ -106,7 +106,7 @@ def hold_selected(request: SignedIn) -> HttpResponse:
     def hold(some: Iterable[Run]) -> list[DoneWithRun]:
         return many_holds.hold_all(some, owner=owner, reason=reason, until=until, now=now)
 
-    return _do(request, runs, "held", now, hold)
+    return _do(request, runs, f"held to the end of {form.cleaned_data['last_day']}", now, hold)
 
 
 @require_POST

@@ -31,7 +31,7 @@ def text(answer):
 
 def test_all_are_held_with_one_reason_and_one_end(picked, runs, now):
     page = text(picked.post("/selected/hold/", HOLD))
-    assert "3 runs held." in page and 'id="picked"' in page
+    assert "3 runs held to the end of 2026-07-01." in page and 'id="picked"' in page
     assert set(Hold.objects.values_list("run__run_path", "owner", "reason")) == {
         (path, "operator", "figure 3") for path in (SAFE, TEST_RUN, EXTRA)
     }
@@ -56,7 +56,7 @@ def test_each_run_by_its_own_rights(people, runs, now):
     client.force_login(user)
     client.post("/selection/", {"action": "add", "run": [runs[path].pk for path in (SAFE, TEST_RUN, EXTRA)]})
     page = text(client.post("/selected/hold/", HOLD))
-    assert "2 runs held, 1 not:" in page and "does not let you hold" in page
+    assert "2 runs held to the end of 2026-07-01, 1 not:" in page and "does not let you hold" in page
     assert set(Hold.objects.values_list("run__run_path", flat=True)) == {SAFE, TEST_RUN}
 
 
