@@ -22,12 +22,12 @@ from cleanup.monitoring.problems import cases
 from cleanup.monitoring.reconciliation import reconciling
 from cleanup.monitoring.reconciliation.nas import Bounds
 from cleanup.runs import discovery, run_status
-from cleanup.runs.holds import reminders
+from cleanup.runs.holds import reminders, run_reminders
 from cleanup.runs.orphans import orphans
 from cleanup.runs.proofs import verify_again as comparisons
 from cleanup.runs.proving import prover, proving_counts, proving_rows
 from cleanup.runs.root_requests import answering
-from cleanup.runs.set_aside import set_aside_recovery
+from cleanup.runs.set_aside import set_aside_mails, set_aside_recovery
 from cleanup.storage import linux
 from cleanup.sweeps import all_roots, breakers
 
@@ -147,7 +147,9 @@ def judge() -> str:
 
 
 def remind() -> str:
-    return f"{len(reminders.remind(now=timezone.now()))} holds to think of"
+    now = timezone.now()
+    told = f"{len(reminders.remind(now=now))} holds to think of"
+    return f"{told}, {run_reminders.mail_due(now)} reminders and {set_aside_mails.tell(now)} mails of files set aside"
 
 
 def announce() -> str:

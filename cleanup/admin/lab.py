@@ -8,7 +8,9 @@ from django.contrib import admin, messages
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.admin import UserAdmin
 from django.contrib.auth.models import User
+from django.core.exceptions import ValidationError
 from django.db.models import Model, QuerySet
+from django.forms.models import BaseInlineFormSet
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
@@ -20,6 +22,7 @@ from cleanup.lab.nas import shared_twins
 from cleanup.lab.people import sessions
 from cleanup.models import (
     Access,
+    AccountName,
     Alert,
     DiskUsage,
     Heartbeat,
@@ -28,6 +31,7 @@ from cleanup.models import (
     NasBreaker,
     ProvingLease,
     StagingRoot,
+    fold_name,
 )
 from cleanup.text.values import in_units, sentence, visible
 
@@ -290,8 +294,25 @@ class LogEntryAdmin(ReadOnly):
 admin.site.unregister(User)
 
 
+class RecordNamesFormSet(BaseInlineFormSet):  # type: ignore[type-arg]
+    def clean(self) -> None:
+        super().clean()
+        left = [form.cleaned_data for form in self.forms if form.is_valid() and form.cleaned_data.get("name")]
+        folded = [fold_name(each["name"]) for each in left if not each.get("DELETE")]
+        if len(set(folded)) < len(folded):
+            raise ValidationError("A name stands here twice: upper and lower case are the same.")
+
+
+class RecordNamesInline(admin.TabularInline):  # type: ignore[type-arg]
+    model = AccountName
+    formset = RecordNamesFormSet
+    fields = ("name",)
+    extra = 1
+
+
 @admin.register(User)
 class PersonAdmin(UserAdmin):  # type: ignore[type-arg]
+    inlines = (RecordNamesInline,)
     actions = ("sign_out_everywhere",)
 
     @admin.action(description="Sign out everywhere", permissions=["change"])

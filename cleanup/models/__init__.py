@@ -25,6 +25,7 @@ from cleanup.models.hosts import Heartbeat, HostClock, NasBreaker
 from cleanup.models.ledger import LedgerEntry, LedgerKind, LedgerQuerySet
 from cleanup.models.likeness import Likeness, LikenessQuerySet
 from cleanup.models.orphans import Orphan, OrphanKind
+from cleanup.models.people import AccountName, Person, RunPerson, fold_name
 from cleanup.models.policies import RetentionPolicy, Surprise
 from cleanup.models.problem_cases import CaseDeed, CaseNote, ProblemCase
 from cleanup.models.proving import ProvingLease, ProvingRun
@@ -33,6 +34,7 @@ from cleanup.models.reconciliation import Reconciliation
 from cleanup.models.root_requests import RootRequest, RootRequestKind, RootRequestPhase
 from cleanup.models.roots import DiskForecast, DiskUsage, Instrument, Project, StagingRoot, StagingRootQuerySet
 from cleanup.models.run_annotations import count_of_events, may_differ
+from cleanup.models.run_reminders import RunReminder
 from cleanup.models.runs import IngestEvent, RecordSight, Run, RunQuerySet, Status
 from cleanup.models.search_words import RunWord
 from cleanup.models.selections import KeptSelection
@@ -44,6 +46,7 @@ __all__ = [
     "AcceptedBytes",
     "Access",
     "AccountEvent",
+    "AccountName",
     "AccountNote",
     "Alert",
     "AlertKind",
@@ -86,6 +89,7 @@ __all__ = [
     "Orphan",
     "OrphanKind",
     "Outcome",
+    "Person",
     "Phase",
     "ProblemCase",
     "Project",
@@ -104,7 +108,9 @@ __all__ = [
     "RootRequestPhase",
     "Run",
     "RunKind",
+    "RunPerson",
     "RunQuerySet",
+    "RunReminder",
     "RunWord",
     "SetAside",
     "StagingRoot",
@@ -118,5 +124,6 @@ __all__ = [
     "Tally",
     "WaitingRun",
     "count_of_events",
+    "fold_name",
     "may_differ",
 ]

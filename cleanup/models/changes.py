@@ -23,6 +23,7 @@ TABLES = (
             *("forecast", "hold", "instrument", "likeness", "nasbreaker", "orphan", "project", "retentionpolicy"),
             *("rootnote", "run", "setaside", "stagingroot", "surprise", "sweep", "sweepbreaker", "sweptrun"),
             *("rootrequest", "waitingrun"),
+            *("accountname", "runreminder"),
         )
     ),
     *("auth_user", "auth_user_groups", "auth_user_user_permissions", "auth_group_permissions"),

@@ -13,7 +13,7 @@ class LookedAt(models.Model):
     """When a run was looked at, and what its tree was then.
 
     `seen` and `seen_doubts`: the tree's digest, if nothing spoke against the run, and the doubts that the look knew.
-    While both stay, discovery need not look again.
+    While both stay, discovery need not look again. `people`: whom its record names, None before that was read.
     """
 
     if TYPE_CHECKING:
@@ -24,6 +24,7 @@ class LookedAt(models.Model):
     seen = models.CharField("digest of its tree", max_length=64, blank=True)
     seen_doubts = models.PositiveIntegerField("doubts when its tree was seen", default=0)
     changed_at = models.DateTimeField("its tree was last seen to change", null=True, blank=True)
+    people = models.JSONField("people in its record", null=True, blank=True)  # a list of names
 
     class Meta:
         abstract = True

@@ -9,9 +9,10 @@ from typing import Any, ClassVar
 from django.db import models
 
 from cleanup.models.runs import Run
+from cleanup.rules.folded_text import fold_for_search
 
 _USUAL = re.compile(r"(?:test)?run_(\d{4}-\d{2}-\d{2})t(\d{2}-\d{2}(?:-\d{2})?)", re.ASCII)
-# Letters may become three when their case is folded.
+# Letters may become three when their case is folded; of very few that become more the end is lost.
 _LONGEST = 3 * 64
 _AT_ONCE = 1_000
 
@@ -55,7 +56,7 @@ def keep_new(instance: Run, created: bool, **kwargs: Any) -> None:  # noqa: ANN4
 
 def words_of(leaf: str) -> list[tuple[str, str]]:
     """(kind, text) of the words in the name of a run."""
-    folded = leaf.casefold()
+    folded = fold_for_search(leaf)[:_LONGEST]
     usual = _USUAL.fullmatch(folded)
     if usual is None or usual[1] not in days() or usual[2] not in times():
         return [(WordKind.OTHER, folded)]

@@ -53,6 +53,7 @@ class SetAside(models.Model):
     undone_by = models.CharField(max_length=150, blank=True)
     undone_note = models.CharField("reason given for the undo", max_length=500, blank=True)
     detail = models.TextField(blank=True)
+    told_at = models.DateTimeField("people of the run were told", null=True, blank=True)
 
     objects = SetAsideQuerySet.as_manager()
 
@@ -67,7 +68,10 @@ class SetAside(models.Model):
                 name="one_set_aside_per_file",
             ),
         ]
-        indexes: ClassVar = [models.Index(fields=["state", "host"], name="set_aside_by_state")]
+        indexes: ClassVar = [
+            models.Index(fields=["state", "host"], name="set_aside_by_state"),
+            models.Index(fields=["id"], condition=Q(told_at=None, state="done"), name="set_aside_untold"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.path} of {self.run_path}, {self.state}"

@@ -41,7 +41,7 @@ from cleanup.rules import liveness as rules
 from cleanup.rules.policies.effective import effective_policy
 from cleanup.rules.policies.policy import Policy, Scope
 from cleanup.rules.reasons import Reason
-from cleanup.runs.holds import reminders
+from cleanup.runs.holds import reminders, run_reminders
 
 logger = logging.getLogger(__name__)
 
@@ -331,6 +331,17 @@ def _holds(now: datetime, listening_since: datetime | None) -> None:
     troubles = [
         AlertState(subject=one.subject, reason=one.reason, detail=one.detail, root=one.run.root, run=one.run)
         for one in reminders.reminders(now)
+    ]
+    asked = run_reminders.due(now).select_related("user", "run__root").defer("run__facts")
+    troubles += [
+        AlertState(
+            subject=f"reminder:{one.pk}",
+            reason=Reason.REMINDER_DUE,
+            detail=run_reminders.said(one),
+            root=one.run.root,
+            run=one.run,
+        )
+        for one in asked[: run_reminders.SHOWN]
     ]
     lab_alerts.settle(AlertKind.HOLD, troubles, now=now)
 

@@ -479,6 +479,11 @@ class Reason(enum.StrEnum):
         "A hold by a file has lasted for long.",
         "Take the file .exlab-hold out of the run if it is needed no more.",
     )
+    REMINDER_DUE = (
+        "reminder_due",
+        "A person wanted to be reminded of this run now.",
+        "Look at the run, then say “Done” on its page.",
+    )
     # outcomes of an attempt, no gate's
     INTERRUPTED = (
         "interrupted",

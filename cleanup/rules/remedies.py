@@ -145,6 +145,7 @@ REMEDIES: dict[Reason, Remedy] = {
     Reason.CLOCK_WENT_BACK: _at(Where.HOST),
     Reason.HOLD_ENDING: _at(Where.HOLDS, "Extend"),
     Reason.HOLD_OLD: _at(Where.DISK),
+    Reason.REMINDER_DUE: _at(Where.RUN, "Done"),
     # outcomes of an attempt, no gate's
     Reason.INTERRUPTED: _at(Where.RUN, _RETRY),
     Reason.WITHDRAWN: _at(Where.RUN, _CLEAR),

@@ -1,15 +1,20 @@
-"""Runs by words of their path or of their project's title, without regard to case, the same on every database."""
+"""Runs by words of their path, of their project's title or of their people, the same on every database.
+
+Case does not count, nor how a letter is written (`rules.folded_text`).
+"""
 
 import functools
 import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from django.db.models import Q, Value
+from django.db.models import CharField, Exists, OuterRef, Q, Value
+from django.db.models.functions import Cast
 
-from cleanup.models import Instrument, Project, RunQuerySet, RunWord
+from cleanup.models import Instrument, Person, Project, RunPerson, RunQuerySet, RunWord
 from cleanup.models.base import RunKind
 from cleanup.models.search_words import WordKind, days, times
+from cleanup.rules.folded_text import fold_for_search
 
 # More days or times than these are no help.
 _MOST_TEXTS = 3_000
@@ -23,11 +28,12 @@ _IN_ALL, _IN_TESTS = "run_", ("testrun_", "testruns")
 class Parts:
     """Runs that have a word, and perhaps others: by columns of their own, and by their search words.
 
-    Of search words in one group each run has one of each, so the smallest will do.
+    Of search words in one group each run has one of each, so the smallest will do. `people`: keys of persons.
     """
 
     named: tuple[Q, ...]
     kept: tuple[tuple[Q, ...], ...]
+    people: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -40,10 +46,11 @@ class FoundRuns:
 
 @dataclass(frozen=True)
 class SearchedNames:
-    """Names of instruments and codes of projects; `titles` by code, with their case folded."""
+    """Names of instruments, codes of projects and keys of persons; `titles` by code and `people` are folded."""
 
     instruments: list[str]
     titles: dict[str, str]
+    people: dict[int, str]
 
 
 @dataclass(frozen=True)
@@ -60,21 +67,28 @@ class Word:
     @property
     def anywhere(self) -> Q:
         """For a look at each run."""
-        return Q(run_path__icontains=self.text) | self.asked
+        unusual = RunWord.objects.filter(run=OuterRef("pk"), kind=WordKind.OTHER, text__contains=self.text)
+        # Of other letters than these each database knows the case of some.
+        in_path = Q(run_path__icontains=self.text) if self.text.isascii() else Q(pk__in=[])
+        return in_path | self.asked | Q(Exists(unusual.order_by()))
 
 
 def read_names() -> SearchedNames:
     """One short query."""
     instruments = Instrument.objects.order_by().values_list("equipment", Value(""), Value(0))
-    found = list(instruments.union(Project.objects.order_by().values_list("code", "title", Value(1))))
+    projects = Project.objects.order_by().values_list("code", "title", Value(1))
+    people = Person.objects.order_by().values_list("searched", Cast("pk", CharField()), Value(2))
+    found = list(instruments.union(projects, people))
     return SearchedNames(
-        [name for name, _title, of in found if not of], {code: title.casefold() for code, title, of in found if of}
+        [name for name, _title, of in found if of == 0],
+        {code: fold_for_search(title) for code, title, of in found if of == 1},
+        {int(key): name for name, key, of in found if of == 2},
     )
 
 
 def words_of(text: str, names: SearchedNames, most: int) -> list[Word]:
     """The first `most` different words, those that fewest runs have first."""
-    folded = list(dict.fromkeys(text.casefold().split()))[:most]
+    folded = list(dict.fromkeys(fold_for_search(text).split()))[:most]
     return [_word(word, names) for word in sorted(folded, key=len, reverse=True)]
 
 
@@ -85,30 +99,39 @@ def find(runs: RunQuerySet, words: Sequence[Word], names: SearchedNames, limit: 
     for parts in quick:
         rows = _collect(runs, parts)
         if rows is not None:
-            keys = [key for key, path, project in rows if _has_all(texts, path, names.titles.get(project, ""))]
+            keys = [key for key, path, project, people in rows if _has_all(texts, path, project, people, names)]
             return FoundRuns(keys) if len(keys) <= limit else FoundRuns(None, over=True)
     return FoundRuns(None)
 
 
-def _has_all(texts: Iterable[str], path: str, title: str) -> bool:
-    folded = path.casefold()
-    return all(text in folded or text in title for text in texts)
+def _has_all(texts: Iterable[str], path: str, project: str, people: list[str] | None, names: SearchedNames) -> bool:
+    said = (fold_for_search(path), names.titles.get(project, ""), *map(fold_for_search, people or ()))
+    return all(any(text in each for each in said) for text in texts)
 
 
-def _collect(runs: RunQuerySet, parts: Parts) -> list[tuple[int, str, str]] | None:
-    """(key, path, project) of the runs in any part; None if they are too many to look at."""
-    found: dict[int, tuple[int, str, str]] = {}
+def _collect(runs: RunQuerySet, parts: Parts) -> list[tuple[int, str, str, list[str] | None]] | None:
+    """(key, path, project, people) of the runs in any part; None if they are too many to look at."""
+    found: dict[int, tuple[int, str, str, list[str] | None]] = {}
     keys = [key for group in parts.kept if (key := _keys(group)) is not None]
     if len(keys) < len(parts.kept) or sum(map(len, keys)) > _LOOKED_AT:
         return None
+    if parts.people:
+        keys.append(_of_people(parts.people))
+        if len(keys[-1]) > _LOOKED_AT:
+            return None
     some = [Q(pk__in=sorted(frozenset().union(*keys)))] if any(keys) else []
     named = functools.reduce(operator.or_, parts.named) if parts.named else None
     for condition in [*some, *([named] if named is not None else [])]:
-        rows = runs.filter(condition).order_by().values_list("pk", "run_path", "project")[: _LOOKED_AT + 1]
+        rows = runs.filter(condition).order_by().values_list("pk", "run_path", "project", "people")[: _LOOKED_AT + 1]
         found |= {row[0]: row for row in rows}
         if len(found) > _LOOKED_AT:
             return None
     return list(found.values())
+
+
+def _of_people(people: Sequence[int]) -> frozenset[int]:
+    rows = RunPerson.objects.filter(person__in=people).order_by()
+    return frozenset(rows.values_list("run", flat=True)[: _LOOKED_AT + 1])
 
 
 def _keys(group: tuple[Q, ...]) -> frozenset[int] | None:
@@ -121,9 +144,12 @@ def _keys(group: tuple[Q, ...]) -> frozenset[int] | None:
 
 
 def _word(text: str, names: SearchedNames) -> Word:
-    instruments = [name for name in names.instruments if text in name.casefold()]
-    codes = [code for code, title in names.titles.items() if text in title or text in code.casefold()]
+    instruments = [name for name in names.instruments if text in fold_for_search(name)]
+    codes = [code for code, title in names.titles.items() if text in title or text in fold_for_search(code)]
+    people = tuple(key for key, name in names.people.items() if text in name)[:_MOST_TEXTS]
     asked = Q(pk__in=[])
+    if people:
+        asked |= Q(Exists(RunPerson.objects.filter(run=OuterRef("pk"), person__in=people).order_by()))
     if instruments:
         asked |= Q(equipment__in=instruments)
     if codes:
@@ -131,7 +157,8 @@ def _word(text: str, names: SearchedNames) -> Word:
     columns = (("equipment__in", instruments), ("project__in", codes))
     named = tuple(Q(**{column: some}) for column, some in columns if some)
     parts = _of_steps(text, names) if "/" in text else _of_name(text)
-    return Word(text, asked, None if parts is None else Parts((*named, *parts.named), parts.kept))
+    found = None if parts is None else Parts((*named, *parts.named), parts.kept, people + parts.people)
+    return Word(text, asked, found)
 
 
 def _of_steps(text: str, names: SearchedNames) -> Parts | None:

@@ -11,7 +11,7 @@ from cleanup.models import ClearAttempt, Hold, Likeness, Run, RunQuerySet, run_a
 # The names of annotations.
 _LATEST, _HOLDS, _ALIKE = "shown_latest", "shown_has_holds", "shown_has_likenesses"
 # Of these a run's own page asks besides; most runs have none of most.
-_OF_A_PAGE = ("attempts", "byte_checks", "accepted_bytes", "set_aside", "proofs", "swept", "waits_in")
+_OF_A_PAGE = ("attempts", "byte_checks", "accepted_bytes", "set_aside", "proofs", "swept", "waits_in", "reminders")
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from typing import Any
 
 from django import template
 
-from cleanup.text import check_names, short_paths, values
+from cleanup.models import fold_name
+from cleanup.text import check_names, people, short_paths, values
 
 register = template.Library()
 
@@ -30,6 +31,9 @@ register.filter("machine", values.machine)
 register.filter("visible", values.visible)
 register.filter("sentence", values.sentence)
 register.filter("advice", values.advice)
+register.filter("first_person", people.first_person)
+register.filter("all_people", people.all_people)
+register.filter("folded_name", fold_name)
 register.filter("check_name", check_names.check_name)
 register.filter("short_path", short_paths.short_path)
 

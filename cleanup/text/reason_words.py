@@ -90,6 +90,7 @@ _WORDS = {
     Reason.CLOCK_WENT_BACK: "clock was set back",
     Reason.HOLD_ENDING: "hold ends soon",
     Reason.HOLD_OLD: "old hold",
+    Reason.REMINDER_DUE: "reminder",
     Reason.INTERRUPTED: "interrupted",
     Reason.WITHDRAWN: "withdrawn",
     Reason.PATH_OCCUPIED: "path is occupied",

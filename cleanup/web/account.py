@@ -1,15 +1,18 @@
-"""Signing in and out, sessions and passwords."""
+"""Signing in and out, sessions, passwords, and the names in records that mean an account."""
 
+import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import urlencode, urlsplit
 
+from django import forms
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth import SESSION_KEY, authenticate, logout
 from django.contrib.auth.decorators import login_not_required
 from django.contrib.auth.forms import PasswordChangeForm
 from django.contrib.auth.middleware import LoginRequiredMiddleware
+from django.contrib.auth.models import User
 from django.contrib.auth.views import LoginView, PasswordChangeView, redirect_to_login
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -21,8 +24,12 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_POST, require_safe
 from django_htmx.http import HttpResponseClientRedirect
 
-from cleanup.lab.people import first_admin, sessions
+from cleanup.lab.people import first_admin, record_names, sessions
+from cleanup.models import AccountName, fold_name
+from cleanup.text.values import visible
 from cleanup.web.requests import SignedIn
+
+logger = logging.getLogger(__name__)
 
 # Addresses that open pages poll.
 POLLS = {
@@ -123,9 +130,58 @@ def _asks_by_itself(request: HttpRequest) -> bool:
     return name in POLLS or (name in RELOADING and _page_of(request) == request.get_full_path())
 
 
+class RecordNameForm(forms.ModelForm):  # type: ignore[type-arg]  # Django itself has no such brackets
+    """One more name in records that means the account."""
+
+    class Meta:
+        model = AccountName
+        fields = ("name",)
+        widgets: ClassVar = {"name": forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"})}
+
+    def __init__(self, data: Any = None, *, user: User) -> None:  # noqa: ANN401
+        super().__init__(data, auto_id="record-%s", label_suffix="")
+        self.user = user
+        self.fields["name"].label = "A name in records"
+
+    def clean_name(self) -> str:
+        name: str = self.cleaned_data["name"]
+        mine = AccountName.objects.filter(user=self.user)
+        if fold_name(name) == fold_name(self.user.get_username()) or mine.filter(folded=fold_name(name)).exists():
+            raise ValidationError("This name means you already.")
+        if mine.count() >= record_names.MOST:
+            raise ValidationError(f"An account has at most {record_names.MOST} names in records.")
+        return name
+
+
 @require_safe
 def account(request: SignedIn) -> HttpResponse:
-    return render(request, "cleanup/account/account.html", {"signed_in": sessions.count(request.user)})
+    return _account(request, RecordNameForm(user=request.user))
+
+
+def _account(request: SignedIn, form: RecordNameForm) -> HttpResponse:
+    names = AccountName.objects.filter(user=request.user)
+    context = {"signed_in": sessions.count(request.user), "names": names, "form": form}
+    return render(request, "cleanup/account/account.html", context, status=422 if form.errors else 200)
+
+
+@require_POST
+def add_record_name(request: SignedIn) -> HttpResponse:
+    """Note a name that the wizard's records have for the user."""
+    form = RecordNameForm(request.POST, user=request.user)
+    if not form.is_valid():
+        return _account(request, form)
+    form.instance.user = request.user
+    name = form.save()
+    logger.info("%s says that %s in records is this account", request.user.get_username(), name.folded)
+    messages.success(request, f"{visible(name.name)} in a run's record means you now.")
+    return redirect("account")
+
+
+@require_POST
+def remove_record_name(request: SignedIn, pk: int) -> HttpResponse:
+    """Forget a name of the user; a second call is harmless."""
+    AccountName.objects.filter(user=request.user, pk=pk).delete()
+    return redirect("account")
 
 
 @require_POST

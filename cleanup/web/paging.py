@@ -89,6 +89,12 @@ ORDERS = {
     "files": RunOrder((FILES, NEWEST)),
 }
 CLEARED_ORDER = RunOrder((_instant("cleared_at", descending=True), NEWEST))
+# As `run_cleared_at` and `run_cleared_by_person` have them.
+PAST_ORDERS = {
+    "": CLEARED_ORDER,
+    "first": RunOrder((_instant("cleared_at", descending=False), OLDEST)),
+    "person": RunOrder((Key("cleared_for"), _instant("cleared_at", descending=True), NEWEST), by_row=True),
+}
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,14 @@
 from django.contrib.auth.views import LogoutView
 from django.urls import path
 
-from cleanup.web.account import ChangePassword, SignIn, account, sign_out_everywhere
+from cleanup.web.account import (
+    ChangePassword,
+    SignIn,
+    account,
+    add_record_name,
+    remove_record_name,
+    sign_out_everywhere,
+)
 from cleanup.web.audit.charts import chart, chart_page, charts
 from cleanup.web.audit.entries import entry_list
 from cleanup.web.audit.files import audit_ledger, audit_table
@@ -32,6 +39,14 @@ from cleanup.web.roots.shown_request import root_request
 from cleanup.web.runs.detail import run_detail, run_live
 from cleanup.web.runs.receipts import receipt, receipt_file, receipt_script
 from cleanup.web.runs.run_list import run_changes, run_list, run_row
+from cleanup.web.runs.selected import (
+    finish_reminder,
+    hold_selected,
+    release_selected,
+    remind_of_selected,
+    selected_file,
+    selected_runs,
+)
 from cleanup.web.runs.selection import select_runs
 from cleanup.web.runs.verified import run_verified
 from cleanup.web.runs.ways_out.all_ways import WAYS
@@ -47,6 +62,12 @@ urlpatterns = [
     path("runs/", run_list, name="run-list"),
     path("runs/changes/", run_changes, name="run-changes"),
     path("selection/", select_runs, name="select-runs"),
+    path("selected/", selected_runs, name="selected-runs"),
+    path("selected/runs.csv", selected_file, name="selected-file"),
+    path("selected/hold/", hold_selected, name="hold-selected"),
+    path("selected/release/", release_selected, name="release-selected"),
+    path("selected/remind/", remind_of_selected, name="remind-of-selected"),
+    path("reminders/<int:pk>/done/", finish_reminder, name="finish-reminder"),
     path("runs/<int:pk>/", run_detail, name="run-detail"),
     path("runs/<int:pk>/live/", run_live, name="run-live"),
     path("runs/<int:pk>/row/", run_row, name="run-row"),
@@ -119,6 +140,8 @@ urlpatterns = [
     path("people/add/", add_person, name="add-person"),
     path("people/<int:pk>/", person, name="person"),
     path("account/", account, name="account"),
+    path("account/names/", add_record_name, name="add-record-name"),
+    path("account/names/<int:pk>/remove/", remove_record_name, name="remove-record-name"),
     path("account/password/", ChangePassword.as_view(), name="change-password"),
     path("account/again/", password_again, name="password-again"),
     path("roots/", root_list, name="root-list"),

@@ -108,7 +108,7 @@ def test_what_is_picked_survives_pages_filters_and_orders(listed, page: Page, ma
     expect(bar).to_contain_text("63 runs")
     expect(page.locator("input[name=run]").nth(20)).to_be_checked()
     expect_readable(page)
-    page.get_by_role("button", name="Forget").click()
+    page.get_by_role("button", name="Clear selection").click()
     expect(page.locator("#announce")).to_contain_text("No run is selected.")
     expect(page.locator("input[name=run]:checked")).to_have_count(0)
 

@@ -35,6 +35,7 @@ WATCHED = {
     Reason.CLOCK_WENT_BACK,
     Reason.HOLD_ENDING,
     Reason.HOLD_OLD,
+    Reason.REMINDER_DUE,
     Reason.TWIN_OVERWRITTEN,
 }
 # Things on a staging disk that are no known run, and never cleared: tests/runs/orphans/test_orphans.py.

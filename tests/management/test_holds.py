@@ -88,6 +88,28 @@ def test_releases_all_holds_of_people(run: Run) -> None:
     assert not in_force.in_force(datetime.now(UTC)).exists()
 
 
+def test_several_runs_are_held_and_released_and_the_worst_is_the_exit(lab: Lab, run: Run, now: datetime) -> None:
+    other = RUN_PATH.replace("T14-32", "T15-00")
+    gone = RUN_PATH.replace("T14-32", "T16-00")
+    for path in (other, gone):
+        lab.run(path)
+    discovery.discover(run.root, now=now)
+    Run.objects.filter(run_path=gone).update(state="cleared")
+    status, said = call("hold", RUN_PATH, other, gone, other, "--until", LATER, "--reason", "referees", "--json")
+    answers = {each["run_path"]: each for each in json.loads(said)["runs"]}
+    assert (status, set(answers)) == (1, {RUN_PATH, other, gone})
+    assert answers[gone]["hold"] is None and "has been cleared" in answers[gone]["refused"]
+    assert answers[other]["hold"]["reason"] == "referees" and answers[other]["refused"] is None
+    (lab.staging / other / ".exlab-hold").touch()
+    status, said = call("release", RUN_PATH, other)
+    assert status == 0 and said.count("released ") == 2 and "is still held by the file" in said
+    status, said = call("release", RUN_PATH, other, "--json")
+    assert (status, [each["released"] for each in json.loads(said)["runs"]]) == (1, [[], []])
+    with pytest.raises(CommandError) as unknown:
+        call_command("hold", RUN_PATH, "no/such/Runs/run", "--until", LATER, "--reason", "x")
+    assert unknown.value.returncode == 2 and not in_force.in_force(datetime.now(UTC)).filter(source="person").exists()
+
+
 def test_a_hold_by_a_file_is_not_released_and_it_is_told_how_it_ends(run: Run, path: Path) -> None:
     """Discovery has not seen the file yet: the command looks itself."""
     (path / ".exlab-hold").write_text("for Ada")

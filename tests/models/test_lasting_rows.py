@@ -14,7 +14,7 @@ from cleanup.models import ClearBatch, Hold, Instrument, Project, StagingRoot
 from tests.tools.rows import clear_rows, run_row
 
 # These are of a person, or only of a disk, and go with them.
-OF_A_PERSON = {"Access", "KeptSelection"}
+OF_A_PERSON = {"Access", "AccountName", "KeptSelection", "RunReminder"}
 OF_A_DISK = {"DiskUsage", "Instrument", "Access"}
 
 

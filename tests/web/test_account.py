@@ -1,8 +1,11 @@
 """Signing in and out, and the error pages."""
 
 import pytest
+from django.contrib.auth.models import User
 from django.test import Client
 
+from cleanup.lab.people import record_names
+from cleanup.models import AccountName
 from cleanup.web.runs import run_list as run_views
 from tests.tools.pages import SAFE
 
@@ -82,3 +85,34 @@ def test_every_page_carries_the_strict_policy(people, runs):
         assert " on" + "click=" not in text
         assert "hx-on" not in text
         assert "<script>" not in text
+
+
+def test_names_in_records_are_added_and_removed_by_the_account_itself(people):
+    client = people.operator
+    answer = client.post("/account/names/", {"name": " Anna  Weiß "}, follow=True)
+    assert "Anna Weiß in a run&#x27;s record means you now." in answer.content.decode()
+    for again in ("ANNA WEISS", "Operator", "", "x" * 129):
+        answer = client.post("/account/names/", {"name": again})
+        assert answer.status_code == 422 and 'role="alert"' in answer.content.decode(), again
+    mine = AccountName.objects.get()
+    people.viewer.post(f"/account/names/{mine.pk}/remove/")
+    assert AccountName.objects.exists(), "of others"
+    assert client.post(f"/account/names/{mine.pk}/remove/").url == "/account/"
+    assert not AccountName.objects.exists()
+    for number in range(record_names.MOST + 1):
+        client.post("/account/names/", {"name": f"name {number}"})
+    assert AccountName.objects.count() == record_names.MOST
+
+
+def test_an_admin_enters_them_too_and_none_twice(people):
+    user = User.objects.get(username="viewer")
+    page = f"/admin/auth/user/{user.pk}/change/"
+    form = people.admin.get(page).context["adminform"].form
+    sent = {name: form.initial.get(name) or "" for name in ("username", "email", "first_name", "last_name")}
+    sent |= {"date_joined_0": "2026-01-01", "date_joined_1": "10:00", "is_active": "on"}
+    sent |= {f"record_names-{name}": value for name, value in {"TOTAL_FORMS": 2, "INITIAL_FORMS": 0}.items()}
+    sent |= {"record_names-0-name": "Weiß", "record_names-0-user": user.pk, "record_names-1-user": user.pk}
+    answer = people.admin.post(page, {**sent, "record_names-1-name": "WEISS"})
+    assert "stands here twice" in answer.content.decode()
+    assert people.admin.post(page, sent).status_code == 302
+    assert AccountName.objects.get().folded == "weiss"

@@ -113,6 +113,11 @@ NEEDS: dict[str, Need] = {
     "clear-runs": Need(CLEAR, methods=FORM, answers=(*ASKS, 409)),
     "select-runs": Need(CLEAR, methods=POST, answers=ASKS, posted={"action": "add"}),
     "make-room": Need(CLEAR),
+    "selected-runs": Need(CLEAR),
+    "selected-file": Need(CLEAR),
+    "hold-selected": Need(CLEAR, methods=POST, answers=ASKS),
+    "release-selected": Need(CLEAR, methods=POST, answers=ASKS),
+    "remind-of-selected": Need(CLEAR, methods=POST, answers=ASKS),
     "batch-list": Need(LOOK),
     "batch": Need(LOOK, of="batch"),
     "batch-progress": Need(LOOK, of="batch", answers=(200, 302)),
@@ -183,14 +188,16 @@ NEEDS: dict[str, Need] = {
     "logout": Need(None),
     # Pages about the user alone, which other tests cover.
     "account": Need(None),
+    "add-record-name": Need(None, methods=POST),
+    "remove-record-name": Need(None, methods=POST, words={"pk": "1"}),
+    "finish-reminder": Need(None, methods=POST, words={"pk": "1"}),
     "change-password": Need(None),
     "password-again": Need(None),
     "sign-out-everywhere": Need(None),
 }
-OPEN = {"bench", "bench-now", "bench-qr", "notice", "login", "logout", "account", "change-password"}
-OPEN |= {"password-again", "sign-out-everywhere", "audit-chart", "audit-chart-page"}
 OPEN = {"bench", "bench-now", "bench-qr", "notice", "first-admin", "login", "logout", "account", "change-password"}
-OPEN |= {"sign-out-everywhere", "audit-chart", "audit-chart-page"}
+OPEN |= {"password-again", "sign-out-everywhere", "audit-chart", "audit-chart-page"}
+OPEN |= {"add-record-name", "remove-record-name", "finish-reminder"}
 # What lists must leave out for some users.
 # Parts of such pages, which only htmx gets.
 PARTS = {"overview-now", "setup-now", "sweep-changes"}

@@ -1,5 +1,6 @@
-"""Pin a run."""
+"""Pin runs."""
 
+import sys
 from datetime import datetime
 from typing import Any
 
@@ -13,20 +14,23 @@ from cleanup.management.base import (
     add_root_argument,
     add_user_argument,
     find_roots,
-    find_run,
+    find_runs,
     hold_as_json,
     now,
     user_named,
 )
+from cleanup.models import Run
 from cleanup.runs.holds import holds
 from cleanup.runs.holds.holds import HoldRefused
 
+_OF_ONE = ("root", "run_path", "hold")
+
 
 class Command(LabCommand):
-    help = "Hold a run: it is not cleared, by a click or on schedule, until the hold ends or is released."
+    help = "Hold runs: they are not cleared, by a click or on schedule, until the hold ends or is released."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("run_path", metavar="RUN_PATH")
+        parser.add_argument("run_paths", nargs="+", metavar="RUN_PATH")
         parser.add_argument(
             "--until",
             required=True,
@@ -41,13 +45,30 @@ class Command(LabCommand):
         at = now()
         until = _read(options["until"], at)
         owner = user_named(options["user"])
-        run = find_run(options["run_path"], find_roots(options["root"]))
-        try:
-            laid = holds.hold(run, owner=owner, reason=options["reason"], until=until.at, now=at)
-        except HoldRefused as refused:
-            raise CommandError(str(refused), returncode=FAILED) from None
-        answer = {"root": run.root.name, "run_path": run.run_path, "hold": hold_as_json(laid)}
-        self.report(options["json"], answer, f"held {run.run_path} until {until.said}, by {laid.owner}: {laid.reason}")
+        runs = find_runs(options["run_paths"], find_roots(options["root"]))
+        answers = [_hold(run, owner=owner, reason=options["reason"], until=until.at, at=at) for run in runs]
+        refused = [answer for answer in answers if answer["refused"]]
+        if refused and len(answers) == 1:
+            raise CommandError(refused[0]["refused"], returncode=FAILED)
+        lines = [
+            f"not held {answer['run_path']}: {answer['refused']}"
+            if answer["refused"]
+            else f"held {answer['run_path']} until {until.said}, by {owner}: {answer['hold']['reason']}"
+            for answer in answers
+        ]
+        # One run is told as earlier versions told it.
+        told = {"runs": answers} if len(answers) > 1 else {key: answers[0][key] for key in _OF_ONE}
+        self.report(options["json"], told, "\n".join(lines))
+        if refused:
+            sys.exit(FAILED)
+
+
+def _hold(run: Run, *, owner: str, reason: str, until: datetime, at: datetime) -> dict[str, Any]:
+    answer: dict[str, Any] = {"root": run.root.name, "run_path": run.run_path, "hold": None, "refused": None}
+    try:
+        return {**answer, "hold": hold_as_json(holds.hold(run, owner=owner, reason=reason, until=until, now=at))}
+    except HoldRefused as refused:
+        return {**answer, "refused": str(refused)}
 
 
 def _read(text: str, at: datetime) -> days.Until:

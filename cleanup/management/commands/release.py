@@ -1,6 +1,8 @@
-"""Unpin a run."""
+"""Unpin runs."""
 
 import sys
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from django.core.management.base import CommandParser
@@ -11,7 +13,7 @@ from cleanup.management.base import (
     add_root_argument,
     add_user_argument,
     find_roots,
-    find_run,
+    find_runs,
     hold_as_json,
     now,
     user_named,
@@ -22,30 +24,47 @@ from cleanup.text.values import visible
 
 
 class Command(LabCommand):
-    help = "Release all holds that people have laid on a run. A hold by a file ends when the file is taken away."
+    help = "Release all holds that people have laid on runs. A hold by a file ends when the file is taken away."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("run_path", metavar="RUN_PATH")
+        parser.add_argument("run_paths", nargs="+", metavar="RUN_PATH")
         add_user_argument(parser, "Who releases; by default the account that runs this command.")
         add_root_argument(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:  # noqa: ANN401
         at = now()
         actor = user_named(options["user"])
-        run = find_run(options["run_path"], find_roots(options["root"]))
-        released = holds.release_run(run, actor=actor, now=at)
-        by_file = holds.look_for_file(run, now=at)
-        still = holds.still_held(run, now=at)
-        answer = {
-            "root": run.root.name,
-            "run_path": run.run_path,
-            "released": [hold_as_json(hold) for hold in released],
-            "held_by_file": hold_as_json(by_file) if by_file else None,
-            "still_held": still,
-        }
-        self.report(options["json"], answer, "\n".join(_lines(run, released, by_file, still)))
-        if (by_file or still) and not released:
+        runs = find_runs(options["run_paths"], find_roots(options["root"]))
+        done = [_release(run, actor, at) for run in runs]
+        answers = [each.answer for each in done]
+        # One run is told as earlier versions told it.
+        told = {"runs": answers} if len(answers) > 1 else answers[0]
+        self.report(options["json"], told, "\n".join(line for each in done for line in each.lines))
+        if any(each.is_refused for each in done):
             sys.exit(FAILED)
+
+
+@dataclass(frozen=True)
+class ReleasedRun:
+    """What came of one run. `is_refused`: nothing was released, and something holds it."""
+
+    answer: dict[str, Any]
+    lines: list[str]
+    is_refused: bool
+
+
+def _release(run: Run, actor: str, at: datetime) -> ReleasedRun:
+    released = holds.release_run(run, actor=actor, now=at)
+    by_file = holds.look_for_file(run, now=at)
+    still = holds.still_held(run, now=at)
+    answer = {
+        "root": run.root.name,
+        "run_path": run.run_path,
+        "released": [hold_as_json(hold) for hold in released],
+        "held_by_file": hold_as_json(by_file) if by_file else None,
+        "still_held": still,
+    }
+    return ReleasedRun(answer, _lines(run, released, by_file, still), bool(by_file or still) and not released)
 
 
 def _lines(run: Run, released: list[Hold], by_file: Hold | None, still: list[str]) -> list[str]:

@@ -1,15 +1,18 @@
-"""Reminders of holds, by mail once to each owner."""
+"""Reminders of holds, by mail once to each owner, and to the people whom the run's record names."""
 
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
+from django.contrib.auth.models import User
 from django.core.mail import EmailMessage, get_connection
 from django.db.models import Exists, Q
 
 from cleanup.lab import days
+from cleanup.lab.people import permissions, record_names
 from cleanup.models import Hold, HoldQuerySet, HoldSource, Run
 from cleanup.rules.reasons import Reason
 from cleanup.runs.holds import in_force, keeping_holds
@@ -19,6 +22,7 @@ logger = logging.getLogger(__name__)
 
 # The page shows all; a mail at most this many of each kind.
 TOLD_IN_A_MAIL = 100
+_NAMED = "You get this because the records of these runs name you."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,17 +93,40 @@ def _mail(owner: str, given: list[Reminder]) -> bool:
     """False if the mail server fails."""
     if not settings.EXLAB_EMAIL:
         return True
-    user = get_user_model().objects.filter(username=owner, is_active=True).exclude(email="").first()
-    if user is None:
+    letters = [_message(*letter) for letter in _recipients(owner, given)]
+    if not letters:
         return True
-    subject, text = _letter(given)
     try:
         with get_connection() as connection:
-            EmailMessage(subject, text, to=[user.email], connection=connection).send()
+            for letter in letters:
+                letter.connection = connection
+                letter.send()
     except Exception:  # a mail server may fail in any way; the pages show the reminder
         logger.exception("the reminder of %d holds of %s could not be sent", len(given), owner)
         return False
     return True
+
+
+def _recipients(owner: str, given: list[Reminder]) -> Iterator[tuple[User, list[Reminder], str]]:
+    """Each with the holds that are told: the owner of all, people of the runs that their records name; no address
+    twice.
+    """
+    told: dict[str, set[int]] = {}
+    user = get_user_model().objects.filter(username=owner, is_active=True).exclude(email="").first()
+    if user is not None:
+        told[user.email.casefold()] = {each.hold.pk for each in given}
+        yield user, given, ""
+    for person, runs in record_names.accounts_of_runs([each.run for each in given]):
+        mine = [each for each in given if each.run.pk in runs and permissions.may(person, permissions.VIEW, each.run)]
+        known = told.setdefault(person.email.casefold(), set())
+        if new := [each for each in mine if each.hold.pk not in known]:
+            known |= {each.hold.pk for each in new}
+            yield person, new, _NAMED
+
+
+def _message(user: User, given: list[Reminder], footer: str) -> EmailMessage:
+    subject, text = _letter(given)
+    return EmailMessage(subject, text + (f"\n{footer}\n" if footer else ""), to=[user.email])
 
 
 def _letter(given: list[Reminder]) -> tuple[str, str]:

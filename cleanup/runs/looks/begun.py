@@ -41,6 +41,11 @@ class BegunLook:
     seen: tuple[Records, run_tree.Scan | None] | None
     tree: str
 
+    @property
+    def people(self) -> tuple[str, ...] | None:
+        """Whom the record names; None if that was not read."""
+        return self.told.record.people if self.told else None
+
     def lies_there(self) -> bool:
         """Whether the opened directory still has the run's name."""
         try:

@@ -13,7 +13,7 @@ from cleanup.lab.roots import opening
 from cleanup.models import Run
 from cleanup.rules.facts import Facts, Finding
 from cleanup.rules.reasons import Reason
-from cleanup.runs import at_path, rows, run_status
+from cleanup.runs import at_path, rows, run_people, run_status
 from cleanup.runs.at_path import AtPath
 from cleanup.runs.facts import beside, inspection, stored_facts
 from cleanup.runs.facts.beside import Beside
@@ -61,6 +61,7 @@ def look_at_one(at: Pass, path: RunPath) -> None:
     with _one_of_many(at, path):
         looked = _look(at, path)
         if looked is not None:
+            run_people.keep([(looked.run, looked.people)])
             changed = rows.store(looked.run, looked.facts, at.now)
             at.result.count(
                 looked.run, looked.facts, looked.change if looked.change != "unchanged" or not changed else "updated"
@@ -181,7 +182,7 @@ def _seen(at: Pass, begun: BegunLook, run: Run, change: str, has: dict[int, Besi
         run = Run.objects.with_root().get(pk=run.pk)
         facts = inspection.counted_anew(run, facts)
     _note_for_later_passes(at, begun, run, facts, change, has)
-    return Looked(run, facts, change)
+    return Looked(run, facts, change, begun.people)
 
 
 def _note_for_later_passes(

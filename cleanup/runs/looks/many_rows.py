@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -11,7 +11,7 @@ from django.db import DatabaseError, connection, transaction
 from cleanup.models import Run, Status
 from cleanup.rules.facts import Facts
 from cleanup.rules.states import State
-from cleanup.runs import rows
+from cleanup.runs import rows, run_people
 from cleanup.runs.rows import Seen
 
 logger = logging.getLogger(__name__)
@@ -25,15 +25,20 @@ _STORE = """UPDATE cleanup_run SET facts = %s, problem = %s, looked_at = %s, tra
 
 @dataclass(frozen=True)
 class Looked:
-    """A look that is over: the run's row, the facts, and `new`, `updated` or `unchanged` for its history."""
+    """A look that is over: the run's row, the facts, and `new`, `updated` or `unchanged` for its history.
+
+    `people`: whom its record names, None if that was not read.
+    """
 
     run: Run
     facts: Facts
     change: str
+    people: tuple[str, ...] | None = None
 
 
 def store_all(looked: Sequence[Looked], now: datetime) -> list[Looked]:
     """Keep what was seen of some hundred runs; returns the looks, `updated` where that is new."""
+    run_people.keep((each.run, each.people) for each in looked)
     news = _store_together([each for each in looked if each.run.state != State.CLEARED], now)
     return [
         _changed(each, news[each.run.pk] if each.run.pk in news else rows.store(each.run, each.facts, now))
@@ -42,7 +47,7 @@ def store_all(looked: Sequence[Looked], now: datetime) -> list[Looked]:
 
 
 def _changed(looked: Looked, is_news: bool) -> Looked:
-    return Looked(looked.run, looked.facts, "updated") if is_news and looked.change == "unchanged" else looked
+    return replace(looked, change="updated") if is_news and looked.change == "unchanged" else looked
 
 
 def _store_together(looked: Sequence[Looked], now: datetime) -> dict[int, bool]:

@@ -8,7 +8,7 @@ from django.db import transaction
 
 from cleanup.models import IngestEvent, RecordSight, Run, search_words
 from cleanup.rules.states import State
-from cleanup.runs import at_path, rows
+from cleanup.runs import at_path, rows, run_people
 from cleanup.runs.looks.begun import BegunLook
 from cleanup.runs.looks.discovered import Discovered
 from cleanup.runs.rows import Told
@@ -44,6 +44,7 @@ def make(result: Discovered, begun: Iterable[BegunLook]) -> list[tuple[BegunLook
             result.names.write(run)
         Run.objects.bulk_create(runs)
         search_words.keep(runs)
+        run_people.add(runs)
         IngestEvent.objects.bulk_create([event for _each, row in made for event in row.events])
         RecordSight.objects.bulk_create([sight for _each, row in made for sight in row.sights])
         _entitle(runs)
@@ -57,6 +58,7 @@ def _row_of(result: Discovered, begun: BegunLook, told: Told | None, now: dateti
     run = rows.run_of(result.root, begun.path, begun.identity, now)
     if told is None:
         return _NewRow(run, [], [])
+    run.people = list(told.record.people or ()) or None
     main = told.record.main
     if main.history:
         rows.take_state(run, main)

@@ -20,14 +20,14 @@ from django.views.decorators.http import require_POST, require_safe
 
 from cleanup.lab.people import permissions
 from cleanup.ledger import period
-from cleanup.models import ClearAttempt, Instrument, Project, Run, RunQuerySet
+from cleanup.models import ClearAttempt, Instrument, Project, Run, RunQuerySet, fold_name
 from cleanup.rules.states import State
 from cleanup.runs import file_names
 from cleanup.runs.file_names import CLEARED_IN, FileSearch, FoundNames, NotRead
 from cleanup.runs.proofs import still_there
 from cleanup.text.values import visible
 from cleanup.web.caching import wants_fragment
-from cleanup.web.paging import CLEARED_ORDER, PAGE_SIZE, page_of, walk
+from cleanup.web.paging import PAGE_SIZE, PAST_ORDERS, RunOrder, page_of, walk
 from cleanup.web.requests import SignedIn
 from cleanup.web.runs import run_rows
 from cleanup.web.runs.forms import SearchField
@@ -35,7 +35,10 @@ from cleanup.web.runs.forms import SearchField
 _NAME = {"autocomplete": "off", "spellcheck": "false"}
 _ANY_DAY = [MinValueValidator(date(1970, 1, 1)), MaxValueValidator(date(9998, 12, 31))]
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
-_FIELDS = ("q", "file", "equipment", "project", "person", "since", "until")
+_FIELDS = ("q", "file", "equipment", "project", "person", "since", "until", "sort")
+_SORTS = [("", "Latest clear first"), ("first", "Oldest clear first"), ("person", "By who asked for it")]
+# The orders that clicks on the column's name go through.
+_NEXT_SORT = {"": ("first", "descending"), "first": ("", "ascending"), "person": ("", "other")}
 # A search by file name reads files: a page of it ends after this time, and keeps a thread from the other pages.
 _SECONDS = 2.0
 _AT_A_TIME = 2
@@ -64,12 +67,13 @@ class PastRunForm(forms.Form):
     person = forms.CharField(label="Asked for by", required=False, max_length=150)
     since = forms.DateField(label="Cleared from", required=False, validators=_ANY_DAY)
     until = forms.DateField(label="Cleared to", required=False, validators=_ANY_DAY)
+    sort = forms.ChoiceField(label="Order", choices=_SORTS, required=False)
 
     def __init__(self, data: Any) -> None:  # noqa: ANN401
         super().__init__(data, auto_id="past-%s", label_suffix="")
-        self.fields["q"].label = "Words of the path or the title"
+        self.fields["q"].label = "Words of the path, the title or a person"
         for name in ("file", "equipment", "project", "person"):
-            listed = {"list": f"known-{name}"} if name in ("equipment", "project") else {}
+            listed = {} if name == "file" else {"list": f"known-{name}"}
             self.fields[name].widget = forms.TextInput(attrs={**_NAME, **listed})
         for name in ("since", "until"):
             self.fields[name].widget = DayInput()
@@ -114,13 +118,16 @@ def past_run_list(request: SignedIn) -> HttpResponse:
     chosen = form.chosen()
     runs = _found(seen, chosen)
     page = _with_file(request, runs, seen, chosen) if "file" in chosen else _listed(request, runs, seen, chosen)
-    context = {"form": form, "chosen": chosen, "known": _known(request.user), "links": {}, **page}
+    asked = {name: value for name, value in chosen.items() if name != "sort"}
+    following, direction = _NEXT_SORT[chosen.get("sort", "")]
+    context = {"form": form, "chosen": asked, "known": _known(request.user), "links": {}, "now": timezone.now(), **page}
+    context |= {"sorted": direction, "sort_link": _address({**asked, **({"sort": following} if following else {})})}
     return render(request, "cleanup/audit/past_runs.html", context, status=503 if page.get("busy") else 200)
 
 
 def _listed(request: SignedIn, runs: RunQuerySet, seen: RunQuerySet, chosen: dict[str, Any]) -> dict[str, Any]:
     after, before = request.GET.get("after", ""), request.GET.get("before", "")
-    page = page_of(runs, CLEARED_ORDER, among=seen, after=after, before=before)
+    page = page_of(runs, _order(chosen), among=seen, after=after, before=before)
     links = {
         "previous": page.before and _address(chosen, before=page.before),
         "next": page.after and _address(chosen, after=page.after),
@@ -135,7 +142,7 @@ def _with_file(request: SignedIn, runs: RunQuerySet, seen: RunQuerySet, chosen: 
     if not _turns.acquire(blocking=False):
         return {"busy": _AT_A_TIME, "again": request.get_full_path()}
     try:
-        candidates = walk(runs, CLEARED_ORDER, among=seen, after=after, size=_CANDIDATES)
+        candidates = walk(runs, _order(chosen), among=seen, after=after, size=_CANDIDATES)
         said = file_names.search(candidates, chosen["file"], size=PAGE_SIZE, seconds=_SECONDS)
     finally:
         _turns.release()
@@ -175,14 +182,28 @@ def _seen(request: SignedIn) -> RunQuerySet:
     return runs.filter(state=State.CLEARED)
 
 
+def _order(chosen: dict[str, Any]) -> RunOrder:
+    return PAST_ORDERS[chosen.get("sort", "")]
+
+
 def _found(runs: RunQuerySet, chosen: dict[str, Any]) -> RunQuerySet:
-    same = {"equipment": "equipment", "project": "project", "person": "cleared_for"}
+    same = {"equipment": "equipment", "project": "project"}
+    if person := chosen.get("person"):
+        runs = runs.filter(cleared_for=_as_written(person))
     runs = runs.filter(**{column: chosen[name] for name, column in same.items() if name in chosen})
     if since := chosen.get("since"):
         runs = runs.filter(cleared_at__gte=period.Period(since, since).begins_at)
     if until := chosen.get("until"):
         runs = runs.filter(cleared_at__lt=period.Period(until, until).ends_at)
     return run_rows.searched(runs, chosen.get("q", "")).runs
+
+
+def _as_written(person: str) -> str:
+    """The account that is meant, where only the case of letters is another; the text itself where none is."""
+    if User.objects.filter(username=person).exists():
+        return person
+    names = User.objects.order_by("pk").values_list("username", flat=True)
+    return next((name for name in names if fold_name(name) == fold_name(person)), person)
 
 
 def _rows(keys: list[int], user: User, files: Mapping[int, FoundNames] | None = None) -> list[PastRun]:
@@ -199,13 +220,18 @@ def _rows(keys: list[int], user: User, files: Mapping[int, FoundNames] | None = 
 
 
 def _known(user: User) -> dict[str, list[str]]:
-    """Names that the form suggests; older ones may be typed."""
+    """Names that the form suggests; older ones may be typed. Only an auditor reads the names of all accounts."""
     if user.has_perm(permissions.AUDIT):
         instruments = Instrument.objects.order_by("equipment").values_list("equipment", flat=True).distinct()
         projects = Project.objects.order_by("code").values_list("code", flat=True)
-        return {"equipment": [*instruments[: run_rows.OFFERED]], "project": [*projects[: run_rows.OFFERED]]}
+        people = list(User.objects.order_by("username").values_list("username", flat=True)[: run_rows.OFFERED])
+        return {
+            "equipment": [*instruments[: run_rows.OFFERED]],
+            "project": [*projects[: run_rows.OFFERED]],
+            "person": people,
+        }
     offered = run_rows.choices(user)
-    return {"equipment": offered.equipment, "project": [code for code, _words in offered.projects]}
+    return {"equipment": offered.equipment, "project": [code for code, _words in offered.projects], "person": []}
 
 
 def _address(chosen: dict[str, Any], **changes: str) -> str:

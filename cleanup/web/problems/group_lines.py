@@ -136,7 +136,7 @@ def name_of(key: GroupKey) -> str:
 def line(problem: OpenProblem) -> ProblemLine:
     runs = reverse("run-list")
     if problem.run is not None:
-        held = problem.kind == AlertKind.HOLD
+        held = problem.kind == AlertKind.HOLD and problem.reason != Reason.REMINDER_DUE
         address = reverse("run-detail", args=[problem.run.pk])
         return ProblemLine(problem, "See the hold" if held else "See the run", f"{address}#holds" if held else address)
     if problem.batch is not None:

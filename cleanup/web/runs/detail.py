@@ -99,6 +99,7 @@ def _head(request: SignedIn, run: Run, now: datetime) -> dict[str, Any]:
         "queue_is_silent": around.queue_is_silent(run.root.host),
         "unwatched": around.unwatched,
         "was": run.gone_at is not None or (run.state == State.CLEARED and run.problem != Reason.ALREADY_CLEARED),
+        "cleared_by": _cleared_by(run, attempts),
         "may_clear": permissions.may(request.user, permissions.CLEAR, run),
         "may_hold": permissions.may(request.user, permissions.HOLD, run),
         "may_mark": permissions.may(request.user, permissions.CHANGE, run),
@@ -112,7 +113,7 @@ def _head(request: SignedIn, run: Run, now: datetime) -> dict[str, Any]:
 def _body(head: dict[str, Any]) -> dict[str, Any]:
     run, now, decision = head["run"], head["now"], head["decision"]
     facts = stored_facts.facts_of(run)
-    cleared_by = _cleared_by(run, head["attempts"])
+    cleared_by = head["cleared_by"]
     gates = gate_lines.lines(decision, facts) if decision else gate_lines.recorded_lines(cleared_by)
     entries = list(LedgerEntry.objects.filter(run=run).order_by("-at", "-pk")[: SHOWN_ENTRIES + 1])
     # All there are need not be asked for again.
@@ -126,10 +127,10 @@ def _body(head: dict[str, Any]) -> dict[str, Any]:
         "newest_proof": run.proofs.first(),
         "life": timeline.life_of(run, now, whole=head["whole"], attempts=attempts, entries=told),
         "longest": timeline.LONGEST,
-        "cleared_by": cleared_by,
         "entries": entries[:SHOWN_ENTRIES],
         "more_entries": len(entries) > SHOWN_ENTRIES,
         "holds": holds.panel(run, now, head["user"]),
+        "reminders": list(run.reminders.filter(done_at=None).select_related("user")) if run.reminders.all() else [],
         "asides": set_asides.of_run(run, now),
         "verified": panel(run, facts, now),
         "waits_in": waiting_batches.of_run(run),

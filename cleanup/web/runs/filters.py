@@ -17,7 +17,9 @@ def filter_form(request: SignedIn, roots: Sequence[StagingRoot] | None = None) -
     """The form of an address; `roots` are those that the user may see, where they were read already."""
     names = run_rows.root_choices(request.user) if roots is None else [root.name for root in roots]
     offered = run_rows.choices(request.user)
-    return FilterForm(request.GET, roots=names, equipment=offered.equipment, projects=offered.projects)
+    return FilterForm(
+        request.GET, roots=names, equipment=offered.equipment, projects=offered.projects, people=offered.people
+    )
 
 
 def chosen_filters(request: SignedIn) -> dict[str, str]:

@@ -38,6 +38,8 @@ SORT_CHOICES = [
 WITHIN_A_DAY = "day"
 # Cleared runs that were freed within seven days, by who asked for it.
 BY_SCHEDULE, BY_HAND = "schedule", "hand"
+# The runs of the reader, or of a person by the folded name.
+MINE, OF = "mine", "of:"
 # A longer search is cut.
 MAX_SEARCH = 100
 
@@ -76,6 +78,7 @@ class FilterForm(forms.Form):
         roots: Iterable[str],
         equipment: Iterable[str],
         projects: Iterable[tuple[str, str]],
+        people: Iterable[tuple[str, str]] = (),
     ) -> None:
         super().__init__(data, auto_id="filter-%s", label_suffix="")
         names = [("", "All staging roots"), *((name, visible(name)) for name in roots)]
@@ -83,7 +86,9 @@ class FilterForm(forms.Form):
         self.fields["root"] = forms.ChoiceField(label="Staging root", choices=names, required=False)
         self.fields["equipment"] = forms.ChoiceField(label="Instrument", choices=instruments, required=False)
         self.fields["project"] = forms.ChoiceField(choices=[("", "All projects"), *projects], required=False)
-        self.order_fields(["q", "root", "state", "verdict", "equipment", "project", "kind", "sort"])
+        whose = [("", "Any person"), (MINE, "Mine"), *((OF + folded, words) for folded, words in people)]
+        self.fields["whose"] = forms.ChoiceField(label="Person", choices=whose, required=False)
+        self.order_fields(["q", "root", "state", "verdict", "equipment", "project", "whose", "kind", "sort"])
 
     @property
     def has_several_roots(self) -> bool:

@@ -6,20 +6,22 @@ from datetime import datetime, timedelta
 from math import ceil
 
 from django.contrib.auth.models import AnonymousUser, User
-from django.db.models import Count, Exists, OuterRef, Q, Value
+from django.db.models import Count, Exists, OuterRef, Q, QuerySet, Value
 from django.shortcuts import get_object_or_404
 
 from cleanup.lab import readiness
-from cleanup.lab.people import permissions
+from cleanup.lab.people import permissions, record_names
 from cleanup.models import (
     ClearAttempt,
     Instrument,
     LedgerEntry,
+    Person,
     Project,
     ProvingRun,
     Requester,
     RetentionPolicy,
     Run,
+    RunPerson,
     RunQuerySet,
     StagingRoot,
     Status,
@@ -29,13 +31,13 @@ from cleanup.rules.facts import Finding
 from cleanup.rules.liveness import AHEAD
 from cleanup.rules.policies.policy import ScopedPolicy
 from cleanup.rules.states import State
-from cleanup.runs import run_status, search, shown_runs
+from cleanup.runs import run_people, run_status, search, shown_runs
 from cleanup.runs.facts import stored_facts
 from cleanup.runs.proving import proving_counts
 from cleanup.text import proofs_ahead
 from cleanup.text.values import visible
 from cleanup.web.paging import or_nothing
-from cleanup.web.runs.forms import BY_SCHEDULE, UNREADABLE, WITHIN_A_DAY
+from cleanup.web.runs.forms import BY_SCHEDULE, MINE, OF, UNREADABLE, WITHIN_A_DAY
 from cleanup.web.runs.status_text import StatusText, stand
 
 AnyUser = User | AnonymousUser
@@ -98,10 +100,11 @@ class ChosenRuns:
 
 @dataclass(frozen=True)
 class Choices:
-    """Names of instruments; (code, code with latest title) of projects."""
+    """Names of instruments; (code, code with latest title) of projects; (folded name, name) of people in records."""
 
     equipment: list[str]
     projects: list[tuple[str, str]]
+    people: list[tuple[str, str]]
 
 
 def shown_or_404(user: AnyUser, pk: int) -> Run:
@@ -194,6 +197,8 @@ def chosen_runs(user: AnyUser, chosen: dict[str, str], now: datetime) -> ChosenR
         runs = runs.filter(root=named) if named is not None else runs.none()
     same = {"equipment": "equipment", "project": "project", "kind": "run_kind"}
     runs = runs.filter(**{column: chosen[name] for name, column in same.items() if name in chosen})
+    if "whose" in chosen:
+        runs = _of_person(user, runs, chosen)
     if reason := chosen.get("reason"):
         runs = runs.filter(reason=reason)
     if chosen.get("opens") == WITHIN_A_DAY:
@@ -206,7 +211,7 @@ def chosen_runs(user: AnyUser, chosen: dict[str, str], now: datetime) -> ChosenR
 
 
 def searched(runs: RunQuerySet, text: str) -> ChosenRuns:
-    """Those of the runs with all words of a search in their path or in their project's title."""
+    """Those of the runs with all words of a search in their path, in their project's title or among their people."""
     if not text:
         return ChosenRuns(runs)
     names = search.read_names()
@@ -269,12 +274,32 @@ def choices(user: AnyUser) -> Choices:
     if not permissions.places(user, permissions.VIEW).everywhere:
         projects = projects.filter(Exists(permissions.runs(user).here().filter(project=OuterRef("code")).order_by()))
     offered = Project.objects.filter(pk__in=projects.values("pk")[:OFFERED]).order_by()
+    people = Person.objects.filter(pk__in=_people_seen(user).order_by("folded").values("pk")[:OFFERED]).order_by()
     names = Instrument.objects.filter(equipment__in=seen).order_by().values_list("equipment", Value(""), Value(0))
-    found = sorted(names.union(offered.values_list("code", "title", Value(1))))
+    of_others = (offered.values_list("code", "title", Value(1)), people.values_list("folded", "name", Value(2)))
+    found = sorted(names.union(*of_others))
     return Choices(
-        equipment=[name for name, _title, of in found if not of],
-        projects=[(code, visible(f"{code} · {title}" if title else code)) for code, title, of in found if of],
+        equipment=[name for name, _title, of in found if of == 0],
+        projects=[(code, visible(f"{code} · {title}" if title else code)) for code, title, of in found if of == 1],
+        people=[(folded, visible(name)) for folded, name, of in found if of == 2],
     )
+
+
+def _people_seen(user: AnyUser) -> "QuerySet[Person]":
+    # Who does not see all sees only people of staged runs.
+    if permissions.places(user, permissions.VIEW).everywhere:
+        return Person.objects.all()
+    of_these = RunPerson.objects.filter(person=OuterRef("pk"), run__in=permissions.runs(user).here().values("pk"))
+    return Person.objects.filter(Exists(of_these.order_by()))
+
+
+def _of_person(user: AnyUser, runs: RunQuerySet, chosen: dict[str, str]) -> RunQuerySet:
+    whose = chosen["whose"]
+    if whose == MINE:
+        people = record_names.persons_of(user) if isinstance(user, User) else []
+    else:
+        people = list(Person.objects.filter(folded=whose.removeprefix(OF)).values_list("pk", flat=True))
+    return run_people.of_people(runs, people, here=chosen.get("state") != State.CLEARED and "freed" not in chosen)
 
 
 def _row(

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Group, User
 from django.core import mail
 
 from cleanup.clears import last_checks, preparation, protocol
 from cleanup.clears.queue import ClearRequest
 from cleanup.clears.refusal import Refused
 from cleanup.lab.roots import opening
-from cleanup.models import ClearAttempt, Hold, HoldSource, HostClock, LedgerEntry, Phase, Requester, Run
+from cleanup.models import AccountName, ClearAttempt, Hold, HoldSource, HostClock, LedgerEntry, Phase, Requester, Run
 from cleanup.rules.decisions import Gate, Verdict
 from cleanup.rules.policies.policy import Policy
 from cleanup.rules.reasons import Reason
@@ -419,6 +419,24 @@ def test_a_reminder_stands_as_long_as_it_is_true_and_is_mailed_once(run: Run, no
     assert RUN_PATH in letter.body
     assert "until 25 June, 08:00 UTC: referees" in letter.body
     assert Hold.objects.get().reminded_at == now + 8 * DAY
+
+
+def test_the_people_of_the_run_are_reminded_too_and_no_address_twice(
+    lab: Lab, root: Any, run: Run, now: datetime, mailing: None
+) -> None:
+    """Its record names `operator`; an account says of itself that it is `operator`, and two have one address."""
+    viewers = Group.objects.get(name="viewer")
+    for name, address in (("operator", "Op@lab.example"), ("op2", "op@lab.example"), ("cy", "cy@lab.example")):
+        User.objects.create_user(name, email=address).groups.add(viewers)
+    User.objects.create_user("blind", email="blind@lab.example")
+    for name in ("op2", "cy", "blind"):
+        AccountName.objects.create(user=User.objects.get(username=name), name="OPERATOR")
+    lay(run, now)
+    for hours in range(3):
+        reminders.remind(now + 8 * DAY + timedelta(hours=hours))
+    assert sorted(letter.to[0] for letter in mail.outbox) == ["Op@lab.example", "ada@lab.example", "cy@lab.example"]
+    told = {letter.to[0]: "records of these runs name you" in letter.body for letter in mail.outbox}
+    assert told == {"Op@lab.example": True, "ada@lab.example": False, "cy@lab.example": True}
 
 
 def test_an_owner_of_many_holds_gets_one_mail(lab: Lab, root: Any, now: datetime, mailing: None) -> None:

@@ -1,6 +1,7 @@
 """Runs of the past: how they are found, by whom, and what the NAS says of them now."""
 
 import hashlib
+import html
 import re
 import shutil
 from datetime import datetime, timedelta
@@ -90,6 +91,26 @@ def test_runs_are_found_by_what_is_known_of_them(past: list[Run], client: Client
     assert "/mnt/nas/then/0" in text and f'href="/runs/{keys[0]}/receipt/"' in text
     assert "by the wizard" in text and "/mnt/nas/FLOW_01/PROJ-1/Runs/Run_2026-04-14T14-32" in text
     assert 'href="/runs/' + f'{keys[0]}/"' not in text  # an auditor may not open the run itself
+
+
+def test_they_are_sorted_by_their_clear_or_by_whom(past: list[Run], client: Client, monkeypatch: Any) -> None:
+    auditor, keys = signed_in(client), [run.pk for run in past]
+    assert found(auditor, sort="first") == keys[::-1]
+    by_person = [keys[2], keys[4], keys[0], keys[3], keys[1]]
+    assert found(auditor, sort="person") == by_person
+    assert found(auditor, sort="person", since="2026-06-12", equipment="FLOW_01") == [keys[2], keys[0]]
+    assert found(auditor, person="ADA") == [], "no account has this name in another spelling"
+    User.objects.create_user("ada")
+    assert found(auditor, person="ADA") == found(auditor, person="ada") == [keys[0], keys[3]]
+    monkeypatch.setattr(paging.page_of, "__kwdefaults__", {**(paging.page_of.__kwdefaults__ or {}), "size": 2})
+    for sort, order in (("first", keys[::-1]), ("person", by_person)):
+        address, seen = f"/audit/runs/?sort={sort}", []
+        while address:
+            text = auditor.get(address).content.decode()
+            seen += [int(key) for key in re.findall(r'<tr role="row" id="past-(\d+)">', text)]
+            following = re.search(r'href="([^"]+)"[^>]*rel="next"|rel="next"[^>]*href="([^"]+)"', text)
+            address = html.unescape(following[1] or following[2]) if following else ""
+        assert seen == order
 
 
 def test_pages_go_on_where_the_last_one_ended(past: list[Run], client: Client, monkeypatch: Any) -> None:

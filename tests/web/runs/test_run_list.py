@@ -8,10 +8,10 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from cleanup.clears import protocol
-from cleanup.models import Access, ClearAttempt, Phase, Requester, Run, StagingRoot, Status
+from cleanup.models import Access, AccountName, ClearAttempt, Phase, Requester, Run, StagingRoot, Status
 from cleanup.rules.gates import MAX_FAILURES
 from cleanup.rules.reasons import Reason
-from cleanup.runs import discovery, run_status
+from cleanup.runs import discovery, run_people, run_status
 from cleanup.runs.holds import holds
 from cleanup.web import paging
 from cleanup.web.runs import run_list as run_views
@@ -180,6 +180,28 @@ def test_filters(people, runs):
 def test_an_absurd_address_leads_to_the_nearest_page(people, runs):
     for query in ABSURD:
         assert len(leaves(page(people.operator, query))) == 6, query
+
+
+def test_runs_of_a_person_and_mine(people, runs):
+    """The records of all runs name `operator`; one is of Anna."""
+    anna = runs[SAFE]
+    run_people.keep([(anna, ("Anna Weiß", "=x"))])
+    for query in ("?whose=of:anna%20weiss", "?q=weiss", "?q=ANNA+weiß"):
+        assert leaves(page(people.operator, query)) == [leaf(SAFE)], query
+    text = page(people.operator, "?whose=mine")
+    assert len(leaves(text)) == 5 - (not runs[BROKEN].people) and leaf(SAFE) not in leaves(text)
+    assert "Anna Weiß +1" in page(people.operator) and '<option value="of:anna weiss">Anna Weiß</option>' in text
+    assert leaves(page(people.admin, "?whose=mine")) == []
+    AccountName.objects.create(user=User.objects.get(username="admin"), name="ANNA WEISS")
+    assert leaves(page(people.admin, "?whose=mine")) == [leaf(SAFE)]
+    text = people.operator.get(f"/runs/{anna.pk}/").content.decode()
+    assert 'href="/runs/?whose=of%3Aanna%20weiss"' in text
+
+
+def test_names_of_people_elsewhere_are_not_offered(people, runs, keeper):
+    run_people.keep([(runs[SAFE], ("Anna",))])
+    client = keeper(equipment="FLOW_01")
+    assert "Anna" not in page(client) and ">operator<" in page(client)
 
 
 def test_a_filter_is_remembered_in_the_form(people, runs):

@@ -14,6 +14,7 @@ from cleanup.storage.staging import desktop_files, run_tree
 from cleanup.storage.staging.records import ingest_json as ingest
 from cleanup.storage.staging.records.ingest_format import IngestRecord
 from cleanup.storage.staging.records.ingest_json import IngestError
+from cleanup.storage.staging.records.people import people_in
 from cleanup.storage.staging.records.record_format import (
     Differences,
     ListedFile,
@@ -59,13 +60,14 @@ OF_CREATION = "creation."
 class Records:
     """A run's record, those beside it, and its identity (`origin`).
 
-    `pruned_at`: when the wizard removed the data.
+    `pruned_at`: when the wizard removed the data. `people`: whom `creation.json` names; None if it cannot be read.
     """
 
     main: Record
     beside: tuple[Record, ...]
     origin: str
     pruned_at: datetime | None = None
+    people: tuple[str, ...] | None = None
 
     @property
     def cleared_at(self) -> datetime | None:
@@ -131,7 +133,11 @@ def read(run: int, *places: RunPath) -> Records:
         raise IngestError("ingest_unreadable", "there is none")
     main, *beside = found
     origin = main.history[0].digest[:32] if main.history else origin_of(run)
-    return Records(main, tuple(beside), origin, _pruned_at(run))
+    try:
+        creation = _creation(run)
+    except (OSError, IngestError):
+        return Records(main, tuple(beside), origin)
+    return Records(main, tuple(beside), origin, _pruned_at(run, creation), people_in(creation))
 
 
 def _read_one(run: int, form: RecordFormat, *places: RunPath) -> Record | None:
@@ -176,13 +182,13 @@ def _creation(run: int) -> dict[str, Any]:
     return ingest.load_strictly(data, ingest.MAX_BYTES)
 
 
-def _pruned_at(run: int) -> datetime | None:
+def _pruned_at(run: int, creation: dict[str, Any]) -> datetime | None:
     # `creation.json` names no time, so its own time is taken.
+    if creation.get("sync_status") != _PRUNED:
+        return None
     try:
-        if _creation(run).get("sync_status") != _PRUNED:
-            return None
         with handles.opened(handles.open_beneath(run, run_paths.METADATA)) as folder:
             written = linux.status(folder, run_paths.CREATION).mtime_ns
         return datetime.fromtimestamp(written // 1_000_000_000, UTC)
-    except (OSError, OverflowError, ValueError, IngestError):
+    except (OSError, OverflowError, ValueError):
         return None
