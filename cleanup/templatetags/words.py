@@ -1,7 +1,8 @@
-"""Template filters of `cleanup.text.values`."""
+"""Template filters of `cleanup.text.values`, and one of the demo."""
 
 from django import template
 
+from cleanup.lab.roots import demo_root
 from cleanup.text import values
 
 register = template.Library()
@@ -13,6 +14,7 @@ register.filter("given_back", values.given_back)
 register.filter("fuller", values.fuller)
 register.filter("flag_sentences", values.flag_sentences)
 register.filter("mount_flags", values.mount_flags)
+register.filter("is_demo", demo_root.is_demo)
 register.filter("count", values.count)
 register.filter("files", values.files)
 register.filter("runs", values.runs)
