@@ -1,10 +1,11 @@
-"""Template filters of `cleanup.text.values`, and the names of the checks."""
+"""Template filters of `cleanup.text.values`, the names of the checks and of people, and one of the demo."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from django import template
 
+from cleanup.lab.roots import demo_root
 from cleanup.models import fold_name
 from cleanup.text import check_names, people, short_paths, values
 
@@ -17,6 +18,7 @@ register.filter("given_back", values.given_back)
 register.filter("fuller", values.fuller)
 register.filter("flag_sentences", values.flag_sentences)
 register.filter("mount_flags", values.mount_flags)
+register.filter("is_demo", demo_root.is_demo)
 register.filter("count", values.count)
 register.filter("files", values.files)
 register.filter("runs", values.runs)

@@ -287,6 +287,11 @@ def test_names_of_other_programs_are_ignored(monkeypatch: pytest.MonkeyPatch) ->
     assert read_anew(monkeypatch, EXLAB_COLOUR="blue", OTHER="x").read.strangers == ("EXLAB_COLOUR",)
 
 
+def test_compose_hands_on_whether_runs_are_proven_ahead() -> None:
+    compose = (CHECKOUT / "docker/compose.yaml").read_text()
+    assert "EXLAB_PROVE: ${EXLAB_PROVE:-1}\n" in compose
+
+
 def test_all_that_is_wrong_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(WrongSettings) as caught:
         read_anew(monkeypatch, EXLAB_DEBUG="maybe", EXLAB_NAS_TIMEOUT="1m", EXLAB_TIMEZONE="UTC")

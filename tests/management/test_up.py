@@ -21,6 +21,7 @@ import pytest
 from django.conf import settings
 from django.utils import timezone
 
+from cleanup import demo
 from cleanup.management import supervisor as supervisors
 from cleanup.management.commands import up
 from cleanup.management.supervisor import SILENT_AFTER, Child, Supervisor, has_fallen_silent, holds_a_lock
@@ -170,9 +171,30 @@ def test_serves_the_demonstration_and_ends_without_a_trace(start: Callable[..., 
 
     before = outlines(data / "demo" / "staging")
     again = start("--demo", port=running.port)
-    assert again.wait_until_up()["users"] == told["users"]
+    assert again.wait_until_up()["users"] == {}
     assert outlines(data / "demo" / "staging") == before
     assert again.stop() == 0, again.errors.read_text()
+
+
+def test_only_the_demo_gets_new_passwords(start: Callable[..., Running]) -> None:
+    running = start("--new-passwords")
+    assert running.process.wait(PATIENCE) == 2
+    assert "for the demo's accounts only: add --demo" in running.errors.read_text()
+
+
+def test_the_demo_says_its_passwords_once(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    names = ["admin", "operator"]
+    first = demo.Demo(tmp_path, dict.fromkeys(names, "S3cret"), names, share=0.5)
+    up.Command()._tell("http://here/", first, as_json=False)
+    said = capsys.readouterr().out
+    assert said.count("S3cret") == 2
+    assert "shown only this once" in said
+    assert "smaller than usual" in said
+    up.Command()._tell("http://here/", demo.Demo(tmp_path, {}, names), as_json=False)
+    said = capsys.readouterr().out
+    assert "--demo --new-passwords" in said
+    assert "admin, operator" in said
+    assert "smaller" not in said
 
 
 @pytest.mark.exhaustive

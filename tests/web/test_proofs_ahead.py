@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from cleanup import tasks
-from cleanup.models import ProvingRun, Run, StagingRoot
+from cleanup.models import ProvingRun, Run, StagingRoot, Status
 from cleanup.runs import run_status
 from tests.tools.pages import EXTRA, SAFE
 
@@ -40,6 +40,25 @@ def test_list_page_and_overview_say_how_far_it_is(people: Any, safe: Run, now: d
     assert card.ahead == f"0 of {card.go.runs} runs that may go are proven; 1 being proven: 40 %."
     StagingRoot.objects.update(problem="root_not_mounted")
     assert "Being proven" not in people.viewer.get(f"/runs/{safe.pk}/").content.decode()
+
+
+def test_a_run_that_needs_no_proof_is_not_counted(
+    people: Any, safe: Run, policy: Callable[..., Any], now: datetime
+) -> None:
+    row(safe, now, phase="proven", proven_at=now - HOUR)
+    (card,) = people.viewer.get("/").context["cards"]
+    all_safe = card.go.runs
+    policy(proof="record", run_kind="test")
+    run_status.judge_stale(now)
+    (card,) = people.viewer.get("/").context["cards"]
+    assert card.go.runs == all_safe
+    without = Run.objects.filter(tone=Status.GO, run_kind="test").count()
+    assert without
+    assert card.ahead == f"1 of {all_safe - without} runs that may go is proven."
+    policy(proof="record")
+    run_status.judge_stale(now)
+    (card,) = people.viewer.get("/").context["cards"]
+    assert (card.ahead, card.go.runs) == ("", all_safe)
 
 
 def test_what_may_not_go_says_nothing_of_a_proof(people: Any, safe: Run, runs: dict[str, Run], now: datetime) -> None:

@@ -6,6 +6,7 @@ import socket
 import sys
 import time
 from argparse import ArgumentParser
+from dataclasses import replace
 from typing import Any
 
 from django.conf import settings
@@ -43,16 +44,21 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--bind", default="127.0.0.1:8000", metavar="HOST:PORT", help="where the pages are served")
         parser.add_argument("--demo", action="store_true", help="first make a demonstration lab, once")
+        parser.add_argument(
+            "--new-passwords", action="store_true", help="with --demo: give the demo's accounts new passwords"
+        )
         add_replace_argument(parser)
         parser.add_argument("--json", action="store_true", help="tell address and users as one object on stdout")
 
     def handle(self, *args: Any, **options: Any) -> None:  # noqa: ANN401
         host, port = _parse_bind(options["bind"])
+        if options["new_passwords"] and not options["demo"]:
+            raise CommandError("--new-passwords is for the demo's accounts only: add --demo.", returncode=BAD_USAGE)
         expect_data_directory()
         holder = sole_holder(settings.EXLAB_DATA_DIR, "up", replace=options["replace"], say=self.stderr.write)
         with holder as lock:
             _expect_free(host, port)
-            made = self._prepare(demo_wanted=options["demo"])
+            made = self._prepare(demo_wanted=options["demo"], new_passwords=options["new_passwords"])
             supervisor = Supervisor(lock, [*children(), _web_server(options["bind"])], place=data_places.place_of(lock))
             supervisor.stop_on_signals()
             try:
@@ -64,7 +70,7 @@ class Command(BaseCommand):
                 self.stderr.write("Stopping.")
                 supervisor.stop()
 
-    def _prepare(self, *, demo_wanted: bool) -> demo.Demo | None:
+    def _prepare(self, *, demo_wanted: bool, new_passwords: bool) -> demo.Demo | None:
         expect_database(migrated=False)
         self.stderr.write(f"Preparing {settings.EXLAB_DATA_DIR}.")
         call_command("migrate", interactive=False, verbosity=0)
@@ -78,7 +84,8 @@ class Command(BaseCommand):
             return None
         self.stderr.write("Making the demonstration lab.")
         try:
-            return demo.make(timezone.now())
+            made = demo.make(timezone.now())
+            return replace(made, passwords=made.passwords | demo.new_passwords()) if new_passwords else made
         except RegistrationError as error:
             raise CommandError(str(error), returncode=BAD_USAGE) from None
 
@@ -91,13 +98,26 @@ class Command(BaseCommand):
             self.stdout.write(json.dumps(told))
         else:
             if made:
-                self.stdout.write(f"The demonstration lab lies in {made.base}. Sign in as:")
-                for user, password in made.passwords.items():
-                    self.stdout.write(f"  {user:<10}{password}")
+                self._tell_of_demo(made)
             self.stdout.write(f"ExLab staging is at {address} (Ctrl-C stops it)")
             if issued:
                 self.stdout.write(say_token(issued, address))
         self.stdout.flush()
+
+    def _tell_of_demo(self, made: demo.Demo) -> None:
+        self.stdout.write(f"The demonstration lab lies in {made.base}.")
+        if made.share < 1:
+            self.stdout.write("There is little room on this disk, so the demo's files are smaller than usual.")
+        if made.passwords:
+            self.stdout.write("Sign in as one of these. The passwords are shown only this once:")
+            for user, password in made.passwords.items():
+                self.stdout.write(f"  {user:<10}{password}")
+        elif made.accounts:
+            names = ", ".join(made.accounts)
+            self.stdout.write(f"Its accounts are {names}. Their passwords were shown once, at the first start;")
+            self.stdout.write("start with --demo --new-passwords to get new ones.")
+        else:
+            self.stdout.write("It has made no accounts: those of its names were there before.")
 
 
 def _web_server(bind: str) -> Child:

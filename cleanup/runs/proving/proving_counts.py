@@ -1,13 +1,15 @@
 """How many runs of each disk are proven ahead, and how far the rest is."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from django.db.models import Count, Max, Q
 
-from cleanup.models import ProvingRun, Status
+from cleanup.models import ProvingRun, RunQuerySet, Status
 from cleanup.models.aggregates import bytes_sum
+from cleanup.rules.policies.effective import effective_policy
+from cleanup.rules.policies.policy import ProofLevel, Scope, ScopedPolicy
 from cleanup.runs.proofs.proofs import PROOF_MAX_AGE
 
 Phase = ProvingRun.Phase
@@ -56,3 +58,20 @@ def by_root(seen: Q, now: datetime) -> dict[int, DiskProofs]:
         )
         for row in rows
     }
+
+
+def without_need(runs: RunQuerySet, policies: Sequence[ScopedPolicy]) -> dict[int, int]:
+    """How many of some runs may go and need no proof of their bytes, by root key.
+
+    One query, and none where no policy is content with less than every byte.
+    """
+    if all(policy.proof in (None, ProofLevel.CHECKSUM) for policy in policies):
+        return {}
+    columns = ("root", "root__name", "equipment", "project", "run_kind")
+    rows = runs.filter(tone=Status.GO).order_by().values_list(*columns).annotate(number=Count("pk"))
+    found: dict[int, int] = {}
+    for root, name, equipment, project, kind, number in rows:
+        scope = Scope(root=name, equipment=equipment, project=project, run_kind=kind)
+        if effective_policy(policies, scope).proof is not ProofLevel.CHECKSUM:
+            found[root] = found.get(root, 0) + number
+    return found

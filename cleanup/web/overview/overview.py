@@ -196,9 +196,9 @@ def _urgency(card: Card) -> tuple[Any, ...]:
 
 def _cards(user: User, around: Surroundings, hindrances: tuple[Finding, ...], now: datetime) -> Iterator[Card]:
     roots = around.mine
-    sums = add_up(user, now)
-    outlooks = disk_usage.outlooks(roots, now)
     policies = RetentionPolicy.objects.scoped()
+    sums = add_up(user, now, policies)
+    outlooks = disk_usage.outlooks(roots, now)
     sweeps = _last_sweeps(roots) if user.has_perm("cleanup.view_sweep") else {}
     freed = _freed(user, now)
     foreseen = coming.coming(user, roots, policies, now)
@@ -228,7 +228,7 @@ def _cards(user: User, around: Surroundings, hindrances: tuple[Finding, ...], no
             next_sweep=around.next_sweeps[root.host],
             freed=freed.get(root.name, FreedLately()),
             coming=foreseen.get(root.pk),
-            ahead=proofs_ahead.of_disk(ahead.get(root.pk), by_tone.get(Status.GO, RunSum()).runs),
+            ahead="" if troubled else proofs_ahead.of_disk(ahead.get(root.pk), sums.to_prove(root.pk)),
             added_up_at=sums.at,
             whole=places.include(root.pk, ""),
             links=_links(root),

@@ -1,6 +1,6 @@
 """The sums of the runs that a user sees."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -12,6 +12,8 @@ from django.db.models.functions import Coalesce
 from cleanup.lab.people import permissions
 from cleanup.models import ClearAttempt, LedgerEntry, RunQuerySet, Status
 from cleanup.models.aggregates import bytes_sum
+from cleanup.rules.policies.policy import ScopedPolicy
+from cleanup.runs.proving import proving_counts
 from cleanup.web.overview.disk_bar import RunSum
 from cleanup.web.runs.run_rows import opening_within_a_day
 
@@ -26,18 +28,24 @@ _Key = tuple[permissions.Places, permissions.Places]
 
 @dataclass(frozen=True, kw_only=True)
 class Sums:
-    """By root: all runs (`by_reason`), those that may go within a day, and the safe ones that the user may clear
-    (`mine`).
+    """By root: all runs (`by_reason`), those that may go within a day, the safe ones that the user may clear (`mine`),
+    and how many safe ones need no proof of their bytes (`unproven`).
     """
 
     at: datetime
     by_reason: Mapping[int, Mapping[tuple[Status, str], RunSum]] = field(default_factory=dict)
     soon: Mapping[int, RunSum] = field(default_factory=dict)
     mine: Mapping[int, RunSum] = field(default_factory=dict)
+    unproven: Mapping[int, int] = field(default_factory=dict)
 
     @property
     def runs(self) -> int:
         return sum(found.runs for reasons in self.by_reason.values() for found in reasons.values())
+
+    def to_prove(self, root: int) -> int:
+        """The safe runs of a root that need a proof of their bytes."""
+        safe = self.by_reason.get(root, {}).items()
+        return sum(found.runs for (tone, _), found in safe if tone is Status.GO) - self.unproven.get(root, 0)
 
 
 @dataclass(frozen=True)
@@ -51,9 +59,10 @@ class _KeptTotals:
 _kept: dict[_Key, _KeptTotals] = {}
 
 
-def add_up(user: User, now: datetime) -> Sums:
-    """The sums in one query for all roots; those of very many runs may be older, but never older than the
-    last clear.
+def add_up(user: User, now: datetime, policies: Sequence[ScopedPolicy]) -> Sums:
+    """The sums in one query for all roots, two where a policy asks for less than every byte.
+
+    Those of very many runs may be older, but never older than the last clear.
     """
     seen = permissions.places(user, permissions.VIEW)
     mine = (
@@ -67,10 +76,10 @@ def add_up(user: User, now: datetime) -> Sums:
     kept = _kept.get(place)
     if kept is not None and kept.last_clear == last_clear and now - KEPT_FOR < kept.sums.at <= now:
         return kept.sums
-    sums = _add_up(user, seen, mine, now)
+    sums = _add_up(user, seen, mine, now, policies)
     if sums.runs > KEPT_ABOVE_RUNS:
         if last_clear is None:  # the first time: it must be from before the sums
-            last_clear, sums = _last_clear(), _add_up(user, seen, mine, now)
+            last_clear, sums = _last_clear(), _add_up(user, seen, mine, now, policies)
         if len(_kept) >= _MOST_KEPT:
             _kept.clear()
         _kept[place] = _KeptTotals(sums, last_clear)
@@ -83,7 +92,13 @@ def _last_clear() -> tuple[int, int]:
     return ClearAttempt.objects.filter(phase__in=ClearAttempt.ACTIVE).count(), newest or 0
 
 
-def _add_up(user: User, seen: permissions.Places, mine: permissions.Places, now: datetime) -> Sums:
+def _add_up(
+    user: User,
+    seen: permissions.Places,
+    mine: permissions.Places,
+    now: datetime,
+    policies: Sequence[ScopedPolicy],
+) -> Sums:
     by_reason: dict[int, dict[tuple[Status, str], RunSum]] = {}
     soon: dict[int, RunSum] = {}
     opens = opening_within_a_day(now)
@@ -93,7 +108,13 @@ def _add_up(user: User, seen: permissions.Places, mine: permissions.Places, now:
         found[Status(row["tone"]), row["reason"]] = _amount(row)
         opening = RunSum(runs=row["soon_runs"], bytes=int(row["soon_bytes"] or 0))
         soon[row["root"]] = soon.get(row["root"], RunSum()) + opening
-    return Sums(at=now, by_reason=by_reason, soon=soon, mine=_mine(user, seen, mine, by_reason))
+    return Sums(
+        at=now,
+        by_reason=by_reason,
+        soon=soon,
+        mine=_mine(user, seen, mine, by_reason),
+        unproven=proving_counts.without_need(permissions.runs(user).here(), policies),
+    )
 
 
 def _mine(
