@@ -144,5 +144,7 @@ def test_every_address_that_pages_ask_for_by_themselves_is_known_as_such() -> No
         if "http-equiv" in text:
             reloading.add(str(path.relative_to(templates)))
     assert asked == account.POLLS
-    assert reloading == {f"cleanup/{name}.html" for name in ("clears/batch", "instruments/bench", "runs/detail")}
+    assert reloading == {
+        f"cleanup/{name}.html" for name in ("clears/batch", "clears/waiting", "instruments/bench", "runs/detail")
+    }
     assert {pattern.name for pattern in urls.urlpatterns} >= account.POLLS | account.RELOADING
