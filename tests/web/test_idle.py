@@ -144,6 +144,6 @@ def test_every_address_that_pages_ask_for_by_themselves_is_known_as_such() -> No
         if "http-equiv" in text:
             reloading.add(str(path.relative_to(templates)))
     assert asked == account.POLLS
-    pages = ("clears/batch", "instruments/bench", "runs/detail", "setup/guided")
+    pages = ("clears/batch", "clears/waiting", "instruments/bench", "runs/detail", "setup/guided")
     assert reloading == {f"cleanup/{name}.html" for name in pages}
     assert {pattern.name for pattern in urls.urlpatterns} >= account.POLLS | account.RELOADING
