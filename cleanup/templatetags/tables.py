@@ -14,7 +14,6 @@ PAGES = {
     "run": "run-list",
     "clearbatch": "batch-list",
     "clearattempt": "batch-list",
-    "ledgerentry": "audit",
     "hold": "hold-list",
     "retentionpolicy": "policy-list",
     "sweep": "sweep-list",
