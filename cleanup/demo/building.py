@@ -34,7 +34,7 @@ def build(base: Path, now: datetime, *, share: float | None, most_past: int | No
     if past:
         away = builder.write([_TAKEN_AWAY])
         (path,) = away.values()
-        past.append(DemoBatch(seen_at=now - timedelta(days=25), moves=away, taken_away=[path]))
+        past.append(DemoBatch(seen_at=now - timedelta(days=21), moves=away, taken_away=[path]))
     plan = DemoPlan(
         made_at=now,
         share=share,

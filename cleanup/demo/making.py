@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from django.conf import settings
 from django.utils import timezone
@@ -59,7 +58,8 @@ def _bring_in(base: Path, plan: DemoPlan | None, now: datetime) -> None:
     began = plan.began_at if plan is not None and fresh else now
     with clock.set_back(began) if fresh else nullcontext():
         root = _registered(base, began)
-    _set_policies(root, began, now)
+    if not root.policies.exists():
+        _set_policies(root, began)
     if plan is not None and not done.today:
         _live_until_today(root, base, plan, done)
         _bring_in_today(root, base, plan, now)
@@ -77,16 +77,28 @@ def _registered(base: Path, now: datetime) -> StagingRoot:
     )
 
 
-def _set_policies(root: StagingRoot, began: datetime, now: datetime) -> None:
-    if root.policies.exists():
-        return
+def _set_policies(root: StagingRoot, began: datetime) -> None:
     # For this root only: a real lab in the same database keeps its own policies.
-    add = partial(policy_versions.add_version, root=root, author=past.ACTOR)
-    # The version for test runs clears from the first day; the other is rehearsed until an operator promotes it.
-    add(mode=Mode.MANUAL, now=began)
-    add(mode=Mode.SCHEDULED, retain_hours=24, run_kind="test", rehearse=False, now=began)
-    plates: dict[str, Any] = {"equipment": "PLATE_READER_02", "note": "plates are kept five days"}
-    add(mode=Mode.SCHEDULED, retain_hours=24 * 5, rehearsal_nights=0, now=now, **plates)
+    add = partial(policy_versions.add_version, root=root, author=past.ACTOR, now=began)
+    add(mode=Mode.MANUAL)
+    # It clears from the first day.
+    add(mode=Mode.SCHEDULED, retain_hours=24, run_kind="test", rehearse=False)
+
+
+def _rehearse_policy(root: StagingRoot, now: datetime) -> None:
+    """A version that is new today, and rehearsed until an operator promotes it."""
+    equipment = "PLATE_READER_02"
+    if not root.policies.filter(equipment=equipment).exists():
+        policy_versions.add_version(
+            root=root,
+            author=past.ACTOR,
+            now=now,
+            mode=Mode.SCHEDULED,
+            retain_hours=24 * 5,
+            rehearsal_nights=0,
+            equipment=equipment,
+            note="plates are kept five days",
+        )
 
 
 def _live_until_today(root: StagingRoot, base: Path, plan: DemoPlan, done: DemoProgress) -> None:
@@ -97,6 +109,7 @@ def _live_until_today(root: StagingRoot, base: Path, plan: DemoPlan, done: DemoP
 
 
 def _bring_in_today(root: StagingRoot, base: Path, plan: DemoPlan, now: datetime) -> None:
+    _rehearse_policy(root, now)
     past.move_in(base, plan.today)
     if plan.left_empty:
         waiting.leave_shell(base / "staging" / plan.left_empty, now)

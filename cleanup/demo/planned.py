@@ -163,6 +163,7 @@ _FORTNIGHT = (
     ("CRYO_EM_01", "PROJ-0073", 0.3),
 )
 _EACH = 2
+_HALF_A_YEAR = 215
 # Their copies stay on the NAS, so they are small.
 _PAST_SHARE = 0.3
 # Some months had more to clear than others.
@@ -171,14 +172,12 @@ _BUSY = (1.0, 1.6, 0.8, 1.3, 2.0)
 
 def past_weeks() -> Iterator[PastWeeks]:
     """The past that was cleared, the oldest first: the last half year by fortnights, the one before it by months."""
-    starts = [*range(365, 215, -30), *range(214, 45, -14)]
+    starts = [*range(365, _HALF_A_YEAR, -30), *range(_HALF_A_YEAR - 1, 31, -14)]
     for number, start in enumerate(starts):
         busy = _BUSY[number % len(_BUSY)]
         runs = tuple(
-            Planned(
-                equipment, project, timedelta(days=start - 1.43 * each + 0.31), scale=scale * busy, share=_PAST_SHARE
-            )
-            for each, (equipment, project, scale) in enumerate(_chosen(number))
+            _of_past(equipment, project, start - 1.43 * each + 0.31, scale * busy)
+            for each, (equipment, project, scale) in enumerate(_chosen(number, 1 if start > _HALF_A_YEAR else _EACH))
         )
         test = replace(_of_past("CONFOCAL_01", "PROJ-0042", start - 3.37, 1), test=True)
         seen = timedelta(days=start - 5.02)
@@ -190,6 +189,6 @@ def _of_past(equipment: str, project: str, days: float, scale: float) -> Planned
     return Planned(equipment, project, timedelta(days=days), scale=scale, share=_PAST_SHARE)
 
 
-def _chosen(number: int) -> list[tuple[str, str, float]]:
+def _chosen(number: int, how_many: int) -> list[tuple[str, str, float]]:
     first = number * _EACH
-    return [_FORTNIGHT[each % len(_FORTNIGHT)] for each in range(first, first + _EACH)]
+    return [_FORTNIGHT[each % len(_FORTNIGHT)] for each in range(first, first + how_many)]
