@@ -10,7 +10,7 @@ from cleanup.models.roots import StagingRoot
 
 
 class ProblemCase(models.Model):
-    """A group of alike problems from `since` to `ended_at`; its identity is `monitoring.problems.GroupKey`."""
+    """A group of alike problems from `since` to `ended_at`; its identity is `monitoring.problems.ProblemKey`."""
 
     slug = models.CharField(max_length=20)  # digest of the next four
     kind = models.CharField(max_length=16)

@@ -1,6 +1,7 @@
 """What admins ask of the host of a staging root: to look at a path, to register, to move, to retire."""
 
 import uuid
+from collections.abc import Mapping
 from datetime import datetime
 from typing import ClassVar
 
@@ -69,7 +70,7 @@ class RootRequest(models.Model):
     def only_looks(self) -> bool:
         return self.kind in self.LOOKS
 
-    def advance(self, before: str, after: str, *, now: datetime, answer: dict[str, object] | None = None) -> bool:
+    def advance(self, before: str, after: str, *, now: datetime, answer: Mapping[str, object] | None = None) -> bool:
         """Compare-and-set: False changes nothing, as it was dropped or taken meanwhile."""
         changes: dict[str, object] = {"phase": after}
         if answer is not None:

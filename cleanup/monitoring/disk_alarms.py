@@ -23,7 +23,7 @@ from cleanup.models.aggregates import bytes_sum
 from cleanup.monitoring import evening_mail, links
 from cleanup.rules import disk_alarm, short_texts
 from cleanup.rules.announcements import AnnouncedAmount
-from cleanup.rules.disk_alarm import AlarmMark, DiskFill
+from cleanup.rules.disk_alarm import AlarmMark, MeasuredFill
 from cleanup.rules.quantities import say_about
 from cleanup.rules.reasons import Reason
 
@@ -65,9 +65,9 @@ def look_at(root: StagingRoot, now: datetime) -> DiskForecast | None:
     return forecast
 
 
-def fill_of(forecast: DiskForecast) -> DiskFill:
+def fill_of(forecast: DiskForecast) -> MeasuredFill:
     """What was foreseen, as the rules know it."""
-    return DiskFill(
+    return MeasuredFill(
         at=forecast.at,
         total_bytes=forecast.total_bytes,
         free_bytes=forecast.free_bytes,
@@ -75,7 +75,7 @@ def fill_of(forecast: DiskForecast) -> DiskFill:
     )
 
 
-def say(fill: DiskFill, now: datetime) -> str:
+def say(fill: MeasuredFill, now: datetime) -> str:
     """`Full at about 18:00`, or how full it is if the hour is not known."""
     if fill.free_bytes <= 0:
         return "The disk is full"
@@ -85,7 +85,7 @@ def say(fill: DiskFill, now: datetime) -> str:
     return f"{said[0].upper()}{said[1:]}"
 
 
-def say_figures(fill: DiskFill) -> str:
+def say_figures(fill: MeasuredFill) -> str:
     """`82 % used, 180 GB of 1.0 TB free, about 52 GB arrive an hour`."""
     said = f"{disk_alarm.say_percent(fill)}, {say_about(max(fill.free_bytes, 0))} of {say_about(fill.total_bytes)} free"
     if fill.bytes_an_hour is not None and fill.bytes_an_hour > 0:
@@ -102,7 +102,7 @@ def safe(runs: RunQuerySet, root: StagingRoot) -> AnnouncedAmount:
     return AnnouncedAmount(runs=number, bytes=int(found["size"]))
 
 
-def _keep(root: StagingRoot, fill: DiskFill) -> DiskForecast:
+def _keep(root: StagingRoot, fill: MeasuredFill) -> DiskForecast:
     known = {
         "at": fill.at,
         "total_bytes": fill.total_bytes,
@@ -115,7 +115,7 @@ def _keep(root: StagingRoot, fill: DiskFill) -> DiskForecast:
     return forecast
 
 
-def _tell(forecast: DiskForecast, fill: DiskFill, now: datetime) -> None:
+def _tell(forecast: DiskForecast, fill: MeasuredFill, now: datetime) -> None:
     root = forecast.root
     alert = alerts.open_alert(
         AlertKind.DISK,
@@ -143,7 +143,7 @@ def _subject(root: StagingRoot) -> str:
     return f"disk:{root.pk}"
 
 
-def _mail(forecast: DiskForecast, fill: DiskFill, now: datetime) -> None:
+def _mail(forecast: DiskForecast, fill: MeasuredFill, now: datetime) -> None:
     """One process of all sends it. If none could be sent, the next look tries again."""
     mine = DiskForecast.objects.filter(pk=forecast.pk, alarm_since=forecast.alarm_since)
     if not mine.filter(mailed_at=None).update(mailed_at=now):
@@ -166,7 +166,7 @@ def _mail(forecast: DiskForecast, fill: DiskFill, now: datetime) -> None:
     mine.update(mailed_at=forecast.mailed_at, mails=sent, mail_problem=problem)
 
 
-def _messages(root: StagingRoot, fill: DiskFill, now: datetime) -> Iterator[EmailMessage]:
+def _messages(root: StagingRoot, fill: MeasuredFill, now: datetime) -> Iterator[EmailMessage]:
     for user in get_user_model().objects.filter(is_active=True).exclude(email="").order_by("pk"):
         if _may_act(user, root):
             said = say(fill, now)
@@ -184,7 +184,7 @@ def _may_act(user: User, root: StagingRoot) -> bool:
     )
 
 
-def _text(user: User, root: StagingRoot, fill: DiskFill, now: datetime) -> str:
+def _text(user: User, root: StagingRoot, fill: MeasuredFill, now: datetime) -> str:
     lines = [f"Staging root {root.name} on {root.host}, {root.path}", "", f"{say(fill, now)}.", f"{say_figures(fill)}."]
     amount = safe(permissions.runs(user, permissions.CLEAR), root) if user.has_perm(permissions.CLEAR) else None
     if amount is None:

@@ -37,7 +37,7 @@ class Arrived:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DiskFill:
+class MeasuredFill:
     """A disk for an ordinary user; `bytes_an_hour` is None, and not known, with too few measurements."""
 
     at: datetime
@@ -84,7 +84,7 @@ def pace(arrived: Sequence[Arrived]) -> float | None:
     return statistics.median(slope for _at, slope in slopes)
 
 
-def is_alarming(fill: DiskFill, mark: AlarmMark, now: datetime, *, was: bool) -> bool:
+def is_alarming(fill: MeasuredFill, mark: AlarmMark, now: datetime, *, was: bool) -> bool:
     """Whether people are to be told; `was`: they are told already, and that ends only well below the mark.
 
     While the pace is not known an alarm that was stays.
@@ -103,7 +103,7 @@ def is_alarming(fill: DiskFill, mark: AlarmMark, now: datetime, *, was: bool) ->
     return fill.full_at is not None and fill.full_at - now <= within
 
 
-def is_outdated(fill: DiskFill, now: datetime) -> bool:
+def is_outdated(fill: MeasuredFill, now: datetime) -> bool:
     return abs(now - fill.at) > OUTDATED
 
 
@@ -123,6 +123,6 @@ def say_full(full_at: datetime, now: datetime, zone: ZoneInfo) -> str:
     return f"full {day}at about {moment:%H:%M}"
 
 
-def say_percent(fill: DiskFill) -> str:
+def say_percent(fill: MeasuredFill) -> str:
     """`87 % used`; 100 only of a disk without free bytes."""
     return f"{min(int(fill.percent), 100 if fill.free_bytes <= 0 else 99)} % used"

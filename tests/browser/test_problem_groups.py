@@ -9,7 +9,7 @@ from playwright.sync_api import Page, expect
 from cleanup.lab import alerts
 from cleanup.models import Alert, AlertKind, DiskUsage
 from cleanup.monitoring import disk_alarms
-from cleanup.monitoring.problems import GroupKey, cases
+from cleanup.monitoring.problems import ProblemKey, cases
 from cleanup.rules.reasons import Reason
 from tests.browser.looks import expect_good_to_read
 from tests.tools.rows import run_row
@@ -31,7 +31,7 @@ def stalled(runs, root):
         words = "sync_queued since yesterday, and 24 h is the limit here"
         alerts.open_alert(AlertKind.STALLED_RUN, path, reason=Reason.STALLED, now=since, detail=words, run=run)
     cases.note(now)
-    return GroupKey("stalled_run", "stalled", root.pk)
+    return ProblemKey("stalled_run", "stalled", root.pk)
 
 
 @pytest.fixture

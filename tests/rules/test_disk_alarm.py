@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cleanup.rules import disk_alarm
-from cleanup.rules.disk_alarm import AlarmMark, Arrived, DiskFill, is_alarming, pace, say_full
+from cleanup.rules.disk_alarm import AlarmMark, Arrived, MeasuredFill, is_alarming, pace, say_full
 
 pytestmark = pytest.mark.one_engine(by="function")
 
@@ -59,8 +59,8 @@ def test_a_gap_in_the_measurements_is_no_slope() -> None:
     assert pace([one for one in whole if not HOUR / 2 < NOW - one.at < 3.5 * HOUR]) is None
 
 
-def fill(*, used: float = 0.5, an_hour: float | None = 0) -> DiskFill:
-    return DiskFill(at=NOW, total_bytes=TB, free_bytes=round(TB * (1 - used)), bytes_an_hour=an_hour)
+def fill(*, used: float = 0.5, an_hour: float | None = 0) -> MeasuredFill:
+    return MeasuredFill(at=NOW, total_bytes=TB, free_bytes=round(TB * (1 - used)), bytes_an_hour=an_hour)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def fill(*, used: float = 0.5, an_hour: float | None = 0) -> DiskFill:
         (fill(used=1, an_hour=None), True, True),
     ],
 )
-def test_an_alarm_begins_at_its_mark_and_ends_well_below(disk: DiskFill, begins: bool, stays: bool) -> None:
+def test_an_alarm_begins_at_its_mark_and_ends_well_below(disk: MeasuredFill, begins: bool, stays: bool) -> None:
     assert is_alarming(disk, AlarmMark(), NOW, was=False) is begins
     assert is_alarming(disk, AlarmMark(), NOW, was=True) is stays
 

@@ -311,7 +311,7 @@ def _of_a_root(root: StagingRoot, now) -> SimpleNamespace:
     breaker = SweepBreaker.objects.create(root=root, sweep=sweep, kind="share", detail="too many", opened_at=now)
     asked = {"kind": "look_staging", "host": root.host, "actor": "admin", "asked": {"path": root.path}}
     root_request = RootRequest.objects.create(root=root, asked_at=now, **asked)
-    group = SimpleNamespace(pk=problems.GroupKey("stalled_run", "stalled", root.pk).slug)
+    group = SimpleNamespace(pk=problems.ProblemKey("stalled_run", "stalled", root.pk).slug)
     return SimpleNamespace(root=root, sweep=sweep, breaker=breaker, root_request=root_request, group=group)
 
 

@@ -8,19 +8,19 @@ from django.db.models import F, OuterRef, Subquery
 from django.db.models.functions import Coalesce, Least
 
 from cleanup.models import DiskUsage, LedgerEntry, LedgerKind, StagingRoot
-from cleanup.rules.disk_alarm import WINDOW, Arrived, DiskFill, pace
+from cleanup.rules.disk_alarm import WINDOW, Arrived, MeasuredFill, pace
 
 # (began, ended, bytes on the disk)
 _Freed = tuple[datetime, datetime, int]
 
 
-def fill_of_root(root: StagingRoot, now: datetime) -> DiskFill | None:
+def fill_of_root(root: StagingRoot, now: datetime) -> MeasuredFill | None:
     """The fill of a root's disk as last measured, and its pace; None if it was never measured. Two questions."""
     samples = list(DiskUsage.objects.filter(root=root, at__gte=now - WINDOW, at__lte=now).order_by("at"))
     last = samples[-1] if samples else DiskUsage.objects.filter(root=root, at__lte=now).order_by("at").last()
     if last is None:
         return None
-    return DiskFill(
+    return MeasuredFill(
         at=last.at,
         total_bytes=last.total_bytes,
         free_bytes=last.free_bytes,

@@ -2,7 +2,7 @@
 
 from cleanup.monitoring.problems.counting import MOST, Counted, count, counted
 from cleanup.monitoring.problems.group import SHOWN_OF_GROUP, Checked, ProblemGroup
-from cleanup.monitoring.problems.kinds import GroupKey, OpenProblem, ProblemKind, Urgency
+from cleanup.monitoring.problems.kinds import OpenProblem, ProblemKey, ProblemKind, Urgency
 from cleanup.monitoring.problems.listing import checked, listed
 from cleanup.monitoring.problems.seen import (
     BLOCKED_LOOKED_AT,
@@ -20,9 +20,9 @@ __all__ = [
     "SHOWN_OF_GROUP",
     "Checked",
     "Counted",
-    "GroupKey",
     "OpenProblem",
     "ProblemGroup",
+    "ProblemKey",
     "ProblemKind",
     "Urgency",
     "alerts",

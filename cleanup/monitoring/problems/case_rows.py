@@ -8,7 +8,7 @@ from django.db.models import OuterRef, Q, QuerySet, Subquery
 
 from cleanup.lab.people import permissions
 from cleanup.models import AlertKind, CaseDeed, CaseNote, ProblemCase
-from cleanup.monitoring.problems.kinds import GroupKey, ProblemKind
+from cleanup.monitoring.problems.kinds import ProblemKey, ProblemKind
 
 # Ended cases are found for so long.
 KEPT = timedelta(days=90)
@@ -18,11 +18,11 @@ LISTED = 1_000
 _OF_A_HOST = (ProblemKind.OF_HOST, AlertKind.CLUSTER, AlertKind.HOST, AlertKind.SCHEDULE)
 
 
-def key_of(case: ProblemCase) -> GroupKey:
-    return GroupKey(case.kind, case.reason, case.root_id or 0, case.place)
+def key_of(case: ProblemCase) -> ProblemKey:
+    return ProblemKey(case.kind, case.reason, case.root_id or 0, case.place)
 
 
-def open_cases(keys: Collection[GroupKey]) -> dict[GroupKey, ProblemCase]:
+def open_cases(keys: Collection[ProblemKey]) -> dict[ProblemKey, ProblemCase]:
     """The open cases of some groups, each with its latest note (`last_note`, `last_note_by`). One question."""
     if not keys:
         return {}

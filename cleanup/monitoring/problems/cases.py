@@ -18,7 +18,7 @@ from cleanup.models import CaseDeed, CaseNote, ProblemCase
 from cleanup.monitoring import surroundings
 from cleanup.monitoring.problems import counting, listing, seen
 from cleanup.monitoring.problems.case_rows import KEPT, key_of
-from cleanup.monitoring.problems.kinds import GroupKey, ProblemKind, alert_key
+from cleanup.monitoring.problems.kinds import ProblemKey, ProblemKind, alert_key
 from cleanup.rules.quantities import say_count
 
 # Nothing is written of a case that is as it was, but this: pages that poll would be told of news.
@@ -53,7 +53,7 @@ def note(now: datetime) -> int:
     return len(groups)
 
 
-def case_of(key: GroupKey, now: datetime) -> ProblemCase | None:
+def case_of(key: ProblemKey, now: datetime) -> ProblemCase | None:
     """The open case of a group, noted just now; None if there is no such group any more."""
     note(now)
     return ProblemCase.objects.filter(slug=key.slug, ended_at=None).first()
@@ -95,7 +95,7 @@ def _do(case: ProblemCase, deed: CaseDeed, actor: str, now: datetime, *, text: s
         CaseNote.objects.create(case=case, at=now, author=actor, deed=deed, text=text)
 
 
-def _note(key: GroupKey, number: int, span: _Span, now: datetime) -> None:
+def _note(key: ProblemKey, number: int, span: _Span, now: datetime) -> None:
     known = {"number": number, "newest_at": span.newest, "escalated": span.escalated}
     case = ProblemCase.objects.filter(slug=key.slug, ended_at=None).first()
     if case is None:
@@ -117,7 +117,7 @@ def _note(key: GroupKey, number: int, span: _Span, now: datetime) -> None:
             _do(case, CaseDeed.CAME_BACK, "", now, text=why, **nobody, **_NOT_PUT_OFF)
 
 
-def _end_others(there: frozenset[GroupKey], now: datetime) -> None:
+def _end_others(there: frozenset[ProblemKey], now: datetime) -> None:
     for case in ProblemCase.objects.filter(ended_at=None):
         if key_of(case) in there:
             continue
@@ -136,7 +136,7 @@ def _forget(now: datetime) -> None:
         old.delete()
 
 
-def _spans(user: User) -> Iterator[tuple[GroupKey, _Span]]:
+def _spans(user: User) -> Iterator[tuple[ProblemKey, _Span]]:
     """Of the groups that can have many members; hosts have few."""
     of_roots = seen.alerts(user).exclude(root=None).order_by().values_list("kind", "reason", "root")
     for kind, reason, root, since, newest in of_roots.annotate(oldest=Min("since"), newest=Max("since")):
@@ -145,7 +145,7 @@ def _spans(user: User) -> Iterator[tuple[GroupKey, _Span]]:
     for reason, root, since, newest, escalated in left.annotate(
         oldest=Min("first_seen_at"), newest=Max("first_seen_at"), escalated=Count("escalated_at")
     ):
-        yield GroupKey(ProblemKind.LEFT, reason, root), _Span(since, newest, bool(escalated))
+        yield ProblemKey(ProblemKind.LEFT, reason, root), _Span(since, newest, bool(escalated))
     runs = seen.largest_blocked(user).order_by().values_list("reason", "root")
     for reason, root, since, newest in runs.annotate(oldest=Min("stood_since"), newest=Max("stood_since")):
-        yield GroupKey(ProblemKind.RUNS, reason, root), _Span(since, newest)
+        yield ProblemKey(ProblemKind.RUNS, reason, root), _Span(since, newest)

@@ -14,7 +14,7 @@ from cleanup.clears import batches
 from cleanup.lab import readiness
 from cleanup.models import ClearBatch, ProblemCase
 from cleanup.monitoring.problems import seen
-from cleanup.monitoring.problems.kinds import OURS, GroupKey, ProblemKind, alert_key
+from cleanup.monitoring.problems.kinds import OURS, ProblemKey, ProblemKind, alert_key
 from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
 
@@ -28,8 +28,8 @@ _CARED = 0  # in place of a number: this group is somebody's
 class Counted:
     """The number of members by group, and the groups that have been taken or put off."""
 
-    numbers: dict[GroupKey, int]
-    cared: frozenset[GroupKey]
+    numbers: dict[ProblemKey, int]
+    cared: frozenset[ProblemKey]
 
     @property
     def nobodys(self) -> int:
@@ -47,14 +47,14 @@ def count(user: User, now: datetime, *, hindrances: tuple[Finding, ...] | None =
 
 def counted(user: User, now: datetime, *, hindrances: Iterable[Finding]) -> Counted:
     """One question; `hindrances` are this host's."""
-    numbers: dict[GroupKey, int] = {
-        GroupKey(ProblemKind.OF_HOST, finding.reason, place=settings.EXLAB_HOST): 1 for finding in hindrances
+    numbers: dict[ProblemKey, int] = {
+        ProblemKey(ProblemKind.OF_HOST, finding.reason, place=settings.EXLAB_HOST): 1 for finding in hindrances
     }
     cared = set()
     first, *others = _parts(user, now)
     for kind, reason, root, place, number in first.union(*others, all=True)[: 2 * MOST]:
         if number == _CARED:
-            cared.add(GroupKey(kind, reason, root, place))
+            cared.add(ProblemKey(kind, reason, root, place))
         else:
             key = _key(kind, reason, root, place)
             numbers[key] = numbers.get(key, 0) + number
@@ -66,11 +66,11 @@ def cared_for(now: datetime) -> Q:
     return ~Q(acknowledged_by="") | ~Q(assigned_to="") | Q(snoozed_until__gt=now)
 
 
-def _key(kind: str, reason: str, root: int, place: str) -> GroupKey:
+def _key(kind: str, reason: str, root: int, place: str) -> ProblemKey:
     """Databases write a UUID each in its own way."""
     if kind not in OURS:
         return alert_key(kind, reason, root, place)
-    return GroupKey(kind, reason, root, place.replace("-", "") if kind in _OF_BATCHES else place)
+    return ProblemKey(kind, reason, root, place.replace("-", "") if kind in _OF_BATCHES else place)
 
 
 def _parts(user: User, now: datetime) -> list[QuerySet[Any, Any]]:

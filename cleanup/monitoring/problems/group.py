@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from cleanup.models import HostClock, ProblemCase, StagingRoot
-from cleanup.monitoring.problems.kinds import GroupKey, OpenProblem, Urgency
+from cleanup.monitoring.problems.kinds import OpenProblem, ProblemKey, Urgency
 
 # A list shows at most this many of each group; a group's page has them all.
 SHOWN_OF_GROUP = 10
@@ -15,7 +15,7 @@ SHOWN_OF_GROUP = 10
 class ProblemGroup:
     """Alike problems: `problems` are some of them, `number` counts all. `case`: who has it, if that was ever noted."""
 
-    key: GroupKey
+    key: ProblemKey
     number: int
     problems: list[OpenProblem] = field(default_factory=list)
     case: ProblemCase | None = None
@@ -51,8 +51,8 @@ class Checked:
     clocks: list[HostClock]
 
 
-def by_key(problems: Collection[OpenProblem]) -> dict[GroupKey, list[OpenProblem]]:
-    found: dict[GroupKey, list[OpenProblem]] = {}
+def by_key(problems: Collection[OpenProblem]) -> dict[ProblemKey, list[OpenProblem]]:
+    found: dict[ProblemKey, list[OpenProblem]] = {}
     for problem in problems:
         found.setdefault(problem.key, []).append(problem)
     return found

@@ -95,7 +95,7 @@ _OF_A_STOP = "what-goes-by-itself"
 
 
 @dataclass(frozen=True, order=True)
-class GroupKey:
+class ProblemKey:
     """What alike problems share: kind, reason, and their staging root (0: none) or another place, such as a host.
 
     It stays the same while members come and go, and after a restart.
@@ -131,7 +131,7 @@ class OpenProblem:
     `runs`, `bytes` (logical) and `looked_at`: of a group of blocked runs; `until`: when a NAS is asked again.
     """
 
-    key: GroupKey
+    key: ProblemKey
     detail: str = ""
     root: StagingRoot | None = None
     run: Run | None = None
@@ -162,11 +162,11 @@ class OpenProblem:
 OURS = frozenset(map(str, ProblemKind))
 
 
-def alert_key(kind: str, reason: str, root: int | None, subject: str) -> GroupKey:
+def alert_key(kind: str, reason: str, root: int | None, subject: str) -> ProblemKey:
     """The group of an alert; without a staging root its place is the host that the subject names."""
     if kind == AlertKind.SCHEDULE and reason == Reason.BREAKER_OPEN and root:  # some see no breakers, but their alert
-        return GroupKey(ProblemKind.BREAKER, reason, root)
-    return GroupKey(kind, reason, root or 0, "" if root else place_of_alert(subject))
+        return ProblemKey(ProblemKind.BREAKER, reason, root)
+    return ProblemKey(kind, reason, root or 0, "" if root else place_of_alert(subject))
 
 
 def place_of_alert(subject: str) -> str:

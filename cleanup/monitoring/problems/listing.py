@@ -18,7 +18,7 @@ from cleanup.monitoring.problems import counting, seen
 from cleanup.monitoring.problems.case_rows import open_cases
 from cleanup.monitoring.problems.counting import Counted
 from cleanup.monitoring.problems.group import SHOWN_OF_GROUP, Checked, ProblemGroup, by_key
-from cleanup.monitoring.problems.kinds import OURS, GroupKey, OpenProblem, ProblemKind, alert_key, place_of_alert
+from cleanup.monitoring.problems.kinds import OURS, OpenProblem, ProblemKey, ProblemKind, alert_key, place_of_alert
 from cleanup.monitoring.surroundings import Surroundings
 from cleanup.rules.facts import Finding
 from cleanup.rules.reasons import Reason
@@ -57,7 +57,7 @@ def checked(around: Surroundings) -> Checked:
     return Checked(around.mine, max(filter(None, watched_at), default=None), list(clocks))
 
 
-def members_of(user: User, key: GroupKey) -> "QuerySet[Any] | None":
+def members_of(user: User, key: ProblemKey) -> "QuerySet[Any] | None":
     """All members of a group that can have many, in their order: alerts or orphans; None for the others."""
     if key.kind == ProblemKind.LEFT:
         return _of_left(seen.visible_orphans(user).filter(root=key.root, reason=key.reason))
@@ -87,7 +87,7 @@ def _members(
 ) -> Iterator[OpenProblem]:
     """What no group has is not asked for."""
     for finding in hindrances:
-        key = GroupKey(ProblemKind.OF_HOST, finding.reason, place=settings.EXLAB_HOST)
+        key = ProblemKey(ProblemKind.OF_HOST, finding.reason, place=settings.EXLAB_HOST)
         yield OpenProblem(key=key, detail=finding.detail)
     yield from _of_roots(around)
     if found.has(ProblemKind.OF_NAS):
@@ -99,7 +99,7 @@ def _members(
         yield from map(_problem_of_orphan, _few(_of_left(seen.visible_orphans(user)), "reason", "root"))
     if around.breakers:
         for breaker in seen.breakers(user).select_related("root", "sweep"):
-            key = GroupKey(ProblemKind.BREAKER, Reason.BREAKER_OPEN, breaker.root_id)
+            key = ProblemKey(ProblemKind.BREAKER, Reason.BREAKER_OPEN, breaker.root_id)
             yield OpenProblem(
                 key=key, detail=breaker.detail, root=breaker.root, breaker=breaker, since=breaker.opened_at
             )
@@ -143,7 +143,7 @@ def _problem_of_alert(alert: Alert) -> OpenProblem:
 
 def _problem_of_orphan(orphan: Orphan) -> OpenProblem:
     return OpenProblem(
-        key=GroupKey(ProblemKind.LEFT, orphan.reason, orphan.root_id),
+        key=ProblemKey(ProblemKind.LEFT, orphan.reason, orphan.root_id),
         detail=orphan.detail,
         root=orphan.root,
         orphan=orphan,
@@ -156,7 +156,7 @@ def _of_roots(around: Surroundings) -> Iterator[OpenProblem]:
     told = Alert.objects.filter(watchdog.about_roots(), ended_at=None).order_by().values_list("root", "since")
     since = dict(told) if troubled else {}
     for root in troubled:
-        key = GroupKey(ProblemKind.OF_ROOT, root.problem, root.pk)
+        key = ProblemKey(ProblemKind.OF_ROOT, root.problem, root.pk)
         yield OpenProblem(key=key, root=root, since=since.get(root.pk))
 
 
@@ -166,7 +166,7 @@ def _of_nas(around: Surroundings, now: datetime) -> Iterator[OpenProblem]:
         if (breaker.host, breaker.token) not in by_nas:
             continue
         yield OpenProblem(
-            key=GroupKey(ProblemKind.OF_NAS, breaker.reason, place=f"{breaker.host}:{breaker.token}"),
+            key=ProblemKey(ProblemKind.OF_NAS, breaker.reason, place=f"{breaker.host}:{breaker.token}"),
             detail=breaker.detail,
             root=by_nas[breaker.host, breaker.token],
             since=breaker.since,
@@ -177,7 +177,7 @@ def _of_nas(around: Surroundings, now: datetime) -> Iterator[OpenProblem]:
 def _unwatched(around: Surroundings) -> Iterator[OpenProblem]:
     mine = {root.host for root in around.mine}
     for host in filter(mine.__contains__, around.unwatched):
-        key = GroupKey(ProblemKind.UNWATCHED, place=host)
+        key = ProblemKey(ProblemKind.UNWATCHED, place=host)
         yield OpenProblem(key=key, host=host, since=around.watched_at.get(host))
 
 
@@ -185,7 +185,7 @@ def _forgotten(user: User, now: datetime) -> Iterator[OpenProblem]:
     for batch in batches.forgotten(user, now):
         kind = ProblemKind.CALLED_OFF if batch.is_called_off_by_itself else ProblemKind.PAUSED
         yield OpenProblem(
-            key=GroupKey(kind, place=batch.pk.hex),
+            key=ProblemKey(kind, place=batch.pk.hex),
             detail=batches.say_forgotten(batch),
             batch=batch,
             since=batch.paused_at or batch.stopped_at,
@@ -202,7 +202,7 @@ def _blocked(user: User, around: Surroundings) -> Iterator[OpenProblem]:
     roots = {root.pk: root for root in around.roots}
     for root, reason, runs, size, looked_at, since in by_reason:
         yield OpenProblem(
-            key=GroupKey(ProblemKind.RUNS, reason, root),
+            key=ProblemKey(ProblemKind.RUNS, reason, root),
             root=roots.get(root),
             runs=runs,
             bytes=size or 0,

@@ -86,7 +86,7 @@ class PutOffForm(forms.Form):
         return f"the end of {day.day} {day:%B %Y}"
 
 
-class NoteForm(forms.Form):
+class CaseNoteForm(forms.Form):
     text = forms.CharField(
         label="Note", max_length=short_texts.MAX_REASON, widget=forms.TextInput(attrs={"autocomplete": "off"})
     )

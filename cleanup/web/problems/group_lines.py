@@ -11,7 +11,7 @@ from django.urls import reverse
 from cleanup.lab.people import permissions
 from cleanup.models import AlertKind, AttemptKind, ClearAttempt, Orphan, OrphanKind, StagingRoot
 from cleanup.monitoring import links, problems
-from cleanup.monitoring.problems import GroupKey, OpenProblem, ProblemGroup, ProblemKind, Urgency
+from cleanup.monitoring.problems import OpenProblem, ProblemGroup, ProblemKey, ProblemKind, Urgency
 from cleanup.rules.reasons import Reason
 from cleanup.runs.orphans import orphans
 from cleanup.runs.orphans.orphans import NextStep
@@ -121,7 +121,7 @@ def sections(found: Iterable[GroupView]) -> list[Section]:
     return [Section(urgency, by_urgency[urgency]) for urgency in Urgency if urgency in by_urgency]
 
 
-def name_of(key: GroupKey) -> str:
+def name_of(key: ProblemKey) -> str:
     """What is wrong, in one sentence."""
     match key.kind:
         case ProblemKind.UNWATCHED:

@@ -18,11 +18,11 @@ from cleanup.lab import readiness
 from cleanup.lab.people import permissions
 from cleanup.models import ProblemCase
 from cleanup.monitoring import problems, surroundings
-from cleanup.monitoring.problems import Counted, GroupKey, ProblemGroup, case_rows, cases, listing
+from cleanup.monitoring.problems import Counted, ProblemGroup, ProblemKey, case_rows, cases, listing
 from cleanup.monitoring.surroundings import Surroundings
 from cleanup.web.decorators import may_look
 from cleanup.web.problems import group_lines
-from cleanup.web.problems.group_forms import AssignForm, GroupAction, NoteForm, PutOffForm
+from cleanup.web.problems.group_forms import AssignForm, CaseNoteForm, GroupAction, PutOffForm
 from cleanup.web.requests import SignedIn
 from cleanup.web.sweeps.sweep_list import roots_to_go_on
 
@@ -79,7 +79,7 @@ def ended_problems(request: SignedIn) -> HttpResponse:
     return render(request, "cleanup/problems/ended.html", context)
 
 
-def _find(found: Counted, slug: str) -> GroupKey | None:
+def _find(found: Counted, slug: str) -> ProblemKey | None:
     return next((key for key in found.numbers if key.slug == slug), None)
 
 
@@ -93,7 +93,7 @@ def _not_there(request: SignedIn, slug: str) -> HttpResponse:
 
 
 def _whole_group(
-    user: User, now: datetime, key: GroupKey, found: Counted, around: Surroundings, number: str
+    user: User, now: datetime, key: ProblemKey, found: Counted, around: Surroundings, number: str
 ) -> tuple[ProblemGroup, Any]:
     """The group with the members of one page of it; groups of which there are few members have one page."""
     alone = Counted({key: found.numbers[key]}, found.cared)
@@ -107,7 +107,7 @@ def _whole_group(
     return ProblemGroup(key=key, number=found.numbers[key], problems=shown, case=case), page
 
 
-def _forms(request: SignedIn, key: GroupKey, now: datetime) -> dict[str, Any]:
+def _forms(request: SignedIn, key: ProblemKey, now: datetime) -> dict[str, Any]:
     """All forms, the one that was sent with what was typed."""
     action = request.POST.get("action", "")
     data = {each: request.POST if action == each else None for each in GroupAction}
@@ -120,11 +120,11 @@ def _forms(request: SignedIn, key: GroupKey, now: datetime) -> dict[str, Any]:
     return {
         "assign_form": AssignForm(data[GroupAction.ASSIGN], may_see=sees),
         "put_off_form": PutOffForm(data[GroupAction.PUT_OFF]),
-        "note_form": NoteForm(data[GroupAction.NOTE]),
+        "note_form": CaseNoteForm(data[GroupAction.NOTE]),
     }
 
 
-def _act(request: SignedIn, key: GroupKey, asked: dict[str, Any], now: datetime) -> bool:
+def _act(request: SignedIn, key: ProblemKey, asked: dict[str, Any], now: datetime) -> bool:
     """Do what was asked for; False, and nothing is done, where the form is wrong."""
     action = request.POST.get("action", "")
     form: forms.Form | None = asked.get(f"{action}_form")
@@ -162,7 +162,7 @@ def _do(action: GroupAction, case: ProblemCase, asked: dict[str, Any], me: str, 
             return "Your note is kept."
 
 
-def _proposed(key: GroupKey) -> list[str]:
+def _proposed(key: ProblemKey) -> list[str]:
     """Accounts that may look at the group's staging root, or anywhere."""
     view = Q(user_permissions__codename=_VIEW) | Q(groups__permissions__codename=_VIEW)
     own = Q(staging_access__isnull=False) & Q(staging_access__root=None)

@@ -9,7 +9,7 @@ from django.contrib.auth.models import User
 from cleanup.lab import alerts
 from cleanup.models import Alert, AlertKind, CaseNote, Heartbeat, NasBreaker, Orphan, ProblemCase, Run, StagingRoot
 from cleanup.monitoring import problems, watchdog
-from cleanup.monitoring.problems import GroupKey, case_rows, cases
+from cleanup.monitoring.problems import ProblemKey, case_rows, cases
 from cleanup.rules.reasons import Reason
 from tests.tools.rows import run_row
 
@@ -46,8 +46,8 @@ def badge(user: User, now: datetime) -> int:
     return problems.count(User.objects.get(pk=user.pk), now, hindrances=())
 
 
-def key_of(root: StagingRoot) -> GroupKey:
-    return GroupKey(AlertKind.STALLED_RUN, Reason.STALLED, root.pk)
+def key_of(root: StagingRoot) -> ProblemKey:
+    return ProblemKey(AlertKind.STALLED_RUN, Reason.STALLED, root.pk)
 
 
 def case_of(root: StagingRoot, now: datetime) -> ProblemCase:
@@ -117,7 +117,7 @@ def test_one_that_takes_anothers_place_brings_it_back_and_a_smaller_group_does_n
 def test_one_that_an_admin_must_decide_brings_it_back(root: StagingRoot, everyone: User, now: datetime) -> None:
     seen = {"first_seen_at": now, "seen_at": now, "measured_at": now, "reason": Reason.STRAY_FILE, "kind": "stray"}
     Orphan.objects.create(root=root, path="FLOW_01/x", **seen)
-    case = cases.case_of(GroupKey(problems.ProblemKind.LEFT, Reason.STRAY_FILE, root.pk), now)
+    case = cases.case_of(ProblemKey(problems.ProblemKind.LEFT, Reason.STRAY_FILE, root.pk), now)
     assert case is not None
     cases.put_off(case, until=now + 2 * DAY, said="the end of Wednesday", actor="admin", now=now)
     assert badge(everyone, now) == 0

@@ -10,7 +10,7 @@ from django.test import Client
 from cleanup.lab import alerts
 from cleanup.models import Alert, AlertKind, CaseNote, Heartbeat, ProblemCase, Run, StagingRoot
 from cleanup.monitoring import watchdog
-from cleanup.monitoring.problems import GroupKey, cases
+from cleanup.monitoring.problems import ProblemKey, cases
 from cleanup.rules.reasons import Reason
 from tests.tools.rows import run_row
 
@@ -36,7 +36,7 @@ def stall(root, number, now):
 def group(root, now):
     """The address of the group of 60 runs that stand still."""
     stall(root, 60, now - timedelta(hours=3))
-    return f"/problems/groups/{GroupKey('stalled_run', 'stalled', root.pk).slug}/"
+    return f"/problems/groups/{ProblemKey('stalled_run', 'stalled', root.pk).slug}/"
 
 
 def text_of(answer):
