@@ -158,7 +158,7 @@ def test_the_keyboard_alone_is_enough(page: Page, live_server, runs, sign_in):
     expect(button).to_be_focused()
     page.keyboard.press("Enter")
     expect(page.get_by_role("dialog")).to_be_visible()
-    for _ in range(3):  # the reason, Cancel, Clear now
+    for _ in range(5):  # the two paths that unfold, the reason, Cancel, Clear now
         page.keyboard.press("Tab")
     expect(page.get_by_role("dialog").get_by_role("button", name="Clear now")).to_be_focused()
     page.keyboard.press("Enter")
