@@ -48,7 +48,7 @@ def answer(key: str) -> str:
         except OSError as error:
             found = {"problem": f"It cannot be looked at: {os.strerror(error.errno or 0)}."}
         except Exception as error:  # the page must not wait for ever; it is raised again
-            fault = {"problem": f"It failed: {type(error).__name__}, see the log of the worker."}
+            fault: Answer = {"problem": f"It failed: {type(error).__name__}, see the log of the worker."}
             request.advance(_RUNNING, _DONE, now=timezone.now(), answer=fault)
             raise
         request.advance(_RUNNING, _DONE, now=timezone.now(), answer=found)
