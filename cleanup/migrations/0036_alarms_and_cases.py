@@ -30,6 +30,7 @@ class Migration(migrations.Migration):
                 ('free_bytes', models.BigIntegerField()),
                 ('bytes_an_hour', models.BigIntegerField(blank=True, null=True, verbose_name='bytes that arrive an hour')),
                 ('full_at', models.DateTimeField(blank=True, null=True, verbose_name='full at about')),
+                ('foreseen', models.BooleanField(default=False, verbose_name='will be full too soon, as was last known')),
                 ('alarm_since', models.DateTimeField(blank=True, null=True, verbose_name='people are told since')),
                 ('mailed_at', models.DateTimeField(blank=True, null=True)),
                 ('mails', models.PositiveIntegerField(default=0, verbose_name='number of recipients')),

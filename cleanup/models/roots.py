@@ -89,6 +89,7 @@ class DiskForecast(models.Model):
     free_bytes = models.BigIntegerField()
     bytes_an_hour = models.BigIntegerField("bytes that arrive an hour", null=True, blank=True)  # empty: not known
     full_at = models.DateTimeField("full at about", null=True, blank=True)
+    foreseen = models.BooleanField("will be full too soon, as was last known", default=False)
     # An episode; its mail is sent once.
     alarm_since = models.DateTimeField("people are told since", null=True, blank=True)
     mailed_at = models.DateTimeField(null=True, blank=True)

@@ -23,7 +23,7 @@ from cleanup.models.aggregates import bytes_sum
 from cleanup.monitoring import evening_mail, links
 from cleanup.rules import disk_alarm, short_texts
 from cleanup.rules.announcements import AnnouncedAmount
-from cleanup.rules.disk_alarm import AlarmMark, MeasuredFill
+from cleanup.rules.disk_alarm import AlarmMark, DiskAlarm, MeasuredFill
 from cleanup.rules.quantities import say_about
 from cleanup.rules.reasons import Reason
 
@@ -58,7 +58,12 @@ def look_at(root: StagingRoot, now: datetime) -> DiskForecast | None:
         return None
     forecast = _keep(root, fill)
     mark = AlarmMark(root.alarm_percent, root.alarm_hours)
-    if disk_alarm.is_alarming(fill, mark, now, was=forecast.alarm_since is not None):
+    was = DiskAlarm(on=forecast.alarm_since is not None, foreseen=forecast.foreseen)
+    alarm = disk_alarm.next_alarm(fill, mark, now, was)
+    if alarm.foreseen != was.foreseen:
+        forecast.foreseen = alarm.foreseen
+        forecast.save(update_fields=["foreseen"])
+    if alarm.on:
         _tell(forecast, fill, now)
     else:
         _end(forecast, now)
@@ -76,11 +81,11 @@ def fill_of(forecast: DiskForecast) -> MeasuredFill:
 
 
 def say(fill: MeasuredFill, now: datetime) -> str:
-    """`Full at about 18:00`, or how full it is if the hour is not known."""
+    """`Full at about 18:00`, or `Nearly full` if the hour is not known."""
     if fill.free_bytes <= 0:
         return "The disk is full"
     if fill.full_at is None:
-        return disk_alarm.say_percent(fill).capitalize()
+        return "Nearly full"
     said = disk_alarm.say_full(fill.full_at, now, evening_mail.zone())
     return f"{said[0].upper()}{said[1:]}"
 

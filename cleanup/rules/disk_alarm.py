@@ -66,6 +66,14 @@ class AlarmMark:
     hours: int | None = DEFAULT_HOURS
 
 
+@dataclass(frozen=True)
+class DiskAlarm:
+    """`on`: people are told. `foreseen`: by the pace, as last known, the disk will be full too soon."""
+
+    on: bool = False
+    foreseen: bool = False
+
+
 def pace(arrived: Sequence[Arrived]) -> float | None:
     """Bytes that arrive an hour, by measurements in their order; None with too few of them."""
     if not arrived or arrived[-1].at - arrived[0].at < SHORTEST:
@@ -84,22 +92,24 @@ def pace(arrived: Sequence[Arrived]) -> float | None:
     return statistics.median(slope for _at, slope in slopes)
 
 
-def is_alarming(fill: MeasuredFill, mark: AlarmMark, now: datetime, *, was: bool) -> bool:
-    """Whether people are to be told; `was`: they are told already, and that ends only well below the mark.
+def next_alarm(fill: MeasuredFill, mark: AlarmMark, now: datetime, was: DiskAlarm) -> DiskAlarm:
+    """Whether people are to be told, by a new measurement. An alarm ends only well below its mark.
 
-    While the pace is not known an alarm that was stays.
+    While the pace is not known, what was foreseen stays foreseen.
     """
     if mark.percent is None and mark.hours is None:
-        return False
-    if fill.free_bytes <= 0:
-        return True
-    if mark.percent is not None and fill.percent >= mark.percent - POINTS_BELOW * was:
-        return True
+        return DiskAlarm()
+    foreseen = _is_foreseen(fill, mark, now, was)
+    reached = mark.percent is not None and fill.percent >= mark.percent - POINTS_BELOW * was.on
+    return DiskAlarm(on=fill.free_bytes <= 0 or reached or foreseen, foreseen=foreseen)
+
+
+def _is_foreseen(fill: MeasuredFill, mark: AlarmMark, now: datetime, was: DiskAlarm) -> bool:
     if mark.hours is None:
         return False
     if fill.bytes_an_hour is None:
-        return was
-    within = mark.hours * _HOUR * (LONGER if was else 1)
+        return was.foreseen
+    within = mark.hours * _HOUR * (LONGER if was.on else 1)
     return fill.full_at is not None and fill.full_at - now <= within
 
 

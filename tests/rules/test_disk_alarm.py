@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cleanup.rules import disk_alarm
-from cleanup.rules.disk_alarm import AlarmMark, Arrived, MeasuredFill, is_alarming, pace, say_full
+from cleanup.rules.disk_alarm import AlarmMark, Arrived, DiskAlarm, MeasuredFill, next_alarm, pace, say_full
 
 pytestmark = pytest.mark.one_engine(by="function")
 
@@ -76,20 +76,32 @@ def fill(*, used: float = 0.5, an_hour: float | None = 0) -> MeasuredFill:
         (fill(an_hour=500 * GB / 36), False, True),
         (fill(an_hour=500 * GB / 37), False, False),
         (fill(an_hour=-50 * GB), False, False),
-        (fill(an_hour=None), False, True),  # not known: nothing begins, and nothing ends
+        (fill(an_hour=None), False, False),
         (fill(used=1, an_hour=None), True, True),
     ],
 )
 def test_an_alarm_begins_at_its_mark_and_ends_well_below(disk: MeasuredFill, begins: bool, stays: bool) -> None:
-    assert is_alarming(disk, AlarmMark(), NOW, was=False) is begins
-    assert is_alarming(disk, AlarmMark(), NOW, was=True) is stays
+    assert next_alarm(disk, AlarmMark(), NOW, DiskAlarm()).on is begins
+    assert next_alarm(disk, AlarmMark(), NOW, DiskAlarm(on=True)).on is stays
+
+
+def test_what_was_foreseen_stays_while_the_pace_is_not_known() -> None:
+    """A host that was off for an hour has no pace for some hours. An alarm by the share alone does not wait for one."""
+    foreseen = next_alarm(fill(an_hour=500 * GB / 24), AlarmMark(), NOW, DiskAlarm())
+    assert foreseen == DiskAlarm(on=True, foreseen=True)
+    assert next_alarm(fill(an_hour=None), AlarmMark(), NOW, foreseen) == foreseen
+    assert next_alarm(fill(an_hour=0), AlarmMark(), NOW, foreseen) == DiskAlarm()
+    full = next_alarm(fill(used=0.9, an_hour=None), AlarmMark(), NOW, DiskAlarm())
+    assert full == DiskAlarm(on=True)
+    assert next_alarm(fill(an_hour=None), AlarmMark(), NOW, full) == DiskAlarm()
 
 
 def test_an_empty_mark_is_none() -> None:
     soon, much = fill(an_hour=250 * GB), fill(used=0.99)
-    assert not is_alarming(soon, AlarmMark(percent=85, hours=None), NOW, was=True)
-    assert not is_alarming(much, AlarmMark(percent=None, hours=24), NOW, was=True)
-    assert not is_alarming(fill(used=1), AlarmMark(percent=None, hours=None), NOW, was=True)
+    was = DiskAlarm(on=True, foreseen=True)
+    assert not next_alarm(soon, AlarmMark(percent=85, hours=None), NOW, was).on
+    assert not next_alarm(much, AlarmMark(percent=None, hours=24), NOW, DiskAlarm(on=True)).on
+    assert not next_alarm(fill(used=1), AlarmMark(percent=None, hours=None), NOW, was).on
 
 
 def test_nothing_is_foreseen_beyond_three_days() -> None:
