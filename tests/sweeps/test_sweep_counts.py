@@ -182,7 +182,7 @@ def expect_equal(one: Sweep, client: Client) -> None:
     parts += [shown.get(name, 0) for name in ("Skipped", "Failed")]
     assert parts == [actions[name] for name in ("cleared", "partial", "would_clear", "skipped", "failed")]
     left = shown.get("Not come to", 0) + shown.get("Still to come", 0)
-    assert shown["Scanned"] == sum(parts) + left
+    assert shown["Looked at"] == sum(parts) + left
     assert shown["listed"] == len(below)
     if one.outcome == Outcome.RUNNING:
         return
