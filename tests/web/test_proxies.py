@@ -258,7 +258,7 @@ def test_a_name_that_a_trusted_proxy_passes_on_is_the_one_that_is_named(settings
 
 @pytest.mark.django_db
 def test_a_request_that_is_not_understood_gets_a_page_too(people):
-    fields = {str(number): "" for number in range(1_100)}
+    fields = {str(number): "" for number in range(1_200)}
     answer = people.operator.post("/selection/", fields)
     assert answer.status_code == 400
     assert "This request was not understood" in words_of(answer)
