@@ -154,7 +154,7 @@ FORMER: dict[str, tuple[str, ...]] = {
         "sweeps.policy_preview",
         "lab.roots.disk_usage",
     ),
-    "problems": ("monitoring.problems",),
+    "problems": tuple(f"monitoring.problems.{each}" for each in ("kinds", "seen", "counting", "group", "listing")),
     "progress": ("clears.progress",),
     "proving": ("runs.proofs.proofs",),
     "queueing": (

@@ -46,6 +46,7 @@ POLLS = {
 }
 # Pages that reload themselves without scripts; the browser then names the page itself as the referer.
 RELOADING = {"batch", "bench", "run-detail", "setup"}
+RELOADING |= {"add-root", "add-nas-root", "import-wizard-config", "root-request"}
 
 
 class SignInFirst(LoginRequiredMiddleware):

@@ -145,5 +145,6 @@ def test_every_address_that_pages_ask_for_by_themselves_is_known_as_such() -> No
             reloading.add(str(path.relative_to(templates)))
     assert asked == account.POLLS
     pages = ("clears/batch", "clears/waiting", "instruments/bench", "runs/detail", "setup/guided")
+    pages += ("roots/add", "roots/add_nas", "roots/import", "roots/request")
     assert reloading == {f"cleanup/{name}.html" for name in pages}
     assert {pattern.name for pattern in urls.urlpatterns} >= account.POLLS | account.RELOADING
