@@ -3,7 +3,7 @@
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -36,25 +36,32 @@ class Demo:
 def make(now: datetime, *, share: float | None = None, most_past: int | None = None) -> Demo:
     """Make the demo, complete it, or find it.
 
-    Where the ledger has rows already it gets no past: months that never were do not belong beside a lab's own.
+    Beside a lab, or where the ledger has rows already, it gets no past: months that never were do not belong there.
     `share`: of the files' full size, by default as the disk has room. `most_past`: only the last batches of the past.
     """
     base = Path(settings.EXLAB_DATA_DIR) / "demo"
     if not base.exists():
         draft = Path(tempfile.mkdtemp(prefix="demo.part-", dir=settings.EXLAB_DATA_DIR))
-        weeks = 0 if LedgerEntry.objects.exists() else most_past
+        weeks = 0 if LedgerEntry.objects.exists() or _is_beside_a_lab() else most_past
         building.build(draft, now, share=share, most_past=weeks)
         draft.rename(base)  # the rename makes it whole or not at all
     plan = demo_plan.read(base)
+    if plan is not None and _is_beside_a_lab():  # it came between an interrupted start and this one, or with a database
+        plan = replace(plan, past=[], left_empty="")
     passwords = accounts.make(base)
     with kept_readers.keeping():
         _bring_in(base, plan, now)
     return Demo(base, passwords, accounts.existing(), plan.share if plan else 1)
 
 
+def _is_beside_a_lab() -> bool:
+    roots = StagingRoot.objects.exclude(name=demo_root.NAME)
+    return roots.exists() or LedgerEntry.objects.exclude(run=None).exclude(root_name=demo_root.NAME).exists()
+
+
 def _bring_in(base: Path, plan: DemoPlan | None, now: datetime) -> None:
     done = demo_plan.progress(base)
-    fresh = plan is not None and done == DemoProgress()
+    fresh = plan is not None and bool(plan.past) and done == DemoProgress()
     began = plan.began_at if plan is not None and fresh else now
     with clock.set_back(began) if fresh else nullcontext():
         root = _registered(base, began)

@@ -44,6 +44,7 @@ def discover(
         if not free:
             return None
         result = Discovered(root, clocks.reached(now))
+        root.refresh_from_db(fields=["retired_at"])  # while this pass waited for its turn it may have been retired
         try:
             with opening.open_root(root) as descriptor, opening.reader_for(root) as readers:
                 if not quick or shared_twins.have_moved(root):

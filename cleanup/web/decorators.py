@@ -19,8 +19,7 @@ def _sees_receipts(user: User | AnonymousUser) -> bool:
 
 
 def _manages_roots(user: User | AnonymousUser) -> bool:
-    """A staging root is a folder of a host: who registers one must have a place everywhere."""
-    if not (user.has_perm(permissions.ROOTS) and permissions.places(user, permissions.ROOTS).everywhere):
+    if not permissions.manages_roots(user):
         raise PermissionDenied
     return True
 

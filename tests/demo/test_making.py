@@ -212,6 +212,23 @@ def test_a_lab_with_a_ledger_of_its_own_gets_no_past(tmp_path: Path, settings: A
     assert not LedgerEntry.objects.filter(at__lt=moment).exists()
 
 
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_beside_a_lab_it_gets_no_past(
+    interrupted: bool, tmp_path: Path, settings: Any, moment: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half a second each; also where the lab came between an interrupted start and the next one."""
+    settings.EXLAB_DATA_DIR = tmp_path
+    if interrupted:
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(past, "move_in", _stop)
+            demo.make(moment, share=0.001, most_past=1)
+    StagingRoot.objects.create(name="lab", host=settings.EXLAB_HOST, path="/srv/lab", token="t")
+    demo.make(moment, share=0.001, most_past=1)
+    assert not LedgerEntry.objects.filter(at__lt=moment).exists()
+    assert LedgerEntry.objects.totals()["runs"] == 3
+    assert demo_plan.progress(tmp_path / "demo").today
+
+
 def test_the_users_may_sign_in_and_do_what_their_names_say(made: demo.Demo) -> None:
     assert set(made.passwords) == {"admin", "operator", "viewer", "auditor"}
     users = {name: authenticate(username=name, password=password) for name, password in made.passwords.items()}

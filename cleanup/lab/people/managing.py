@@ -18,6 +18,10 @@ LAST_ADMIN = "This is the last active admin. Make another one first."
 _MOST_NAMED = 5
 
 
+class WouldWiden(Exception):
+    """Nothing was done: rights that the account has from elsewhere would hold at its new places, too."""
+
+
 class LastAdmin(Exception):
     """Nothing was done: without this account there would be no active admin."""
 
@@ -38,8 +42,13 @@ def make(user: User, standing: Standing, *, actor: str, now: datetime) -> User:
 
 
 def change_role(user: User, standing: Standing, *, actor: str, now: datetime) -> None:
-    """Give an account another role or other places. Raises LastAdmin."""
+    """Give an account another role or other places. Raises LastAdmin, WouldWiden."""
     with transaction.atomic():
+        if others := roles.widened(user, standing):
+            raise WouldWiden(
+                f"This account has {' and '.join(others)} besides, given in the admin pages. What that allows would "
+                "hold at the new places, too, so nothing was changed. Take it away there first."
+            )
         if standing.role is not Role.ADMIN:
             _expect_another_admin(user)
         roles.lay(user, standing)

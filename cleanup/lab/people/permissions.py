@@ -103,6 +103,11 @@ def may(user: User | AnonymousUser, permission: str, run: Run) -> bool:
     return _where(user, permission).include(run.root_id, run.equipment)
 
 
+def manages_roots(user: User | AnonymousUser) -> bool:
+    """Whether a user may register and retire staging roots. They are folders of hosts: only with a place everywhere."""
+    return user.has_perm(ROOTS) and places(user, ROOTS).everywhere
+
+
 def open_to(user: User | AnonymousUser, keys: Iterable[int]) -> set[int]:
     """Those of some runs whose pages a user may open; an auditor may read of others, too."""
     if not user.has_perm(VIEW):

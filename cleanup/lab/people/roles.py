@@ -4,7 +4,7 @@ import enum
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from django.contrib.auth.models import Group, User
+from django.contrib.auth.models import Group, Permission, User
 from django.db import connections
 from django.db.models import QuerySet
 
@@ -21,6 +21,7 @@ class Role(enum.StrEnum):
 
 
 AUDITOR = "auditor"
+_OUR_APP = Access._meta.app_label
 # Who acts at some places only is in a group of the same rights that has no places of its own: those of the group
 # would count as well.
 _PLACED = {Role.VIEWER: "viewer at own places", Role.OPERATOR: "operator at own places"}
@@ -79,6 +80,21 @@ def lay(user: User, wanted: Standing) -> None:
         user.staging_access.all().delete()  # else they may belong to what was given elsewhere
     rows = [Access(user=user, root_id=root, equipment=equipment) for root, equipment in sorted(_own(wanted), key=str)]
     Access.objects.bulk_create(rows, ignore_conflicts=True)
+
+
+def widened(user: User, wanted: Standing) -> list[str]:
+    """Where rights that were given elsewhere come from, if they would hold at places that `lay` gives anew.
+
+    An account's own places count for all of its rights, so a viewer might clear there.
+    """
+    known = set(user.staging_access.values_list("root", "equipment")) if user.pk else set()
+    if _own(wanted) <= known:
+        return []
+    of_role = Permission.objects.filter(group__name=wanted.role.value, content_type__app_label=_OUR_APP)
+    beyond = Permission.objects.filter(content_type__app_label=_OUR_APP).exclude(pk__in=of_role.values("pk"))
+    groups = user.groups.exclude(name__in=_OURS).filter(permissions__in=beyond).order_by("name").distinct()
+    found = [f"the group {name}" for name in groups.values_list("name", flat=True)]
+    return [*found, "rights of its own"] if user.user_permissions.filter(pk__in=beyond).exists() else found
 
 
 def keep_alike(*, using: str = "default", **kwargs: object) -> None:

@@ -52,7 +52,7 @@ def register(
     if missing := linux.missing_calls():
         raise RegistrationError(f"This kernel lacks {', '.join(missing)}, without which nothing can be cleared safely.")
     root = _root_named(name, path, now)
-    before = first_nights.place_of(root) if root.pk is not None else None
+    before = _registered(root) if root.pk is not None else None
     for nas in (nas_path, *own.values()):
         root_checks.refuse_overlaps(path, nas, root)
     _set_nas(root, nas_path, nas_layout)
@@ -83,10 +83,24 @@ def _prepare(
         DataDir(str(settings.EXLAB_DATA_DIR)).lay_reserve()
         with transaction.atomic():
             root.full_clean(exclude=["token", "nas_token"])
+            if before is not None:
+                _expect_as_before(root, before)
             root.save()
-            if first_nights.place_of(root) != before:
+            if before is None or first_nights.place_of(root) != before[0]:
                 note = "its NAS is another one" if before else "it was registered"
                 first_nights.came(root, now, note=note, author=author)
+
+
+def _registered(root: StagingRoot) -> tuple[object, ...]:
+    """What a registration changes of a known root, or must not undo."""
+    flags = (root.allow_same_filesystem, root.allow_union_nas, root.nas_writes_through)
+    return first_nights.place_of(root), flags, root.retired_at
+
+
+def _expect_as_before(root: StagingRoot, before: tuple[object, ...]) -> None:
+    # A look at a NAS may take minutes, in which an admin retires or moves the root.
+    if _registered(StagingRoot.objects.select_for_update(of=("self",)).get(pk=root.pk)) != before:
+        raise RegistrationError(f"{root.name} was changed or retired meanwhile. Nothing was done.")
 
 
 def _root_named(name: str, path: str, now: datetime) -> StagingRoot:

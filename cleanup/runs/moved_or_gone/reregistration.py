@@ -166,6 +166,8 @@ def _opened(place: StagingRoot, order: RegisterOrder) -> Iterator[int]:
 
 
 def _refuse_half(root: StagingRoot, *, with_runs: bool) -> None:
+    if root.retired_at is None and StagingRoot.objects.exclude(retired_at=None).filter(pk=root.pk).exists():
+        raise RegistrationError(f"{root.name} was retired meanwhile. Nothing was done.")
     if root.retired_at is not None and not with_runs:
         raise RegistrationError(f"{root.name} is retired: it is taken up again with its runs (--all), or not at all.")
 

@@ -64,7 +64,7 @@ def _refusal(request: RootRequest, now: datetime) -> str | None:
     if request.host != settings.EXLAB_HOST and not asking.any_host_may(request.kind, request.host, now):
         return f"A worker of {settings.EXLAB_HOST} has got it: {request.host} has no worker of its own."
     actor = User.objects.filter(username=request.actor).first()
-    if actor is None or not actor.has_perm(permissions.ROOTS):
+    if actor is None or not permissions.manages_roots(actor):
         return f"{request.actor} may not manage staging roots any more."
     return None
 

@@ -78,6 +78,8 @@ def _registered(root: StagingRoot, now: datetime, done: str) -> Answer:
 
 def _move(request: RootRequest, now: datetime) -> Answer:
     root, asked = _root_of(request), request.asked
+    if root.retired_at is not None and asked.get("active"):
+        raise RegistrationError(f"{root.name} was retired since this was asked. Nothing was done.")
     path = asked.get("path", "")
     if path:
         _refuse_links(path)

@@ -14,7 +14,7 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_safe
 
 from cleanup.lab.people import managing, roles
-from cleanup.lab.people.managing import LastAdmin
+from cleanup.lab.people.managing import LastAdmin, WouldWiden
 from cleanup.lab.people.roles import Role, Standing
 from cleanup.models import AccountNote
 from cleanup.text.values import visible
@@ -71,8 +71,8 @@ def person(request: SignedIn, pk: int) -> HttpResponse:
         try:
             if answer := _act(request, user, bound, forms[bound]):
                 return answer
-        except LastAdmin as error:
-            forms[bound].add_error(None, str(error))
+        except (LastAdmin, WouldWiden) as error:
+            forms[bound].add_error(None, visible(error))
         else:
             return redirect("person", pk=pk)
     context = {
@@ -101,7 +101,7 @@ def _forms(request: SignedIn, user: User, standing: Standing, names: Mapping[int
 
 
 def _act(request: SignedIn, user: User, name: str, form: AccountActForm) -> HttpResponse | None:
-    """Returns a page only where a password has to be shown. Raises LastAdmin."""
+    """Returns a page only where a password has to be shown. Raises LastAdmin, WouldWiden."""
     by: dict[str, Any] = {"actor": request.user.get_username(), "now": timezone.now()}
     said = visible(user.get_username())
     if isinstance(form, RoleForm):

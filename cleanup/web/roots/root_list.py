@@ -140,7 +140,9 @@ def move_root(request: SignedIn, pk: int) -> HttpResponse:
     form = RegisterAgainForm(request.POST)
     if not form.is_valid():
         return _show(request, root, move=form)
-    return _ask(request, root, RootRequestKind.MOVE, {**form.cleaned_data, "dry_run": "try" in request.POST})
+    # As the page showed it: a root that is retired meanwhile is not taken up again by a move.
+    how = {"dry_run": "try" in request.POST, "active": "resume" not in request.POST}
+    return _ask(request, root, RootRequestKind.MOVE, {**form.cleaned_data, **how})
 
 
 @require_POST

@@ -115,3 +115,12 @@ def test_cleared_runs_of_it_stay_in_the_past(
     assert Run.objects.get().state == "cleared"
     assert LedgerEntry.objects.filter(run=known).exists()
     assert Run.objects.get().run_path == RUN_PATH
+
+
+def test_a_look_that_waited_for_its_turn_finds_it_retired(
+    lab: Lab, root: StagingRoot, known: Run, order: RegisterOrder, now: datetime
+) -> None:
+    retired(StagingRoot.objects.get(), order)
+    lab.run("CONFOCAL_01/PROJ-0042/Runs/Run_2026-04-18T09-10")
+    discovery.discover(root, now=now + timedelta(minutes=1))  # `root` was read before
+    assert (Run.objects.count(), StagingRoot.objects.get().problem) == (1, "root_not_mounted")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import time_machine
 from django.conf import settings as project
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Permission, User
 from django.utils import timezone
 from django_q.models import OrmQ
 
@@ -161,6 +161,10 @@ def test_who_is_not_answered(boss: User, settings: Any) -> None:
 
     User.objects.create_user("mkhan")
     assert "may not manage staging roots" in ask("mkhan").answer["problem"]
+    of_one_place = User.objects.create_user("of one place")
+    of_one_place.user_permissions.add(Permission.objects.get(codename="add_stagingroot"))
+    of_one_place.staging_access.create(equipment="CONFOCAL_01")
+    assert "may not manage staging roots" in ask("of one place").answer["problem"]
     assert "has no worker of its own" in ask(host="far-pc").answer["problem"]
     old = asking.ask(LOOK, project.EXLAB_HOST, actor="boss", asked={"path": "/mnt"}, now=timezone.now())
     with time_machine.travel(timezone.now() + timedelta(minutes=11), tick=False):

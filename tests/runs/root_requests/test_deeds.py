@@ -10,8 +10,12 @@ import pytest
 from django.conf import settings as project
 from django_q.models import OrmQ
 
+from cleanup.lab.roots import root_tokens
+from cleanup.lab.roots.registration import RegistrationError
 from cleanup.models import LedgerEntry, RetentionPolicy, RootNote, RootRequest, RootRequestKind, Run, StagingRoot
 from cleanup.runs import discovery
+from cleanup.runs.moved_or_gone import reregistration
+from cleanup.runs.moved_or_gone.reregistration import RegisterOrder
 from cleanup.runs.root_requests import deeds
 from tests.tools.lab import Lab, snapshot
 
@@ -82,6 +86,29 @@ def test_moved_retired_and_taken_up_again(lab: Lab, root: StagingRoot, do: Do, n
     assert "lies in" in do(RootRequestKind.MOVE, root, note="found again")["done"]
     assert StagingRoot.objects.get().retired_at is None
     assert Run.objects.count() == 1
+
+
+def test_a_root_that_is_retired_meanwhile_is_not_taken_up_again_by_what_was_asked_before(
+    lab: Lab, root: StagingRoot, do: Do, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab.run()
+    StagingRoot.objects.update(nas_path="", nas_token="")
+    mark = root_tokens.mark_nas_roots
+
+    def retire_first(seen: StagingRoot, laid: root_tokens.Laid) -> None:
+        assert "is retired" in do(RootRequestKind.RETIRE, root, note="sold")["done"]
+        mark(seen, laid)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(root_tokens, "mark_nas_roots", retire_first)  # a NAS may keep it waiting there for minutes
+        slow = do(RootRequestKind.ADD_NAS, root, path=str(lab.nas), flags={"allow_same_filesystem": True})
+    assert "retired meanwhile" in slow["problem"]
+    assert "retired since" in do(RootRequestKind.MOVE, root, note="new disk", active=True)["problem"]
+    with pytest.raises(RegistrationError, match="retired meanwhile"):  # it was read before, and waited for its turn
+        reregistration.reregister_root(root, RegisterOrder(now=now, actor="ada"))
+    left = StagingRoot.objects.get()
+    assert (left.retired_at, left.nas_path) == (now, "")
+    assert "lies in" in do(RootRequestKind.MOVE, root, note="found", active=False)["done"]
 
 
 def test_the_wizards_configuration(lab: Lab, do: Do, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

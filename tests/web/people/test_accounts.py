@@ -154,3 +154,21 @@ def test_what_was_given_elsewhere_stays_and_is_said(people: Any, runs: Any, root
     keeper = User.objects.get(username="keeper")
     assert permissions.may(keeper, permissions.CLEAR, runs[SAFE])
     assert roles.standing_of(roles.people().get(username="keeper")).role is Role.VIEWER
+
+
+def test_rights_from_elsewhere_get_no_new_places(people: Any, runs: Any, root: StagingRoot) -> None:
+    """An account's own places count for all of its rights: a viewer here would clear, as the other group may."""
+    east = StagingRoot.objects.create(name="east", host="east-pc", path="/srv/east", token="t")
+    clearers = Group.objects.create(name="east clearers")
+    clearers.permissions.set(Permission.objects.filter(codename__in=["view_run", "clear_run"]))
+    clearers.staging_access.create(root=east)
+    ada = User.objects.create_user("ada")
+    ada.groups.add(clearers)
+    for where in ({"where": "places", "places": [f"{root.pk}:"]}, {"where": "everywhere"}):
+        Group.objects.get(name="viewer").staging_access.all().delete()
+        answer = change(people, "ada", "role", role="viewer", **where)
+        assert (answer.status_code, "the group east clearers besides" in text_of(answer)) == (422, True)
+        assert not permissions.may(User.objects.get(pk=ada.pk), permissions.CLEAR, runs[SAFE])
+    assert not AccountNote.objects.exists()
+    assert change(people, "ada", "role", role="operator", where="places", places=[f"{root.pk}:"]).status_code == 302
+    assert permissions.may(User.objects.get(pk=ada.pk), permissions.CLEAR, runs[SAFE])

@@ -183,7 +183,11 @@ def test_retire_and_what_is_left(admin, runs, root, now):
     assert "No staging root" in text(admin.get("/")) or "lab" not in text(admin.get("/overview/now/", headers=HTMX))
     assert Run.objects.filter(here=True).count() == 0
     admin.post(f"/roots/{root.pk}/move/", {"note": "found", "try": "1"})
-    assert RootRequest.objects.get(kind="move").asked["dry_run"] is True
+    asked = RootRequest.objects.get(kind="move").asked
+    assert (asked["dry_run"], asked["active"]) == (True, True)  # as from a page that was loaded before
+    assert 'name="resume"' in admin.get(f"/roots/{root.pk}/").content.decode()
+    admin.post(f"/roots/{root.pk}/move/", {"note": "found", "resume": "1"})
+    assert RootRequest.objects.filter(kind="move", asked__active=False).count() == 1
     assert StagingRoot.objects.get().retired_at == now
 
 
