@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 from django.conf import settings
+from django.contrib.auth.models import User
 from django.utils import timezone
 
 from cleanup import demo
@@ -182,7 +183,9 @@ def test_only_the_demo_gets_new_passwords(start: Callable[..., Running]) -> None
     assert "for the demo's accounts only: add --demo" in running.errors.read_text()
 
 
+@pytest.mark.django_db
 def test_the_demo_says_its_passwords_once(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    User.objects.create_superuser("admin")  # the demo has one, so no token for the first is told
     names = ["admin", "operator"]
     first = demo.Demo(tmp_path, dict.fromkeys(names, "S3cret"), names, share=0.5)
     up.Command()._tell("http://here/", first, as_json=False)
