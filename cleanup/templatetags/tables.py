@@ -21,6 +21,9 @@ PAGES = {
     "sweepbreaker": "sweep-list",
     "orphan": "problem-list",
     "alert": "problem-list",
+    "stagingroot": "root-list",
+    "access": "people",
+    "user": "people",
 }
 
 
