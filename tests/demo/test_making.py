@@ -216,7 +216,7 @@ def test_a_lab_with_a_ledger_of_its_own_gets_no_past(tmp_path: Path, settings: A
 def test_beside_a_lab_it_gets_no_past(
     interrupted: bool, tmp_path: Path, settings: Any, moment: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Half a second each; also where the lab came between an interrupted start and the next one."""
+    """Up to two seconds each; also where the lab came between an interrupted start and the next one."""
     settings.EXLAB_DATA_DIR = tmp_path
     if interrupted:
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
