@@ -63,7 +63,7 @@ PICTURES_TAKEN = [
     Picture("overview", "/", height=620),
     Picture("overview-dark", "/", height=620, theme="dark"),
     Picture("overview-phone", "/", width=390, height=844),
-    Picture("runs", "/runs/"),
+    Picture("runs", "/runs/", height=760),
     Picture("clear-one", "/runs/", act=_open_dialog),
     Picture("clear-many", "/clear/?root=demo"),
     Picture("run-blocked", "/runs/?verdict=block", act=_open_first("tr.block a.leaf")),

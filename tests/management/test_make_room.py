@@ -93,3 +93,12 @@ def test_a_disk_that_keeps_the_space_is_not_emptied_in_vain(disk: Lab, monkeypat
     status, said = call("--bytes", "50kB")
     assert (status, said["cleared"], said["short_bytes"]) == (1, 1, 50_000)
     assert states()[NEW] == "sync_verified"
+
+
+def test_a_disk_that_cannot_be_measured_is_left_alone(disk: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that was asked for would seem to be missing."""
+    monkeypatch.setattr(clear_for_room, "measure", lambda _root, _at: DiskRoom())
+    with pytest.raises(CommandError, match="cannot be measured: nothing was cleared"):
+        call("--bytes", "50kB")
+    assert set(states().values()) == {"sync_verified"}
+    assert call("--bytes", "50kB", "--dry-run")[1]["free_before_bytes"] is None

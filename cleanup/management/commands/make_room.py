@@ -5,7 +5,7 @@ import sys
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.core.management.base import CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from cleanup.clears import receipt_delivery
 from cleanup.clears.making_room import clear_for_room, clear_time, other_runs
@@ -60,6 +60,9 @@ class Command(LabCommand):
             clocks.look(clocks.read_clock(at), ask=False)  # no hold may end by a clock that jumped
         run_status.judge_stale(at, runs=Run.objects.filter(root=root))
         plan = clear_for_room.plan_now(root, options["bytes"], RoomOrder(options["order"]), at)
+        if plan.disk.free_bytes is None and not dry_run:
+            said = f"How full the disk of {root.name} is cannot be measured: nothing was cleared."
+            raise CommandError(said, returncode=FAILED)
         takes = clear_time.time_of_runs(plan.runs, clear_time.paces().get(root.name, ClearPace()), at)
         if not plan.runs:
             takes = timedelta(0)
