@@ -77,7 +77,7 @@ def test_a_problem_is_taken_noted_and_ended(page: Page, live_server, stalled, si
 
 @pytest.mark.browser_context_args(java_script_enabled=False)
 def test_it_is_put_off_without_scripts(page: Page, live_server, stalled, sign_in):
-    sign_in("viewer")
+    sign_in("operator")
     page.goto(f"{live_server.url}/problems/groups/{stalled.slug}/")
     page.get_by_label("Put off until the end of").fill(f"{timezone.localdate() + timedelta(days=3)}")
     page.get_by_role("button", name="Put off").click()

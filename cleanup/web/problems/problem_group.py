@@ -7,6 +7,7 @@ from typing import Any
 from django import forms
 from django.contrib import messages
 from django.contrib.auth.models import User
+from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
 from django.db.models import Q, QuerySet
 from django.http import Http404, HttpResponse
@@ -41,7 +42,7 @@ class EndedLine:
 @require_http_methods(["GET", "HEAD", "POST"])
 @may_look
 def problem_group(request: SignedIn, slug: str) -> HttpResponse:
-    """A POST does one of `GroupAction`; who sees the group may do all of them."""
+    """A POST does one of `GroupAction`; who sees the group may do all but put it off, which needs the right to hold."""
     now, user = timezone.now(), request.user
     hindrances = readiness.hindrances()
     found = problems.counted(user, now, hindrances=hindrances)
@@ -128,6 +129,8 @@ def _act(request: SignedIn, key: ProblemKey, asked: dict[str, Any], now: datetim
     """Do what was asked for; False, and nothing is done, where the form is wrong."""
     action = request.POST.get("action", "")
     form: forms.Form | None = asked.get(f"{action}_form")
+    if action == GroupAction.PUT_OFF and not request.user.has_perm(permissions.HOLD):
+        raise PermissionDenied  # it takes the problem out of the sight of all
     if action not in set(GroupAction) or (form is not None and not form.is_valid()):
         return False
     case = cases.case_of(key, now)

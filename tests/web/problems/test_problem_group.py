@@ -97,12 +97,14 @@ def test_it_is_given_only_to_an_account_that_may_see_it(people, keeper, group, r
 def test_put_off_until_a_day(people, group, now):
     today = date(2026, 6, 15)
     for day in (today - timedelta(days=1), today + timedelta(days=91), "", "soon"):
-        answer = people.viewer.post(group, {"action": "put_off", "last_day": day})
+        answer = people.operator.post(group, {"action": "put_off", "last_day": day})
         assert answer.status_code == 422, day
         assert "note block" in answer.content.decode()
+    assert people.viewer.post(group, {"action": "put_off", "last_day": today}).status_code == 403
+    assert "Put off until the end of" not in text_of(people.viewer.get(group))
     assert nav(text_of(people.viewer.get("/problems/"))) == "1"
     text = text_of(
-        people.viewer.post(group, {"action": "put_off", "last_day": today + timedelta(days=90)}, follow=True)
+        people.operator.post(group, {"action": "put_off", "last_day": today + timedelta(days=90)}, follow=True)
     )
     assert "Put off until the end of 13 September 2026." in text
     text = text_of(people.viewer.get("/problems/"))
