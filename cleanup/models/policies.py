@@ -40,8 +40,8 @@ class RetentionPolicyQuerySet(models.QuerySet["RetentionPolicy"]):
             newest[policy.scope] = policy
         return list(newest.values())
 
-    def scoped(self, *, as_of: int | None = None, drafted: "RetentionPolicy | None" = None) -> list[ScopedPolicy]:
-        """The policies in force as values, as if `drafted` were one."""
+    def scoped(self, *, as_of: int | None = None, drafted: "Iterable[RetentionPolicy]" = ()) -> list[ScopedPolicy]:
+        """The policies in force as values, as if those `drafted` had been written one after the other."""
         versions = self if as_of is None else self.filter(version__lte=as_of)
         # Once for all versions, beside the newest.
         newest = Subquery(versions.order_by("-version").values("version")[:1])
@@ -49,9 +49,10 @@ class RetentionPolicyQuerySet(models.QuerySet["RetentionPolicy"]):
             versions.annotate(notes=Case(When(version=newest, then=RootNote.objects.listed(as_of=as_of))))._read()
         )
         chains = _chains(rows)
-        if drafted is not None:
-            chains.setdefault(drafted.scope, []).append(drafted.as_value())
-        nights = read_listed(rows[-1].notes) if rows else RootNote.objects.first_nights(as_of=as_of) if drafted else {}
+        drafts = list(drafted)
+        for draft in drafts:
+            chains.setdefault(draft.scope, []).append(draft.as_value())
+        nights = read_listed(rows[-1].notes) if rows else RootNote.objects.first_nights(as_of=as_of) if drafts else {}
         return approve_all(chains, nights)
 
     def chains(self, *, as_of: int | None = None) -> dict[Scope, list[ScopedPolicy]]:

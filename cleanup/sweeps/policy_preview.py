@@ -111,7 +111,7 @@ class _Stock:
 def preview(drafted: RetentionPolicy, now: datetime) -> PolicyPreview:
     """Returns what the next timed sweep takes with a drafted version, and without it."""
     today = RetentionPolicy.objects.scoped()
-    value, then = drafted.as_value(), RetentionPolicy.objects.scoped(drafted=drafted)
+    value, then = drafted.as_value(), RetentionPolicy.objects.scoped(drafted=[drafted])
     promoted = _promoted(drafted)
     roots = [drafted.root] if drafted.root else list(StagingRoot.objects.active().order_by("name"))
     asked = [(today, SweepForecast()), (then, SweepForecast()), *([(promoted, SweepForecast())] if promoted else [])]
@@ -144,7 +144,7 @@ def _promoted(drafted: RetentionPolicy) -> list[ScopedPolicy] | None:
         return None
     after = copy.copy(drafted)
     after.version, after.rehearsal = drafted.version + 1, Stage.PROMOTED
-    return RetentionPolicy.objects.scoped(drafted=after)
+    return RetentionPolicy.objects.scoped(drafted=[drafted, after])
 
 
 def outlooks(

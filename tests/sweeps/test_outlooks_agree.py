@@ -235,6 +235,15 @@ def test_a_preview_shows_what_breakers_and_budgets_stop_as_the_pass_does(
     run_example(versions, free, lab, root, now, monkeypatch, goes_on=goes_on, previewed=previewed)
 
 
+def test_a_promotion_is_that_of_the_draft_and_not_of_the_version_before(
+    lab: Lab, root: StagingRoot, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The version before is rehearsed, too, and takes other runs. A search found it."""
+    before = {"where": "lab", "stage": None, "mode": "scheduled"}
+    draft = {**before, "max_runs": 1, "budget_runs": 1, "min_retain_hours": 0, "retain_hours": 0}
+    run_example([before, before], 1000, lab, root, now, monkeypatch, goes_on=False, previewed=draft)
+
+
 @pytest.mark.exhaustive
 @given(previewed=_version, **{**_examples, "versions": st.lists(_version, max_size=3)})
 @settings(max_examples=100, **_settings)  # type: ignore[arg-type]
