@@ -23,8 +23,9 @@ pytestmark = pytest.mark.one_engine
 
 
 @contextlib.contextmanager
-def cluster(environment: dict[str, str]) -> Iterator[None]:
-    environment = {**environment, "Q_CLUSTER_NAME": settings.EXLAB_CLEAR_CLUSTER}
+def cluster(environment: dict[str, str], *, clears: bool = True) -> Iterator[None]:
+    """The cluster that clears, or the common one."""
+    environment = {**environment, **({"Q_CLUSTER_NAME": settings.EXLAB_CLEAR_CLUSTER} if clears else {})}
     command = [sys.executable, str(settings.BASE_DIR / "manage.py"), "qcluster"]
     process = subprocess.Popen(command, env=environment, start_new_session=True)
     try:

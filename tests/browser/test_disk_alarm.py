@@ -14,7 +14,7 @@ from playwright.sync_api import Page, expect
 from cleanup.lab import task_queues
 from cleanup.models import Alert, AlertKind, StagingRoot
 from cleanup.runs import discovery
-from tests.browser import test_clear, test_roots
+from tests.browser import test_clear
 from tests.faults import means
 from tests.management.test_up import wait_for
 from tests.tools.lab import RUN_PATH, Lab
@@ -59,7 +59,7 @@ def test_from_a_full_disk_to_the_end_of_its_alarm(
     sign_in("admin")
     User.objects.update(email="admin@lab.example")
     with ExitStack() as stack:
-        stack.enter_context(test_roots.worker(subprocess_env))
+        stack.enter_context(test_clear.cluster(subprocess_env, clears=False))
         stack.enter_context(test_clear.cluster(subprocess_env))
         look_at_disks()
         wait_for(lambda: mails.letters, "the mail")

@@ -1,39 +1,17 @@
 """Adding a staging root and its NAS root in a real browser, with a real worker."""
 
-import contextlib
-import os
-import signal
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from django.conf import settings
 from django.contrib.auth.models import User
 from playwright.sync_api import Page, expect
 
 from cleanup.models import StagingRoot
 from tests.browser.looks import expect_good_to_read
+from tests.browser.test_clear import cluster
 from tests.tools.lab import Lab
 
 pytestmark = [pytest.mark.one_engine, pytest.mark.exhaustive]
-
-
-@contextlib.contextmanager
-def worker(environment: dict[str, str]) -> Iterator[None]:
-    command = [sys.executable, str(settings.BASE_DIR / "manage.py"), "qcluster"]
-    process = subprocess.Popen(command, env=environment, start_new_session=True)
-    try:
-        yield
-    finally:
-        process.terminate()
-        try:
-            process.wait(20)
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait(20)
 
 
 @pytest.mark.both_engines
@@ -55,7 +33,7 @@ def test_from_no_root_to_both_sides(page: Page, live_server, transactional_db, s
     page.get_by_role("link", name="Add a staging root").first.click()
     page.get_by_label("Your password").fill("a long password")
     page.get_by_role("button", name="Continue").click()
-    with worker(subprocess_env):
+    with cluster(subprocess_env, clears=False):
         page.get_by_label("Path").fill("/etc")
         expect(page.locator("#checks")).to_contain_text("a folder of the system", timeout=60_000)
         page.get_by_label("Path").fill(str(lab.staging))
