@@ -24,7 +24,7 @@ class DemoClear:
 class DemoBatch:
     """What comes together: names in `coming/`, by their path on the staging disk.
 
-    `taken_away`: runs that somebody's hand takes off the disk afterwards.
+    `taken_away`: runs that a person takes off the disk by hand afterwards.
     """
 
     seen_at: datetime

@@ -147,7 +147,7 @@ def planned_runs() -> list[Planned]:
         Planned("FLOW_01", "PROJ-0042", timedelta(minutes=1)),  # written a minute ago: it must be quiet first
         Planned("SEQUENCER_01", "PROJ-0060", timedelta(days=6.61), awkward="short twin"),
         Planned("CRYO_EM_01", "PROJ-0073", timedelta(days=4.15), awkward="future schema"),
-        # another program called it cleared and left its files: somebody must look
+        # another program called it cleared and left its files: a person must look
         Planned("CONFOCAL_01", "PROJ-0051", timedelta(days=20.26), State.CLEARED),
     ]
 

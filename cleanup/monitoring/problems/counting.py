@@ -21,7 +21,7 @@ from cleanup.rules.reasons import Reason
 # The count stops here.
 MOST = 1_000
 _OF_BATCHES = (ProblemKind.PAUSED, ProblemKind.CALLED_OFF)
-_CARED = 0  # in place of a number: this group is somebody's
+_CARED = 0  # in place of a number: this group is with a person
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from django.contrib.auth.models import User
+from django.urls import reverse
 
 from cleanup.models import RetentionPolicy, Run, StagingRoot
 from cleanup.monitoring.surroundings import Surroundings
@@ -14,7 +15,6 @@ from cleanup.rules.policies.policy import Scope
 from cleanup.rules.policies.sentences import describe
 from cleanup.text import first_looks
 from cleanup.text.values import runs, visible
-from cleanup.web.setup.ways import NO_WAY, StepWay, way_to
 
 # More runs than these are not counted.
 MOST_COUNTED = 10_000
@@ -42,9 +42,9 @@ class Step:
     state: StepState
     says: Sequence[str]
     label: str = ""
-    way: StepWay = NO_WAY
+    way: str = ""
     more: str = ""
-    other: StepWay = NO_WAY
+    other: str = ""
     is_next: bool = False
 
     @property
@@ -79,9 +79,9 @@ def _roots(roots: Sequence[StagingRoot]) -> Step:
         state=StepState.DONE if roots else StepState.OPEN,
         says=says or ["The folder on a lab PC in which the instruments write. The worker of that PC looks at it."],
         label="Add another…" if roots else "Add a staging root…",
-        way=way_to("add-root"),
+        way=reverse("add-root"),
         more="" if roots else "Take it from ExLab-Wizard's configuration…",
-        other=NO_WAY if roots else way_to("import-wizard-config"),
+        other="" if roots else reverse("import-wizard-config"),
     )
 
 
@@ -97,7 +97,7 @@ def _nas(roots: Sequence[StagingRoot]) -> Step:
         state=state,
         says=[*says, *(told if state is not StepState.DONE else ())],
         label="Add a NAS root…" if without else "Staging roots…",
-        way=way_to("add-nas-root" if without else "root-list") if roots else NO_WAY,
+        way=reverse("add-nas-root" if without else "root-list") if roots else "",
     )
 
 
@@ -142,9 +142,9 @@ def _policy() -> Step:
         state=StepState.DONE if versions else StepState.OPEN,
         says=says,
         label="Policies…" if versions else "",
-        way=way_to("policy-list") if versions else NO_WAY,
+        way=reverse("policy-list") if versions else "",
         more="" if versions else "Choose automatic clearing…",
-        other=NO_WAY if versions else way_to("change-policy"),
+        other="" if versions else reverse("change-policy"),
     )
 
 
@@ -164,5 +164,5 @@ def _people(user: User) -> Step:
         if others
         else ["Only you can sign in. Operators clear and hold runs, viewers see why they stay."],
         label="People…" if others else "Add a person…",
-        way=way_to("people" if others else "add-person"),
+        way=reverse("people" if others else "add-person"),
     )
