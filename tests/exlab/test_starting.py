@@ -274,7 +274,7 @@ def test_up_and_its_children_work_in_one_place(place: Path) -> None:
         assert json.loads(process.stdout.readline() or b"{}"), (place / "errors").read_text()
         sessions = set(sessions_of(process.pid))
         told = [Path(f"/proc/{pid}/environ").read_bytes().split(b"\0") for pid in sessions]
-        assert len(told) == 4
+        assert len(told) == 6  # web server, three task clusters, listener, watchdog
         for variables in told:
             assert f"EXLAB_DATA_DIR={place / 'data'}".encode() in variables
             assert f"DATABASE_URL=sqlite:///{place / 'data' / 'db.sqlite3'}".encode() in variables
