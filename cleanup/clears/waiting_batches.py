@@ -7,20 +7,20 @@ from uuid import UUID
 
 from django.conf import settings
 from django.contrib.auth.models import AnonymousUser, User
-from django.core.mail import EmailMessage, get_connection
+from django.core.mail import EmailMessage
 from django.db import transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from cleanup.clears import queue
 from cleanup.clears.preview import NOT_PERMITTED, ClearPreview, Item, RequestedRuns, preview
-from cleanup.lab import days, readiness
+from cleanup.lab import days, mails, readiness
 from cleanup.models import ClearBatch, Run, RunQuerySet, WaitingRun
 from cleanup.rules.quantities import say_count
 from cleanup.rules.reasons import Reason
 
 logger = logging.getLogger(__name__)
 
-# A batch that could not begin for so long is called off: nobody expects it any more.
+# A batch that could not begin for so long is called off: people do not expect it any more.
 LATE_AFTER = timedelta(hours=6)
 # So long the pages name what was called off by itself.
 TOLD_FOR = timedelta(days=3)
@@ -155,8 +155,5 @@ def _mail(batch: ClearBatch) -> None:
         "called off. Nothing was cleared, and every run is where it was.\n\n"
         "The page Batches shows these runs. If you still need the space, ask for them again.\n"
     )
-    try:
-        with get_connection() as connection:
-            EmailMessage(f"Not cleared: {number}", text, to=[user.email], connection=connection).send()
-    except Exception:  # a mail server may fail in any way; the pages say it too
-        logger.exception("the end of the batch %s could not be told to %s", batch.pk, batch.actor)
+    letter = EmailMessage(f"Not cleared: {number}", text, to=[user.email])
+    mails.send_all([letter], about=f"the mail about the end of the batch {batch.pk} to {batch.actor}")

@@ -11,17 +11,18 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import User
-from django.core.mail import EmailMessage, get_connection
+from django.core.mail import EmailMessage
 from django.db import InterfaceError, OperationalError
+from django.db.models import Count
 from django.utils import timezone
 
-from cleanup.lab import alerts
+from cleanup.lab import alerts, mails
 from cleanup.lab.people import permissions
 from cleanup.lab.roots import disk_pace, disk_usage
 from cleanup.models import AlertKind, DiskForecast, RunQuerySet, StagingRoot, Status
 from cleanup.models.aggregates import bytes_sum
 from cleanup.monitoring import evening_mail, links
-from cleanup.rules import disk_alarm, short_texts
+from cleanup.rules import disk_alarm
 from cleanup.rules.announcements import AnnouncedAmount
 from cleanup.rules.disk_alarm import AlarmMark, DiskAlarm, MeasuredFill
 from cleanup.rules.quantities import say_about
@@ -100,11 +101,9 @@ def say_figures(fill: MeasuredFill) -> str:
 
 def safe(runs: RunQuerySet, root: StagingRoot) -> AnnouncedAmount:
     """Of some runs those on a root that are safe to clear; bytes are logical."""
-    found: dict[str, Any] = (
-        runs.here().filter(root=root, tone=Status.GO).order_by().aggregate(size=bytes_sum("bytes", default=0))
-    )
-    number = runs.here().filter(root=root, tone=Status.GO).count()
-    return AnnouncedAmount(runs=number, bytes=int(found["size"]))
+    clearable = runs.here().filter(root=root, tone=Status.GO).order_by()
+    found: dict[str, Any] = clearable.aggregate(number=Count("pk"), size=bytes_sum("bytes", default=0))
+    return AnnouncedAmount(runs=found["number"], bytes=int(found["size"]))
 
 
 def _keep(root: StagingRoot, fill: MeasuredFill) -> DiskForecast:
@@ -155,20 +154,12 @@ def _mail(forecast: DiskForecast, fill: MeasuredFill, now: datetime) -> None:
         return
     forecast.mailed_at = now
     messages = list(_messages(forecast.root, fill, now))
-    problem = "" if messages else "no user who may make room here has an address"
-    sent = 0
-    try:
-        with get_connection() as connection:
-            for message in messages:
-                message.connection = connection
-                sent += message.send()
-    except Exception as error:  # a mail server may fail in any way; the pages still tell it
-        logger.exception("that the disk of %s fills up could not be mailed", forecast.root)
-        problem = short_texts.shorten(f"{type(error).__name__}: {error}")
-        if not sent:
-            forecast.mailed_at = None
-    forecast.mails, forecast.mail_problem = sent, problem
-    mine.update(mailed_at=forecast.mailed_at, mails=sent, mail_problem=problem)
+    sent = mails.send_all(messages, about=f"the mail about the disk of {forecast.root}")
+    problem = sent.problem or ("" if messages else "no user who may make room here has an address")
+    if sent.problem and not sent.number:
+        forecast.mailed_at = None
+    forecast.mails, forecast.mail_problem = sent.number, problem
+    mine.update(mailed_at=forecast.mailed_at, mails=sent.number, mail_problem=problem)
 
 
 def _messages(root: StagingRoot, fill: MeasuredFill, now: datetime) -> Iterator[EmailMessage]:

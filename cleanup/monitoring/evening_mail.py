@@ -12,17 +12,17 @@ from zoneinfo import ZoneInfo
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import User
-from django.core.mail import EmailMessage, get_connection
+from django.core.mail import EmailMessage
 from django.db import IntegrityError, InterfaceError, OperationalError, transaction
 from django.db.models import Max
 from django.utils import timezone
 
+from cleanup.lab import mails
 from cleanup.lab.people import permissions
 from cleanup.models import Announcement, RetentionPolicy, Run, StagingRoot
 from cleanup.models.aggregates import bytes_sum
 from cleanup.monitoring import forecasts
 from cleanup.monitoring.forecasts import Coming, Foreseen
-from cleanup.rules import short_texts
 from cleanup.rules.announcements import AnnouncedAmount, is_news, last_evening, name_moment
 from cleanup.rules.quantities import say_about, say_count
 
@@ -118,17 +118,10 @@ def _send(announcement: Announcement, foreseen: Foreseen, now: datetime) -> None
     if not settings.EXLAB_EMAIL:
         return
     messages = list(_messages(announcement.root, foreseen, now))
-    sent, problem = 0, "" if messages else "no user who may stop a pass here has an address"
-    try:
-        with get_connection() as connection:
-            for message in messages:
-                message.connection = connection
-                sent += message.send()
-    except Exception as error:  # a mail server may fail in any way; the pages still tell it
-        logger.exception("what the passes over %s will take could not be mailed", announcement.root)
-        problem = short_texts.shorten(f"{type(error).__name__}: {error}")
-    Announcement.objects.filter(pk=announcement.pk).update(mails=sent, mail_problem=problem)
-    announcement.mails, announcement.mail_problem = sent, problem
+    sent = mails.send_all(messages, about=f"the mail about the passes over {announcement.root}")
+    problem = sent.problem or ("" if messages else "no user who may stop a pass here has an address")
+    Announcement.objects.filter(pk=announcement.pk).update(mails=sent.number, mail_problem=problem)
+    announcement.mails, announcement.mail_problem = sent.number, problem
 
 
 def _messages(root: StagingRoot, foreseen: Foreseen, now: datetime) -> Iterable[EmailMessage]:

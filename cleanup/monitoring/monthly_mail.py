@@ -3,28 +3,25 @@
 A mail that cannot be sent is not sent again: the page tells the same.
 """
 
-import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
-from django.core.mail import EmailMessage, get_connection
+from django.core.mail import EmailMessage
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
+from cleanup.lab import mails
 from cleanup.lab.people import permissions
 from cleanup.ledger import report
 from cleanup.ledger.freed_groups import KEYS, SCHEDULE, SUMS, FreedGroup
 from cleanup.ledger.period import Period
 from cleanup.models import LedgerEntry, MonthlyMail
 from cleanup.monitoring import links
-from cleanup.rules import short_texts
 from cleanup.rules.quantities import say_about, say_count
 from cleanup.rules.visible_names import visible
-
-logger = logging.getLogger(__name__)
 
 # By what a month is added up, and the tables of the report that have it.
 _TABLES = {
@@ -140,16 +137,11 @@ def _send(sent: MonthlyMail, told: MonthAccount) -> None:
         for user in get_user_model().objects.filter(is_active=True).exclude(email="").order_by("pk")
         if user.has_perm(permissions.AUDIT)
     ]
-    mails, problem = 0, "" if users else "no user who may see the audit has an address"
     subject = f"Freed in {told.title}: {_amount(told.total)}"
-    try:
-        with get_connection() as connection:
-            for user in users:
-                mails += EmailMessage(subject, text(told), to=[user.email], connection=connection).send()
-    except Exception as error:  # a mail server may fail in any way; the page still tells it
-        logger.exception("the summary of %s could not be mailed", sent.month)
-        problem = short_texts.shorten(f"{type(error).__name__}: {error}")
-    MonthlyMail.objects.filter(pk=sent.pk).update(mails=mails, mail_problem=problem)
+    letters = (EmailMessage(subject, text(told), to=[user.email]) for user in users)
+    taken = mails.send_all(letters, about=f"the summary of {sent.month}")
+    problem = taken.problem or ("" if users else "no user who may see the audit has an address")
+    MonthlyMail.objects.filter(pk=sent.pk).update(mails=taken.number, mail_problem=problem)
 
 
 def _amount(sums: dict[str, int]) -> str:

@@ -1,6 +1,5 @@
 """Reminders of holds, by mail once to each owner, and to the people whom the run's record names."""
 
-import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,17 +7,15 @@ from datetime import datetime
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import User
-from django.core.mail import EmailMessage, get_connection
+from django.core.mail import EmailMessage
 from django.db.models import Exists, Q
 
-from cleanup.lab import days
+from cleanup.lab import days, mails
 from cleanup.lab.people import permissions, record_names
 from cleanup.models import Hold, HoldQuerySet, HoldSource, Run
 from cleanup.rules.reasons import Reason
 from cleanup.runs.holds import in_force, keeping_holds
 from cleanup.runs.holds.in_force import DAY, ENDING_WITHIN, OLD_AFTER
-
-logger = logging.getLogger(__name__)
 
 # The page shows all; a mail at most this many of each kind.
 TOLD_IN_A_MAIL = 100
@@ -96,15 +93,7 @@ def _mail(owner: str, given: list[Reminder]) -> bool:
     letters = [_message(*letter) for letter in _recipients(owner, given)]
     if not letters:
         return True
-    try:
-        with get_connection() as connection:
-            for letter in letters:
-                letter.connection = connection
-                letter.send()
-    except Exception:  # a mail server may fail in any way; the pages show the reminder
-        logger.exception("the reminder of %d holds of %s could not be sent", len(given), owner)
-        return False
-    return True
+    return not mails.send_all(letters, about=f"the reminder of {len(given)} holds of {owner}").problem
 
 
 def _recipients(owner: str, given: list[Reminder]) -> Iterator[tuple[User, list[Reminder], str]]:
