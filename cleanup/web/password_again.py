@@ -10,7 +10,7 @@ from django import forms
 from django.contrib import messages
 from django.contrib.auth import authenticate
 from django.core.exceptions import ValidationError
-from django.http import HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils import timezone
@@ -25,6 +25,11 @@ GOOD_FOR = timedelta(minutes=10)
 TYPED_AT = "password_typed_at"
 
 View = Callable[..., HttpResponse]
+
+
+def is_own(request: HttpRequest, password: str) -> bool:
+    """Whether it is the password of who asks. A wrong one counts as a failed sign-in."""
+    return authenticate(request, username=request.user.get_username(), password=password) == request.user
 
 
 class PasswordAgain(forms.Form):
@@ -43,8 +48,7 @@ class PasswordAgain(forms.Form):
 
     def clean_password(self) -> str:
         given: str = self.cleaned_data["password"]
-        user = self.request.user
-        if authenticate(self.request, username=user.get_username(), password=given) != user:
+        if not is_own(self.request, given):
             raise ValidationError("This is not your password.")
         return given
 

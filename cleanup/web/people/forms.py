@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from django import forms
-from django.contrib.auth import authenticate
 from django.contrib.auth.forms import UsernameField
 from django.contrib.auth.models import User
 from django.contrib.auth.password_validation import validate_password
@@ -14,6 +13,7 @@ from django.http import HttpRequest
 from cleanup.lab.people.roles import Place, Role, Standing
 from cleanup.models import Instrument
 from cleanup.text.values import visible
+from cleanup.web import password_again
 
 # At most this many instruments are offered as places.
 MOST_PLACES = 500
@@ -42,8 +42,7 @@ class AccountActForm(forms.Form):
 
     def clean_own_password(self) -> str:
         given: str = self.cleaned_data["own_password"]
-        user: Any = self.request.user
-        if authenticate(self.request, username=user.get_username(), password=given) != user:
+        if not password_again.is_own(self.request, given):
             raise ValidationError("This is not the password of your own account.")
         return given
 
