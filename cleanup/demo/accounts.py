@@ -27,7 +27,7 @@ def make(base: Path) -> dict[str, str]:
             if name != "admin":
                 user.groups.add(Group.objects.get(name=name))
     if kept is not None:
-        kept.write_text("")  # passwords that may be old ones help nobody
+        kept.write_text("")  # passwords that may be old ones are of no use
     return made
 
 

@@ -85,7 +85,7 @@ class _Builder:
         return moves
 
     def write_strange(self) -> dict[str, str]:
-        """What nobody can place: one thing of each kind that a page tells of."""
+        """Orphans: one thing of each kind that a page tells of."""
         day = self._now - timedelta(days=19)
         leaf = f"Run_{day:%Y-%m-%dT%H-%M}"
         size = max(round(160 * planned.KIB * self._share), 256)

@@ -39,10 +39,6 @@ class SweepForecast:
         return size_of(self.stopped)
 
     @property
-    def going_bytes(self) -> int:
-        return size_of(self.going)
-
-    @property
     def rehearsed_bytes(self) -> int:
         return size_of(self.rehearsed)
 

@@ -15,7 +15,7 @@ from cleanup.models.aggregates import bytes_sum
 from cleanup.rules.reasons import Reason
 from cleanup.rules.remedies import REMEDIES, Where
 
-# Of each tone the first so many runs are added up.
+# At most so many runs of each tone are added up.
 ADDED_UP = 20_000
 
 

@@ -114,7 +114,7 @@ def _draw() -> str:
 
 
 def _digest(typed: str) -> str:
-    """A plain digest is enough: nobody guesses a hundred bits. It is the same on hosts with other secret keys."""
+    """A plain digest is enough: a hundred bits cannot be guessed. It is the same on hosts with other secret keys."""
     letters = "".join(each for each in typed.upper() if each.isalnum()).translate(_READ_AS)
     return hashlib.sha256(letters.encode("utf-8", "surrogatepass")).hexdigest()
 
